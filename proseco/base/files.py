@@ -1,0 +1,100 @@
+"""Files that are whole or absent, and the record of what made them."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from proseco.base.errors import InputError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when not.
+
+    The temporary path does not exist yet: the block makes a file or a folder of it. A kill leaves at most a name
+    that begins with a dot and ends with ``.part``, never half a file under the final name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mktemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield part
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        os.replace(part, path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text with ``\\n`` line ends, whole or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(text.encode())
+
+
+def write_json(path: str | Path, value, *, indent: int | None = 2) -> None:
+    """Write JSON with sorted keys (equal values give equal bytes), whole or not at all."""
+    write_text(path, json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path):
+    """Read a JSON file.
+
+    :raises InputError: it is missing or is not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"no file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{str(path)!r} is not readable JSON: {error}") from None
+
+
+def digest(path: str | Path) -> str:
+    """BLAKE2b of a file, 32 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path."""
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        for name in files:
+            if name.lower().endswith(suffixes) and not name.startswith("."):
+                path = os.path.join(folder, name)
+                found.append((Path(os.path.relpath(path, root)).as_posix(), os.path.getsize(path)))
+    return sorted(found)
+
+
+def listing_digest(listing: list[tuple[str, int]]) -> str:
+    """Digest of sorted paths and sizes, as ``inventory`` records it."""
+    lines = "".join(f"{name}\t{size}\n" for name, size in listing)
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+
+
+def provenance(**facts) -> dict:
+    """What an artifact says of itself in ``run.json``: code, versions, machine kind, and the facts given."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    versions = {
+        name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "opencv-contrib-python-headless")
+    }
+    return {
+        "commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": versions,
+        **facts,
+    }

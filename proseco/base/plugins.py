@@ -1,0 +1,81 @@
+"""The folder is the registry, the signature is the schema.
+
+``{name: locsce, tau: 0.1}`` means: call the one public function of ``proseco/losses/locsce.py`` with ``tau=0.1``.
+A file whose name begins with ``_`` is shared code, not a plug-in. Signatures are read from the source, so that a
+misspelt key is found before anything heavy is imported.
+"""
+
+import ast
+import importlib
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+from proseco.base.errors import InputError, one_of
+
+#: Each folder of plug-ins, and the function that every file in it defines.
+KINDS = {
+    "benchmarks": "load",
+    "detectors": "build",
+    "losses": "loss",
+    "methods": "build",
+    "proposals": "propose",
+}
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def names(kind: str) -> list[str]:
+    """Names of the plug-ins of a kind, sorted."""
+    files = (_PACKAGE / kind).glob("*.py")
+    return sorted(f.stem for f in files if not f.stem.startswith("_"))
+
+
+@cache
+def keywords(kind: str, name: str) -> dict[str, bool]:
+    """Keyword-only arguments of a plug-in's function -> whether it must be given.
+
+    :raises InputError: no such plug-in.
+    """
+    if name not in names(kind):
+        raise InputError(
+            f"no {kind[:-1]} named {name!r}; there is {', '.join(names(kind))} (one file each in proseco/{kind}/)"
+        )
+    tree = ast.parse((_PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == KINDS[kind]:
+            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            return {argument.arg: default is None for argument, default in pairs}
+    raise TypeError(f"proseco/{kind}/{name}.py defines no function {KINDS[kind]}()")
+
+
+def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> None:
+    """Refuse an entry that its plug-in would refuse.
+
+    :param spec: ``{"name": file, **keywords}`` as it stands in the parameters.
+    :param given: keywords that the program passes beside those of the entry.
+    :param place: where the entry stands, for the message.
+    """
+    if not isinstance(spec, dict) or "name" not in spec:
+        raise InputError(f"{place} needs a key 'name', one of {', '.join(names(kind))}; it is {spec!r}")
+    known = keywords(kind, str(spec["name"]))
+    given = set(given)
+    for key in spec:
+        if key != "name" and (key not in known or key in given):
+            raise one_of(f"key of {kind[:-1]} {spec['name']}", key, set(known) - given, place)
+    missing = sorted(key for key, needed in known.items() if needed and key not in spec and key not in given)
+    if missing:
+        raise InputError(f"{place} lacks {', '.join(missing)}, needed by proseco/{kind}/{spec['name']}.py")
+
+
+def load(kind: str, name: str) -> Callable:
+    """The function of a plug-in, imported."""
+    keywords(kind, name)  # the error for an unknown name
+    return getattr(importlib.import_module(f"proseco.{kind}.{name}"), KINDS[kind])
+
+
+def call(kind: str, spec: dict, *args, place: str = "", **given):
+    """Call a plug-in with the keywords of its entry and those that the program gives."""
+    check(kind, spec, given=given, place=place or kind)
+    options = {key: value for key, value in spec.items() if key != "name"}
+    return load(kind, spec["name"])(*args, **options, **given)
