@@ -1,0 +1,16 @@
+"""InfoNCE with overlapping proposals as further positives (eq. 12)."""
+
+from torch import Tensor
+
+from proseco.losses._contrast import log_similarity, positive_log_likelihood
+
+
+def loss(
+    z: Tensor, z_hat: Tensor, boxes: Tensor, *, anchors: slice = slice(None), tau: float = 0.1, delta: float = 0.5
+) -> Tensor:
+    """-sum over the positives m of log p''(ij, im), mean over the anchors.
+
+    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    """
+    log_p = log_similarity(z[anchors].detach(), z_hat, tau)
+    return -positive_log_likelihood(log_p, boxes, anchors, delta)[0].mean()

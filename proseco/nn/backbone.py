@@ -1,0 +1,79 @@
+"""Convolutional backbones: torchvision classification networks that give features at strides 8, 16 and 32."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.ops import FrozenBatchNorm2d
+
+from proseco.base.errors import one_of
+
+BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
+
+
+class ResNet(resnet.ResNet):
+    """torchvision's ResNet with the widths of its stem and stages as arguments; same names, same forward.
+
+    With ``stem=64, widths=(64, 128, 256, 512), layers=(3, 4, 6, 3), block="bottleneck"`` it is ResNet-50, key by key.
+    """
+
+    def __init__(self, *, block: str, layers, stem: int, widths, num_classes: int, norm=nn.BatchNorm2d):
+        nn.Module.__init__(self)
+        if block not in BLOCKS:
+            raise one_of("ResNet block", block, BLOCKS, "detector.backbone.block")
+        self._norm_layer = norm
+        self.inplanes, self.dilation, self.groups, self.base_width = stem, 1, 1, 64
+        make = partial(self._make_layer, BLOCKS[block])
+        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = make(widths[0], layers[0])
+        self.layer2 = make(widths[1], layers[1], stride=2)
+        self.layer3 = make(widths[2], layers[2], stride=2)
+        self.layer4 = make(widths[3], layers[3], stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.channels = tuple(width * BLOCKS[block].expansion for width in widths[1:])
+        self.fc = nn.Linear(self.channels[-1], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Body(nn.Module):
+    """A ResNet without its classifier and with frozen batch norm: images -> features at strides 8, 16, 32.
+
+    Keys: ``body.conv1.weight`` ..., as in the public DETR code. Batch statistics are constants (Section 4.1), so a
+    batch of two images gives the same features as a batch of 64.
+    """
+
+    def __init__(self, **options):
+        super().__init__()
+        self.body = ResNet(**options, num_classes=1, norm=FrozenBatchNorm2d)
+        self.channels = self.body.channels
+        del self.body.fc
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> [(B, C_i, H/s, W/s) for s in 8, 16, 32]."""
+        net = self.body
+        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        features = []
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+
+#: Statistics of ImageNet, in 0..1, RGB: torchvision's, which every public backbone uses.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor, mask: Tensor) -> Tensor:
+    """uint8 RGB (B, 3, H, W) on any device -> float32, zero mean and unit deviation, exactly 0 on padding.
+
+    :param mask: (B, H, W) bool, True on padding.
+    """
+    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
+    std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
+    return ((images.float() - mean) / std).masked_fill(mask[:, None], 0)
