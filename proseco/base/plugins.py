@@ -25,6 +25,10 @@ KINDS = {
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+def _singular(kind: str) -> str:
+    return "loss" if kind == "losses" else kind.removesuffix("s")
+
+
 def names(kind: str) -> list[str]:
     """Names of the plug-ins of a kind, sorted."""
     files = (_PACKAGE / kind).glob("*.py")
@@ -38,9 +42,7 @@ def keywords(kind: str, name: str) -> dict[str, bool]:
     :raises InputError: no such plug-in.
     """
     if name not in names(kind):
-        raise InputError(
-            f"no {kind[:-1]} named {name!r}; there is {', '.join(names(kind))} (one file each in proseco/{kind}/)"
-        )
+        raise one_of(_singular(kind), name, names(kind), f"one file each in proseco/{kind}/")
     tree = ast.parse((_PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == KINDS[kind]:
@@ -62,7 +64,7 @@ def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> No
     given = set(given)
     for key in spec:
         if key != "name" and (key not in known or key in given):
-            raise one_of(f"key of {kind[:-1]} {spec['name']}", key, set(known) - given, place)
+            raise one_of(f"key of {_singular(kind)} {spec['name']}", key, set(known) - given, place)
     missing = sorted(key for key, needed in known.items() if needed and key not in spec and key not in given)
     if missing:
         raise InputError(f"{place} lacks {', '.join(missing)}, needed by proseco/{kind}/{spec['name']}.py")

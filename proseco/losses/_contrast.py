@@ -4,20 +4,12 @@ import torch
 from torch import Tensor
 
 from proseco import boxes as box_ops
-from proseco.base.errors import InputError, one_of
-
-RELATION_MASKS = ("self", "literal")
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a parameter outside of (low, high]."""
-    if not low < value <= high:
-        raise InputError(f"loss.{name} is {value!r}; it must lie in ({low:g}, {high:g}]")
+from proseco.losses import _ranges
 
 
 def log_similarity(z: Tensor, z_hat: Tensor, tau: float) -> Tensor:
     """log p'' of eq. 7, in float32. z (a, N, D), z_hat (B, N, D) -> (a, N, B, N), normalised over the last two axes."""
-    check_range("tau", tau, 0, float("inf"))
+    _ranges.check(tau=tau)
     logits = torch.einsum("ijd,nmd->ijnm", z.float(), z_hat.float()) / tau
     return logits.flatten(2).log_softmax(-1).view_as(logits)
 
@@ -28,9 +20,7 @@ def relation(z: Tensor, anchors: slice, tau_t: float, mask: str) -> Tensor:
     :param mask: ``self`` leaves out the anchor itself; ``literal`` every pair of the same image or the same query, as
         the product of the two indicators reads. A row of which nothing is left is 0.
     """
-    check_range("tau_t", tau_t, 0, float("inf"))
-    if mask not in RELATION_MASKS:
-        raise one_of("relation mask", mask, RELATION_MASKS, "loss.relation_mask")
+    _ranges.check(tau_t=tau_t, relation_mask=mask)
     z = z.detach().float()
     logits = torch.einsum("ijd,nmd->ijnm", z[anchors], z) / tau_t
     images = torch.eye(len(z), dtype=torch.bool, device=z.device)[anchors]
@@ -47,7 +37,7 @@ def positives(boxes: Tensor, delta: float) -> Tensor:
     Every proposal is its own positive. At delta = 1 it is the only one, also when two boxes coincide, so that the
     localised losses become the plain ones exactly.
     """
-    check_range("delta", delta, 0, 1)
+    _ranges.check(delta=delta)
     corners = box_ops.cxcywh_to_xyxy(boxes.detach().float())
     own = torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device)
     if delta == 1:
@@ -81,7 +71,7 @@ def soft_cross_entropy(
     normalize_target: bool,
 ) -> Tensor:
     """Eq. 10: cross-entropy of p'' against w = lambda_sce [positive] + (1 - lambda_sce) p', mean over the anchors."""
-    check_range("lambda_sce", lambda_sce, -1e-9, 1)
+    _ranges.check(lambda_sce=lambda_sce)
     log_p = log_similarity(z[anchors].detach(), z_hat, tau)
     likelihood, count = positive_log_likelihood(log_p, boxes, anchors, delta)
     related = (relation(z, anchors, tau_t, relation_mask) * log_p).sum((-1, -2))

@@ -39,6 +39,7 @@ class ResNet(resnet.ResNet):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)  # 1.4 times as fast on a CPU, and what tensor cores want
 
 
 class Body(nn.Module):
@@ -76,4 +77,5 @@ def normalise(images: Tensor, mask: Tensor) -> Tensor:
     """
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
-    return ((images.float() - mean) / std).masked_fill(mask[:, None], 0)
+    normal = ((images.float() - mean) / std).masked_fill(mask[:, None], 0)
+    return normal.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,55 @@
+"""params.yaml, read as DVC reads it."""
+
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from proseco.base.errors import InputError, one_of
+
+
+def load(path: str | Path = "params.yaml") -> dict:
+    """The parameters as plain dictionaries.
+
+    ruamel.yaml is DVC's own parser; PyYAML would read ``1e-4`` as a string.
+
+    :raises InputError: missing, or not a YAML mapping.
+    """
+    try:
+        content = YAML(typ="safe").load(Path(path))
+    except FileNotFoundError:
+        raise InputError(f"no file {str(path)!r}; stages run in the repository's root") from None
+    except YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping")
+    return content
+
+
+def get(params: dict, *keys: str):
+    """A value by its path of keys.
+
+    :raises InputError: a key does not exist; the message names the choices and the place.
+    """
+    value = params
+    for depth, key in enumerate(keys):
+        if not isinstance(value, dict) or key not in value:
+            place = ".".join(map(str, keys[:depth])) or "params.yaml"
+            raise one_of(f"key of {place}", key, value if isinstance(value, dict) else [], "params.yaml")
+        value = value[key]
+    return value
+
+
+def root(params: dict, scale: str, name: str) -> Path:
+    """Where a data set lies.
+
+    :raises InputError: no such key, null, or no such folder.
+    """
+    where = get(params, "scales", scale, "roots", name)
+    place = f"scales.{scale}.roots.{name}"
+    if where is None:
+        raise InputError(f"{place} is null; set it to the folder of the data set (params.yaml)")
+    path = Path(where)
+    if not path.is_dir():
+        raise InputError(f"{place}: no folder {where!r} (params.yaml)")
+    return path

@@ -1,0 +1,1 @@
+"""Plug-ins: ``load(root, subset) -> COCO-format dict``, one file a benchmark."""

@@ -1,0 +1,89 @@
+"""Reading the JSON of COCO and of the data sets that borrowed its form."""
+
+from pathlib import Path
+
+from proseco.base.errors import InputError, one_of
+from proseco.base.files import read_json
+
+
+def find(folder: Path, subset: str, *, prefix: str, benchmark: str) -> Path:
+    """``<folder>/<prefix><subset>.json``.
+
+    :raises InputError: it is missing; the message lists the subsets that are there, or the file expected.
+    """
+    path = folder / f"{prefix}{subset}.json"
+    if path.is_file():
+        return path
+    there = [file.stem.removeprefix(prefix) for file in folder.glob(f"{prefix}*.json")]
+    if there:
+        raise one_of("subset", subset, there, f"{benchmark}, {folder}")
+    raise InputError(f"no file {path.as_posix()!r}, where benchmark {benchmark} expects the labels of {subset!r}")
+
+
+def read(path: Path, *, folder: str) -> dict:
+    """The COCO-format dict of an instances file.
+
+    Category ids become 0..C-1 in the order of the file's own ids; ``area``, ``iscrowd`` and ``difficult`` may be
+    absent (w * h, 0, 0); segmentations are left behind.
+
+    :param folder: where the file's ``file_name`` entries lie, relative to the data set's root.
+    :raises InputError: not JSON, a part missing, or a malformed record; the message names it.
+    """
+    content = read_json(path)
+    for part in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            raise InputError(f"{path.as_posix()!r} has no list {part!r}; expected COCO's instances format")
+    categories = sorted(_records(path, content, "categories", _category), key=lambda record: record["original_id"])
+    for number, record in enumerate(categories):
+        record["id"] = number
+    images = _records(path, content, "images", lambda record: _image(record, folder))
+    number = {record["original_id"]: record["id"] for record in categories}
+    if len(number) < len(categories):
+        raise InputError(f"{path.as_posix()!r}: two categories have one id; expected one each")
+    objects = _records(path, content, "annotations", lambda record: _annotation(record, number))
+    return {
+        "images": sorted(images, key=lambda record: record["id"]),
+        "annotations": sorted(objects, key=lambda record: record["id"]),
+        "categories": categories,
+    }
+
+
+def _records(path: Path, content: dict, part: str, convert) -> list[dict]:
+    found = []
+    for position, record in enumerate(content[part]):
+        try:
+            found.append(convert(record))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
+            name = f" (id {record['id']!r})" if isinstance(record, dict) and "id" in record else ""
+            raise InputError(f"{path.as_posix()!r}: {part}[{position}]{name} {what}") from None
+    return found
+
+
+def _category(record: dict) -> dict:
+    return {"id": 0, "name": str(record["name"]), "original_id": int(record["id"])}
+
+
+def _image(record: dict, folder: str) -> dict:
+    return {
+        "id": int(record["id"]),
+        "key": str(int(record["id"])),
+        "file_name": f"{folder}/{record['file_name']}",
+        "width": record["width"],
+        "height": record["height"],
+    }
+
+
+def _annotation(record: dict, categories: dict[int, int]) -> dict:
+    x, y, width, height = map(float, record["bbox"])
+    if record["category_id"] not in categories:
+        raise ValueError(f"category {record['category_id']!r} is not in 'categories'")
+    return {
+        "id": int(record["id"]),
+        "image_id": int(record["image_id"]),
+        "category_id": categories[record["category_id"]],
+        "bbox": [x, y, width, height],
+        "area": float(record.get("area", width * height)),
+        "iscrowd": int(record.get("iscrowd", 0)),
+        "difficult": int(record.get("difficult", 0)),
+    }

@@ -1,0 +1,16 @@
+"""MS-COCO: ``<root>/annotations/instances_<subset>.json`` and ``<root>/<subset>/*.jpg``."""
+
+from pathlib import Path
+
+from proseco.benchmarks import _coco_json
+
+
+def load(root: str | Path, subset: str) -> dict:
+    """The labels of a subset such as ``train2017``, as a COCO-format dict (:mod:`proseco.data.annotations`).
+
+    Keys are the image ids (``"139"``), categories the official ones, 1..90 with gaps, renumbered 0..79 in their order.
+
+    :raises InputError: no such subset, or a file that cannot be read.
+    """
+    path = _coco_json.find(Path(root) / "annotations", subset, prefix="instances_", benchmark="coco")
+    return _coco_json.read(path, folder=subset)

@@ -1,0 +1,1 @@
+"""Images and boxes on their way from disk to batch."""

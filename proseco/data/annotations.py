@@ -1,0 +1,172 @@
+"""The COCO-format dict: the one shape in which every benchmark's labels travel.
+
+::
+
+    {"images":      [{"id": int, "key": str, "file_name": str, "width": int, "height": int}],
+     "annotations": [{"id": int, "image_id": int, "category_id": int, "bbox": [x, y, w, h], "area": float,
+                      "iscrowd": 0 | 1, "difficult": 0 | 1}],
+     "categories":  [{"id": int, "name": str, "original_id": int}]}
+
+``key`` is the data set's own name of the image, as id files hold it; ``file_name`` is a POSIX path relative to the
+data set's root; ``bbox`` is in pixels, counted from 0; category ids are 0..C-1. Images and annotations are sorted by
+id, and images without objects are kept.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from proseco.base.errors import InputError
+
+#: Pixels that a box may reach outside its image before it counts as outside: x + w is a rounded sum.
+SLACK = 1e-6
+
+
+def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
+    """Refuse labels that contradict themselves, clip boxes to their images and drop those without area.
+
+    :param source: the file or subset, for messages.
+    :returns: the cleaned dict (the argument is left alone), and what was changed, one line each.
+    :raises InputError: an id or key twice, an unknown category or image, a size that is not finite, or is negative.
+    """
+    images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
+    for what, records, field in (
+        ("image", images, "id"),
+        ("image", images, "key"),
+        ("category", categories, "id"),
+        ("annotation", objects, "id"),
+    ):
+        twice = _first_twice(record[field] for record in records)
+        if twice is not None:
+            raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
+    sizes = {}
+    for image in images:
+        width, height = image["width"], image["height"]
+        if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+            raise InputError(
+                f"{source}: image {image['key']!r} has size {width!r} x {height!r}; expected whole numbers above 0"
+            )
+        sizes[image["id"]] = (width, height)
+    known = {category["id"] for category in categories}
+    for record in objects:
+        if record["image_id"] not in sizes:
+            raise InputError(
+                f"{source}: annotation {record['id']} is of image {record['image_id']!r}, which is not in 'images'"
+            )
+        if record["category_id"] not in known:
+            raise InputError(
+                f"{source}: annotation {record['id']} has category {record['category_id']!r}; "
+                f"expected one of the {len(known)} ids in 'categories'"
+            )
+    return _inside(annotations, sizes, source)
+
+
+def _first_twice(values: Iterable):
+    seen = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
+def _inside(annotations: dict, sizes: dict, source: str) -> tuple[dict, list[str]]:
+    objects = annotations["annotations"]
+    boxes = np.array([record["bbox"] for record in objects], dtype=np.float64).reshape(-1, 4)
+    areas = np.array([record["area"] for record in objects], dtype=np.float64)
+    wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
+    if wrong.any():
+        record = objects[int(wrong.argmax())]
+        raise InputError(
+            f"{source}: annotation {record['id']} has bbox {record['bbox']} and area {record['area']}; "
+            "expected finite numbers [x, y, width, height], and neither sizes nor area below 0"
+        )
+    limits = np.array([sizes[record["image_id"]] for record in objects], dtype=np.float64).reshape(-1, 2)
+    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    low, high = np.clip(start, 0, limits), np.clip(end, 0, limits)
+    outside = ((low - start > SLACK) | (end - high > SLACK)).any(1)
+    empty = (high <= low).any(1)
+    cleaned = list(objects)
+    for row in np.flatnonzero(outside & ~empty):
+        width, height = (high[row] - low[row]).tolist()
+        cleaned[row] = {
+            **objects[row],
+            "bbox": [*low[row].tolist(), width, height],
+            "area": min(objects[row]["area"], width * height),
+        }
+    notes = []
+    for verb, rows in (("clipped {} to the image", outside & ~empty), ("dropped {} without area", empty)):
+        if rows.any():
+            count = int(rows.sum())
+            what = verb.format(f"{count} box{'es' if count > 1 else ''}")
+            notes.append(f"{source}: {what}, first annotation {objects[int(rows.argmax())]['id']}")
+    kept = [record for record, gone in zip(cleaned, empty.tolist(), strict=True) if not gone]
+    return {**annotations, "annotations": kept}, notes
+
+
+def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list") -> dict:
+    """The dict with only these images and their objects; categories stay.
+
+    :param source: where the keys come from, for the message.
+    :raises InputError: a key that no image has.
+    """
+    wanted = set(keys)
+    images = [image for image in annotations["images"] if image["key"] in wanted]
+    if len(images) < len(wanted):
+        unknown = sorted(wanted - {image["key"] for image in images})
+        raise InputError(
+            f"{len(unknown)} of {len(wanted)} ids of {source} are not among the {len(annotations['images'])} images "
+            f"of the data set: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+        )
+    ids = {image["id"] for image in images}
+    objects = [record for record in annotations["annotations"] if record["image_id"] in ids]
+    return {**annotations, "images": images, "annotations": objects}
+
+
+def merge(parts: list[dict]) -> dict:
+    """One dict of several with the same categories; images and annotations are numbered anew from 1, in this order.
+
+    :raises InputError: categories differ, or two images have one key.
+    """
+    categories = parts[0]["categories"]
+    images, objects = [], []
+    for part in parts:
+        if part["categories"] != categories:
+            raise InputError("data sets with different categories cannot be merged")
+        renamed = {}
+        for image in part["images"]:
+            renamed[image["id"]] = len(images) + 1
+            images.append({**image, "id": len(images) + 1})
+        for record in part["annotations"]:
+            objects.append({**record, "id": len(objects) + 1, "image_id": renamed[record["image_id"]]})
+    twice = _first_twice(image["key"] for image in images)
+    if twice is not None:
+        raise InputError(f"image {twice!r} is in two of the data sets to merge; expected different images")
+    return {"images": images, "annotations": objects, "categories": categories}
+
+
+def check_images(annotations: dict, root: str | Path, *, source: str, limit: int | None = None) -> None:
+    """Refuse labels whose image files are not there.
+
+    Folders are listed once rather than files asked for one by one, which takes minutes on network file systems.
+
+    :param limit: look for the first so many images only.
+    :raises InputError: naming the first file and how many are missing.
+    """
+    listings: dict[str, set[str]] = {}
+    images = annotations["images"][:limit]
+    missing = []
+    for image in images:
+        folder, _, name = image["file_name"].rpartition("/")
+        if folder not in listings:
+            path = Path(root) / folder
+            listings[folder] = set(os.listdir(path)) if path.is_dir() else set()
+        if name not in listings[folder]:
+            missing.append(image["file_name"])
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(images)} image files of {source} are missing, "
+            f"the first is {(Path(root) / missing[0]).as_posix()!r}"
+        )

@@ -1,0 +1,138 @@
+"""The two augmentations of Table 4, with OpenCV on uint8.
+
+The weak one (T1) carries all geometry and moves the boxes; the strong one (T2) changes colours and sharpness alone, so
+both views of an image share one frame. Images are (H, W, 3) RGB uint8, boxes (n, 4) float32 xyxy in pixels.
+"""
+
+import cv2
+import numpy as np
+
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as torchvision and PIL
+
+
+def flip(image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror left and right."""
+    width = image.shape[1]
+    mirrored = boxes_xyxy[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([width, 0, width, 0])
+    return np.ascontiguousarray(image[:, ::-1]), mirrored
+
+
+def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge: int | None):
+    """Scale so that the short edge has ``short_edge`` pixels, but the long one at most ``long_edge``."""
+    h, w = image.shape[:2]
+    factor = short_edge / min(h, w)
+    if long_edge and max(h, w) * factor > long_edge:
+        factor = long_edge / max(h, w)
+    new_w, new_h = max(1, round(w * factor)), max(1, round(h * factor))
+    if (new_w, new_h) == (w, h):
+        return image, boxes_xyxy
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    scale = np.float32([new_w / w, new_h / h, new_w / w, new_h / h])
+    return cv2.resize(image, (new_w, new_h), interpolation=how), boxes_xyxy * scale
+
+
+def crop(image: np.ndarray, boxes_xyxy: np.ndarray, left: int, top: int, width: int, height: int):
+    """Cut out a window. Boxes are moved, and may reach beyond it: see :func:`clip`."""
+    image = np.ascontiguousarray(image[top : top + height, left : left + width])
+    return image, boxes_xyxy - np.float32([left, top, left, top])
+
+
+def clip(boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to the image. -> clipped boxes (n, 4), and (n,) bool: which have an area left."""
+    clipped = boxes_xyxy.clip(0, np.float32([width, height, width, height]))
+    return clipped, (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+
+
+def weak(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    short_edges: list[int],
+    long_edge: int | None,
+    first_short_edges: list[int],
+    crop_min: int,
+    crop_max: int,
+    flip_probability: float = 0.5,
+    crop_probability: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T1 of Table 4, as DETR's supervised training: flip, then resize, or resize - crop - resize.
+
+    :param first_short_edges: short edges before the crop.
+    :param crop_min: smallest side of the crop, and ``crop_max`` its largest, in pixels; each side is drawn by itself.
+    :returns: image, the boxes that have an area left, and (n,) bool: which of the given ones these are.
+    """
+    if rng.random() < flip_probability:
+        image, boxes_xyxy = flip(image, boxes_xyxy)
+    if rng.random() < crop_probability:
+        image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(first_short_edges)), None)
+        h, w = image.shape[:2]
+        width = int(rng.integers(min(w, crop_min), min(w, crop_max) + 1))
+        height = int(rng.integers(min(h, crop_min), min(h, crop_max) + 1))
+        left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
+        image, boxes_xyxy = crop(image, boxes_xyxy, left, top, width, height)
+        boxes_xyxy, kept = clip(boxes_xyxy, width, height)
+    else:
+        boxes_xyxy, kept = clip(boxes_xyxy, image.shape[1], image.shape[0])
+    image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(short_edges)), long_edge)
+    return image, boxes_xyxy[kept], kept
+
+
+def grayscale(image: np.ndarray) -> np.ndarray:
+    """Luminance in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black."""
+    return cv2.convertScaleAbs(image, alpha=factor)
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the mean luminance of the image."""
+    mean = float(np.float32(cv2.mean(image)[:3]) @ _GRAY)
+    table = (np.arange(256, dtype=np.float32) * factor + (1 - factor) * mean).round().clip(0, 255)
+    return cv2.LUT(image, table.astype(np.uint8))
+
+
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the grayscale image."""
+    return cv2.addWeighted(image, factor, grayscale(image), 1 - factor, 0)
+
+
+def hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Turn the hue by a share of the circle, -.5 to .5."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255: adding wraps around in uint8
+    hsv[..., 0] += np.uint8(round(turn * 256) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; sigma in pixels."""
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def strong(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    jitter_probability: float = 0.8,
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
+    grayscale_probability: float = 0.2,
+    blur_probability: float = 0.5,
+    blur_sigma: tuple[float, float] = (0.1, 2.0),
+) -> np.ndarray:
+    """T2 of Table 4: colour jitter in random order, grayscale, Gaussian blur.
+
+    :param jitter: brightness, contrast and saturation are multiplied by 1 - j .. 1 + j; hue turns by -j .. j.
+    :param blur_sigma: range of sigma in pixels.
+    """
+    if rng.random() < jitter_probability:
+        amounts = [rng.uniform(max(0, 1 - j), 1 + j) for j in jitter[:3]] + [rng.uniform(-jitter[3], jitter[3])]
+        for which in rng.permutation(4):
+            image = (brightness, contrast, saturation, hue)[which](image, amounts[which])
+    if rng.random() < grayscale_probability:
+        image = grayscale(image)
+    if rng.random() < blur_probability:
+        image = blur(image, rng.uniform(*blur_sigma))
+    return image

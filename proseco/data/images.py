@@ -1,0 +1,69 @@
+"""Decoding: every image comes out as upright RGB uint8, whatever it was stored as."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from proseco.base.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_ORIENTATION = 0x0112
+
+
+class BrokenImage(Exception):
+    """An image that cannot be used; the message is the reason, without the name."""
+
+
+def inspect(data: bytes) -> tuple[np.ndarray, dict]:
+    """Decode strictly, as the offline stage does once for every image.
+
+    PIL is used because it refuses a truncated file, which OpenCV pads with grey without a word.
+
+    :returns: (H, W, 3) RGB uint8 as training will see it, and its facts: ``format`` (``jpg``, ``png``, ...),
+        ``grayscale``, ``cmyk``, ``rotated`` (by EXIF).
+    :raises BrokenImage: it is not an image, or only a part of one.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            mode, kind = image.mode, (image.format or "").lower()
+            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+            upright = ImageOps.exif_transpose(image)
+            if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            rgb = np.asarray(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
+        raise BrokenImage(reason) from None
+    facts = {
+        "format": {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind),
+        "grayscale": mode in ("1", "L", "LA") or mode.startswith("I"),
+        "cmyk": mode == "CMYK",
+        "rotated": rotated,
+    }
+    return np.ascontiguousarray(rgb), facts
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Decode fast, as training does: (H, W, 3) RGB uint8, upright.
+
+    :raises InputError: not an image; it says ``name``.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
+        raise InputError(f"{name}: not an image that can be decoded")
+    return image
+
+
+def read(path: str | Path) -> np.ndarray:
+    """:func:`decode` of a file.
+
+    :raises InputError: the file is missing or is no image.
+    """
+    try:
+        return decode(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read image {str(path)!r}: {error.strerror}") from None

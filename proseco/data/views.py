@@ -1,0 +1,101 @@
+"""From a sample to a training example: callables ``(sample, rng) -> Example``, made of :mod:`proseco.data.augment`."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from proseco.data import augment
+from proseco.data.shards import Sample
+
+
+@dataclass
+class Example:
+    """Views of one image, all of one size.
+
+    ``views``: list of (H, W, 3) uint8; ``boxes_cxcywh`` (n, 4) float32 in 0..1; ``labels`` (n,) int64;
+    ``size``: width and height of the stored image in pixels.
+    """
+
+    key: str
+    views: list[np.ndarray]
+    boxes_cxcywh: np.ndarray
+    labels: np.ndarray
+    size: tuple[int, int]
+
+
+def _relative(boxes_xyxy: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """xyxy pixels -> cxcywh in 0..1 of the image."""
+    h, w = image.shape[:2]
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    return (np.concatenate([(low + high) / 2, high - low], 1) / np.float32([w, h, w, h])).astype(np.float32)
+
+
+def _size(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[1], image.shape[0]
+
+
+@dataclass
+class WeakView:
+    """One weakly augmented view, for supervised training. ``weak``: keywords of :func:`augment.weak`."""
+
+    weak: dict
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
+        return Example(sample.key, [image], _relative(boxes, image), sample.labels[kept], _size(sample.image))
+
+
+@dataclass
+class TwoViews:
+    """Weak view x' and strong view x'' = t2(x') in one frame, with K boxes drawn of all that the crop leaves.
+
+    :param boxes: K; where fewer boxes are left, all of them.
+    :param strong: keywords of :func:`augment.strong`.
+    """
+
+    weak: dict
+    boxes: int
+    strong: dict = field(default_factory=dict)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        weak, boxes, _ = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
+        drawn = rng.choice(len(boxes), min(self.boxes, len(boxes)), replace=False)
+        strong = augment.strong(weak, rng, **self.strong)
+        none = np.zeros(len(drawn), np.int64)
+        return Example(sample.key, [weak, strong], _relative(boxes[drawn], weak), none, _size(sample.image))
+
+
+@dataclass
+class FixedView:
+    """The whole image at one size, without chance: for prediction."""
+
+    short_edge: int
+    long_edge: int | None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        image, boxes = augment.resize(sample.image, sample.boxes_xyxy, self.short_edge, self.long_edge)
+        return Example(sample.key, [image], _relative(boxes, image), sample.labels, _size(sample.image))
+
+
+@dataclass
+class SquareCrop:
+    """A random window of the image, resized to a square, perhaps mirrored: for classification.
+
+    :param side: pixels of the square.
+    :param area: range of the window's share of the image.
+    """
+
+    side: int
+    area: tuple[float, float]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        h, w = sample.image.shape[:2]
+        share = np.sqrt(rng.uniform(*self.area))
+        width, height = max(1, round(w * share)), max(1, round(h * share))
+        left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
+        image, none = augment.crop(sample.image, sample.boxes_xyxy, left, top, width, height)
+        image = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.5:
+            image, _ = augment.flip(image, none)
+        return Example(sample.key, [image], np.zeros((0, 4), np.float32), sample.labels, _size(sample.image))

@@ -1,0 +1,1 @@
+"""From a detector to its AP."""

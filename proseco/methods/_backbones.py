@@ -1,0 +1,61 @@
+"""Making backbones: import a checkpoint, or train a network on folders of classes."""
+
+from pathlib import Path
+
+import torch
+
+from proseco.base import files, plugins
+from proseco.base.randomness import seed as derive_seed
+from proseco.data.loader import training_batches
+from proseco.data.sources import ClassFolders
+from proseco.nn.backbone import Body, ResNet
+from proseco.training.loop import fit, pick_device
+from proseco.training.schedules import Schedule
+from proseco.weights import backbone, checkpoint
+
+
+def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str) -> None:
+    """Write ``out/<method>.safetensors`` for every method; equal backbones are made once.
+
+    :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
+        ``seed``, as :func:`proseco.plan.backbones` resolves them.
+    :param roots: backbone -> root of its labelled images.
+    :param results: folder for logs and ``run.json``.
+    :raises InputError: a checkpoint is missing or is not of this network.
+    """
+    made = {}
+    for name, entry in plan["backbones"].items():
+        if "checkpoint" in entry:
+            made[name] = backbone.read(entry["checkpoint"], prefix=entry.get("prefix"))
+        else:
+            made[name] = _train(name, entry, plan, roots[name], results, pick_device(device))
+        body = Body(**plan["body"])
+        checkpoint.load_into(body.body, made[name], source=f"backbone {name}", new=(), unused=("fc.",))
+    for method, name in plan["files"].items():
+        facts = {"backbone": name, "entry": plan["backbones"][name], "body": plan["body"]}
+        checkpoint.save(out / f"{method}.safetensors", {"backbone": made[name]}, facts)
+    files.write_json(results / "run.json", files.provenance(plan=plan))
+
+
+def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, device: torch.device) -> dict:
+    source = ClassFolders(root)
+    schedule = Schedule(**entry["schedule"])
+    steps = schedule.count(len(source))
+    seed = derive_seed(plan["seed"], "backbone", name)
+    torch.manual_seed(seed)
+    network = ResNet(**plan["body"], num_classes=len(source.classes)).to(device)
+    spec = {key: value for key, value in entry.items() if key not in ("root", "schedule")}
+    method = plugins.call("methods", spec, network, place=f"backbones.{name}")
+    fit(
+        method,
+        training_batches(source, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=device),
+        schedule,
+        steps=steps,
+        steps_per_epoch=len(source) // schedule.batch,
+        seed=seed,
+        device=device,
+        log=results / name / "log.csv",
+        title=f"backbone {name}",
+    )
+    state = network.state_dict()
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -1,0 +1,93 @@
+"""A pretraining from shards to checkpoint: what stage ``pretrain`` runs."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from proseco import boxes as box_ops
+from proseco import figures
+from proseco.base import files, plugins
+from proseco.base.randomness import generator
+from proseco.base.randomness import seed as derive_seed
+from proseco.data.loader import collate, training_batches
+from proseco.data.shards import ShardReader
+from proseco.training.loop import fit, pick_device
+from proseco.training.schedules import Schedule
+from proseco.weights import checkpoint, start
+
+
+def run(plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, device: str, title: str) -> None:
+    """Train and write ``out`` (student and teacher) and ``results`` (log.csv, boxes.png, metrics.json, run.json).
+
+    :param plan: of :func:`proseco.plan.pretraining`.
+    :param backbone: file of stage ``backbone``.
+    """
+    where = pick_device(device)
+    reader = ShardReader(shards)
+    schedule = Schedule(**plan["schedule"])
+    steps = schedule.count(len(reader))
+    seed = derive_seed(plan["seed"], "pretrain")
+    torch.manual_seed(seed)
+    detector = plugins.call("detectors", plan["detector"], num_classes=None, place="detector")
+    weights = {f"{start.BODY}{key}": value for key, value in checkpoint.load(backbone, "backbone").items()}
+    others = tuple(name for name, _ in detector.named_children() if name != "backbone")
+    checkpoint.load_into(detector, weights, source=str(backbone), new=others, unused=(f"{start.BODY}fc.",))
+    known = plugins.keywords("methods", plan["method"]["name"])
+    given = {key: value for key, value in plan["views"].items() if key in known}
+    if plan["loss"] is not None:
+        options = {key: value for key, value in plan["loss"].items() if key != "name"}
+        given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
+    method = plugins.call("methods", plan["method"], detector.to(where), place="method", **given)
+    batches = training_batches(reader, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=where)
+    album = Album(method, reader, seed=seed, device=where)
+    moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
+    summary = fit(
+        method,
+        batches,
+        schedule,
+        steps=steps,
+        steps_per_epoch=len(reader) // schedule.batch,
+        seed=seed,
+        device=where,
+        log=results / "log.csv",
+        title=f"pretrain {title}",
+        at_step=dict.fromkeys(moments, album.take),
+    )
+    album.write(results / "boxes.png")
+    checkpoint.save(out, method.weights_of(), {"method": plan["method"], "loss": plan["loss"], "steps": steps})
+    files.write_json(results / "metrics.json", summary)
+    inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
+    files.write_json(results / "run.json", files.provenance(plan=plan, device=str(where), inputs=inputs))
+
+
+class Album:
+    """The boxes drawn of a few images and, at several moments of the training, the predictions matched with them."""
+
+    def __init__(self, method, reader: ShardReader, *, seed: int, device: torch.device, images: int = 5):
+        samples = [reader[i * len(reader) // images] for i in range(min(images, len(reader)))]
+        self.method = method
+        self.batch = collate([method.transform(s, generator(seed, "album", s.key)) for s in samples])
+        self.on_device = self.batch.to(device)
+        self.columns = [self._column(self.batch.boxes, "#0072B2")]
+        self.titles = ["drawn boxes"]
+
+    def _column(self, boxes: list[Tensor], color: str) -> list:
+        """Boxes (n, 4) cxcywh of each image, drawn on its first view without the padding."""
+        drawn = []
+        for view, mask, one in zip(self.batch.views[0], self.batch.mask, boxes, strict=True):
+            height, width = int((~mask[:, 0]).sum()), int((~mask[0]).sum())
+            corners = box_ops.scale(box_ops.cxcywh_to_xyxy(one), torch.tensor([width, height]))
+            picture = view[:, :height, :width].permute(1, 2, 0).contiguous().numpy()
+            drawn.append(figures.draw_boxes(picture, corners.numpy(), color=color))
+        return drawn
+
+    def take(self, step: int) -> None:
+        """Add a column."""
+        self.columns.append(self._column(self.method.matched_predictions(self.on_device), "#D55E00"))
+        self.titles.append(f"step {step}")
+
+    def write(self, path: Path) -> None:
+        """A row an image: the drawn boxes, then the student's at each moment."""
+        figures.contact_sheet([list(row) for row in zip(*self.columns, strict=True)], path, self.titles)

@@ -1,0 +1,159 @@
+"""Proposal Selection Contrast (ProSeCo, ICLR 2023): Sections 3.1-3.3, Figure 2."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from proseco import boxes as box_ops
+from proseco.data.views import TwoViews
+from proseco.nn import ema, matcher
+from proseco.nn.heads import MLP
+from proseco.nn.set_loss import box_terms, matched_boxes
+
+
+def build(
+    model,
+    *,
+    weak: dict,
+    strong: dict,
+    loss: Callable,
+    boxes: int = 30,
+    ema_rate: float = 0.999,
+    projector: tuple[int, int] = (4096, 256),
+    lambda_contrast: float = 2.0,
+    lambda_sim: float = 2.0,
+    lambda_coord: float = 5.0,
+    lambda_giou: float = 2.0,
+    contrast_aux: bool = False,
+) -> "ProSeCo":
+    """
+    :param model: detector without class head, its backbone pretrained.
+    :param weak: and ``strong``: the views (Table 4), keywords of :mod:`proseco.data.augment`.
+    :param loss: contrastive loss, see :mod:`proseco.losses`.
+    :param boxes: K, Selective Search boxes drawn for each image at every step.
+    :param ema_rate: keep rate of the teacher.
+    :param projector: widths of the MLP's hidden and last layer.
+    :param lambda_contrast: lambda_sim, lambda_coord, lambda_giou: coefficients of eq. 2, 4 and 5.
+    :param contrast_aux: contrast at every decoder layer instead of the last alone.
+    """
+    weights = {"contrast": lambda_contrast, "sim": lambda_sim, "coord": lambda_coord, "giou": lambda_giou}
+    return ProSeCo(model, TwoViews(weak, boxes, strong), loss, ema_rate, tuple(projector), weights, contrast_aux)
+
+
+class _Branch(nn.Module):
+    """What student and teacher each have: all of a detector after its backbone, and the projector."""
+
+    def __init__(self, detector, widths: tuple[int, int]):
+        super().__init__()
+        self.detector = detector
+        self.projector = MLP(detector.transformer.level_embed.shape[1], *widths)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """-> embeddings (layers, B, N, D), L2-normalised; boxes (layers, B, N, 4) cxcywh; both float32."""
+        out = self.detector.decode(features, mask)
+        return F.normalize(self.projector(out["queries"]).float(), dim=-1), out["boxes"].float()
+
+
+class ProSeCo:
+    """Student and EMA teacher over one fixed backbone; proposals contrasted, boxes learned from Selective Search."""
+
+    def __init__(self, detector, transform, loss, ema_rate: float, projector, weights: dict, contrast_aux: bool):
+        self.transform, self.loss, self.ema_rate, self.weights = transform, loss, ema_rate, weights
+        self.contrast_aux = contrast_aux
+        self.backbone = detector.backbone.requires_grad_(False)
+        self.features = detector.features
+        self.student = _Branch(detector, projector)
+        # The backbone is shared, not copied: it never changes (Section 4.1).
+        shared = {id(p): p for p in self.backbone.parameters()} | {id(b): b for b in self.backbone.buffers()}
+        self.teacher = copy.deepcopy(self.student, shared).requires_grad_(False).eval()
+
+    def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The three steps of Figure 2: propose, match, contrast (and fit the boxes)."""
+        teacher, student = self.propose(batch)
+        aligned, box_pairs = self.match(teacher, student, batch)
+        return self.contrast(teacher, student, aligned, box_pairs, batch)
+
+    def propose(self, batch) -> tuple[tuple, tuple]:
+        """(embeddings, boxes) of the teacher on the weak view and of the student on the strong one."""
+        weak, strong = batch.views
+        with torch.no_grad():
+            both = self.features(torch.cat([weak, strong]), torch.cat([batch.mask, batch.mask]))
+            half = len(weak)
+            teacher = self.teacher([f[:half] for f in both], batch.mask)
+        return teacher, self.student([f[half:] for f in both], batch.mask)
+
+    def match(self, teacher: tuple, student: tuple, batch) -> tuple[dict[int, Tensor], list]:
+        """Proposal matching (eq. 1-2) of the contrasted layers, box matching (eq. 3-4) of every layer.
+
+        :returns: layer -> sigma (B, N): the student's prediction for each of the teacher's proposals; and per layer
+            the (prediction, box) pairs of each image.
+        """
+        (z, b), (z_hat, b_hat) = teacher, student
+        w, names = self.weights, batch.keys
+        last = len(z) - 1
+        with torch.no_grad():
+            aligned = {}
+            for layer in range(len(z)) if self.contrast_aux else [last]:
+                cost = matcher.similarity_cost(z[layer], z_hat[layer], sim=w["sim"])
+                cost = cost + matcher.box_cost(b[layer], b_hat[layer], coord=w["coord"], giou=w["giou"])
+                sigma = [columns for _, columns in matcher.assign(cost, names=names)]
+                aligned[layer] = torch.stack(sigma).to(z.device)
+            counts = [len(t) for t in batch.boxes]
+            costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"]).cpu()
+            box_pairs = [matcher.assign(cost, counts, names=names) for cost in costs]
+        return aligned, box_pairs
+
+    def contrast(self, teacher, student, aligned, box_pairs, batch) -> tuple[dict, dict]:
+        """Eq. 5: the contrastive term and the box losses, the latter at every layer."""
+        (z, b), (z_hat, b_hat) = teacher, student
+        w = self.weights
+        contrast = z.new_zeros(())
+        for layer, sigma in aligned.items():
+            index = sigma[..., None].expand(-1, -1, z_hat.shape[-1])
+            contrast = contrast + self.loss(z[layer], z_hat[layer].gather(1, index), b[layer])
+        count = max(sum(len(t) for t in batch.boxes), 1)
+        per_layer = [box_terms(o, batch.boxes, p, count) for o, p in zip(b_hat, box_pairs, strict=True)]
+        l1, giou = (torch.stack(values).sum() for values in zip(*per_layer, strict=True))
+        terms = {"contrast": w["contrast"] * contrast, "coord": w["coord"] * l1, "giou": w["giou"] * giou}
+        return terms, self._figures(teacher, student, aligned, box_pairs, batch)
+
+    @torch.no_grad()
+    def _figures(self, teacher, student, aligned, box_pairs, batch) -> dict[str, Tensor]:
+        """To watch: proposals that overlap an anchor (IoU >= .5), IoU with the drawn boxes, cosine of matches."""
+        (z, b), (z_hat, b_hat) = teacher, student
+        corners = box_ops.cxcywh_to_xyxy(b[-1])
+        ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
+        matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
+        sigma = aligned[len(z) - 1]
+        partner = z_hat[-1].gather(1, sigma[..., None].expand(-1, -1, z_hat.shape[-1]))
+        return {
+            "positives": (box_ops.iou(corners, corners) >= 0.5).float().sum(-1).mean(),
+            "matched_iou": matched,
+            "cosine": (z[-1] * partner).sum(-1).mean(),
+        }
+
+    def after_step(self) -> None:
+        """The teacher follows the student, every iteration."""
+        ema.update(self.teacher, self.student, self.ema_rate)
+
+    @torch.no_grad()
+    def matched_predictions(self, batch) -> list[Tensor]:
+        """For pictures: per image the student's boxes that were matched with the drawn ones, (K, 4) cxcywh."""
+        was = self.student.training
+        self.student.eval()
+        teacher, student = self.propose(batch)
+        _, box_pairs = self.match(teacher, student, batch)
+        self.student.train(was)
+        return [b[rows] for b, (rows, _) in zip(student[1][-1].cpu(), box_pairs[-1], strict=True)]
+
+    def weights_of(self) -> dict[str, dict[str, Tensor]]:
+        """Both networks, each a whole detector with the backbone; the projector under ``projector.``."""
+        return {"student": _flat(self.student), "teacher": _flat(self.teacher)}
+
+
+def _flat(branch: _Branch) -> dict[str, Tensor]:
+    projector = {f"projector.{name}": value for name, value in branch.projector.state_dict().items()}
+    return branch.detector.state_dict() | projector

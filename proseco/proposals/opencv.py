@@ -1,0 +1,42 @@
+"""Selective Search (Uijlings et al. 2013) of OpenCV's ximgproc, with its order made a function of the seed."""
+
+import ctypes
+
+import cv2
+import numpy as np
+
+from proseco.base.errors import one_of
+
+MODES = {
+    "fast": "switchToSelectiveSearchFast",
+    "quality": "switchToSelectiveSearchQuality",
+    "single": "switchToSingleStrategy",
+}
+
+
+def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int | None = None) -> np.ndarray:
+    """All boxes that Selective Search finds, in OpenCV's ranking.
+
+    OpenCV ranks with the C library's ``rand()``, whose state depends on all that the process did before; that generator
+    is seeded here right before each search, so that the same image has the same order everywhere.
+
+    :param mode: ``fast``, ``quality`` or ``single``, OpenCV's presets.
+    :param long_edge: search on an image scaled down to this many pixels; None for the native size. Boxes are always in
+        pixels of the given image.
+    """
+    if mode not in MODES:
+        raise one_of("Selective Search mode", mode, MODES, "propose.mode")
+    height, width = image.shape[:2]
+    factor = min(1.0, long_edge / max(height, width)) if long_edge else 1.0
+    small = image
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    getattr(search, MODES[mode])()
+    ctypes.CDLL(None).srand(seed & 0xFFFFFFFF)
+    boxes = np.asarray(search.process(), np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    scale = np.float32([width / small.shape[1], height / small.shape[0]] * 2)
+    return boxes * scale

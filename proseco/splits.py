@@ -1,0 +1,293 @@
+"""Which images are labelled: ids -> sampled ids, and the text files that publish them.
+
+An id file is one line ``# name=value ...`` followed by one id a line, so three lines of any language read it::
+
+    with open(path) as file:
+        ids = [line.strip() for line in file if not line.startswith("#")]
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from proseco.base.errors import InputError, one_of
+from proseco.base.files import write_text
+
+RULES = ("all", "cover", "uniform")
+
+
+def sample(annotations: dict, *, rule: str, fraction: float = 1.0, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Draw the keys of the images to label.
+
+    :param annotations: COCO-format dict (:mod:`proseco.data.annotations`).
+    :param rule: ``all`` of them; ``uniform``, a plain draw; ``cover``, a draw that leaves every class on both sides.
+    :param fraction: of the images, 0..1; ``all`` ignores it.
+    :returns: the keys, sorted, and notes on what could not be had, one line each.
+    :raises InputError: an unknown rule, or a fraction out of range.
+    """
+    keys = [image["key"] for image in annotations["images"]]
+    if rule == "all":
+        return order(keys), []
+    if rule == "uniform":
+        return uniform(keys, fraction=fraction, seed=seed), []
+    if rule == "cover":
+        return cover(presence(annotations), fraction=fraction, seed=seed)
+    raise one_of("rule", rule, RULES, "benchmarks")
+
+
+def order(keys: Iterable[str]) -> list[str]:
+    """Keys sorted: by value if all are whole numbers (COCO's are), else as text. Draws depend on this order."""
+    keys = list(keys)
+    if all(key.isascii() and key.isdecimal() for key in keys):
+        return sorted(keys, key=lambda key: (int(key), key))
+    return sorted(keys)
+
+
+def uniform(keys: Iterable[str], *, fraction: float, seed: int) -> list[str]:
+    """``round(n * fraction)`` of the keys, at least one, without replacement.
+
+    The draw is that of DETReg's public Mini-COCO sampler, ``default_rng(seed).choice`` on the sorted ids: with seed 42
+    it gives the same images.
+    """
+    keys = order(keys)
+    return [keys[row] for row in np.flatnonzero(_draw(len(keys), fraction, np.random.default_rng(seed)))]
+
+
+def _draw(count: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """``count`` booleans, ``round(count * fraction)`` of them true."""
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction!r}; expected a number above 0, at most 1")
+    if not count:
+        raise InputError("there are no images to sample from; expected one or more")
+    drawn = np.zeros(count, dtype=bool)
+    drawn[rng.choice(count, size=max(1, round(count * fraction)), replace=False)] = True
+    return drawn
+
+
+def presence(annotations: dict) -> dict[str, set[str]]:
+    """Key of each image -> names of the classes that it shows. Crowds and difficult objects are not counted: a test
+    set that has a class only through them could not score it."""
+    names = {category["id"]: category["name"] for category in annotations["categories"]}
+    shown: dict[int, set[str]] = {image["id"]: set() for image in annotations["images"]}
+    for record in annotations["annotations"]:
+        if not record["iscrowd"] and not record["difficult"]:
+            shown[record["image_id"]].add(names[record["category_id"]])
+    return {image["key"]: shown[image["id"]] for image in annotations["images"]}
+
+
+def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """:func:`uniform`, changed as little as needed for every class to be among the drawn keys and among the rest.
+
+    A class with two images forces them apart, so images that such classes tie together move as one unit and these
+    classes are covered by construction. Classes with more images are covered by moving units, each time the one that
+    uncovers the fewest others. A class with one image has it drawn. Then units move back until the drawn ones number
+    ``round(n * fraction)`` again, as far as coverage allows.
+
+    :param shown: key -> its classes, as :func:`presence` gives it.
+    :returns: the drawn keys, sorted, and a note for each class that is on one side only and for a count missed.
+    """
+    keys = order(shown)
+    rng = np.random.default_rng(seed)
+    drawn = _draw(len(keys), fraction, rng)
+    wanted = min(int(drawn.sum()), max(len(keys) - 1, 1))
+    state = _Sides([sorted(shown[key]) for key in keys], drawn.tolist())
+    state.cover(rng)
+    state.resize(wanted, rng)
+    notes = []
+    for name, rows in state.rows.items():
+        if state.count[name] in (0, len(rows)):
+            side = "among the drawn" if state.count[name] else "among the rest"
+            notes.append(f"class {name!r} is only {side}: it has {len(rows)} image{'s' if len(rows) > 1 else ''}")
+    if sum(state.inside) != wanted:
+        notes.append(f"drew {sum(state.inside)} of {len(keys)} images, not {wanted}: moving more would uncover a class")
+    return [key for key, inside in zip(keys, state.inside, strict=True) if inside], notes
+
+
+class _Sides:
+    """Images on two sides, classes that want both, and the moves that keep or mend that."""
+
+    def __init__(self, classes: list[list[str]], inside: list[bool]) -> None:
+        self.classes, self.inside = classes, inside
+        self.rows: dict[str, list[int]] = {}
+        for row, names in enumerate(classes):
+            for name in names:
+                self.rows.setdefault(name, []).append(row)
+        self.rows = dict(sorted(self.rows.items()))
+        single = {rows[0] for rows in self.rows.values() if len(rows) == 1}
+        self.unit = [-1] * len(classes)  # image -> its unit
+        self.units: list[list[int]] = []
+        self.fixed: set[int] = set()
+        # Units with the only image of a class come first, as that image's side is given.
+        for row in [*sorted(single), *range(len(classes))]:
+            if self.unit[row] < 0:
+                if row in single:
+                    self.fixed.add(len(self.units))
+                    inside[row] = True
+                self._tie(row, single)
+        self.count = {name: sum(inside[row] for row in rows) for name, rows in self.rows.items()}
+
+    def _tie(self, start: int, single: set[int]) -> None:
+        """The unit of an image: all that two-image classes connect to it, on alternating sides."""
+        members, self.unit[start] = [start], len(self.units)
+        for row in members:
+            for name in self.classes[row]:
+                if len(self.rows[name]) == 2:
+                    other = sum(self.rows[name]) - row
+                    if self.unit[other] < 0 and other not in single:
+                        self.unit[other] = len(self.units)
+                        self.inside[other] = not self.inside[row]
+                        members.append(other)
+        self.units.append(members)
+
+    def _flip(self, unit: int) -> None:
+        for row in self.units[unit]:
+            step = -1 if self.inside[row] else 1
+            self.inside[row] = not self.inside[row]
+            for name in self.classes[row]:
+                self.count[name] += step
+
+    def _harm(self, unit: int) -> int:
+        """How many more classes would be on one side only if the unit changed sides."""
+        names = {name for row in self.units[unit] for name in self.classes[row]}
+        before = sum(self.count[name] in (0, len(self.rows[name])) for name in names)
+        self._flip(unit)
+        after = sum(self.count[name] in (0, len(self.rows[name])) for name in names)
+        self._flip(unit)
+        return after - before
+
+    def cover(self, rng: np.random.Generator) -> None:
+        for _ in range(1000 + 20 * len(self.rows)):
+            lacking = [rows for name, rows in self.rows.items() if self.count[name] in (0, len(rows))]
+            movable = [sorted({self.unit[row] for row in rows} - self.fixed) for rows in lacking]
+            movable = [choices for choices in movable if choices]
+            if not movable:
+                return
+            choices = movable[rng.integers(len(movable))]
+            rng.shuffle(choices)
+            # Now and then any move at all, or two classes could undo each other's for ever.
+            self._flip(choices[0] if rng.random() < 0.1 else min(choices, key=self._harm))
+
+    def resize(self, wanted: int, rng: np.random.Generator) -> None:
+        surplus = sum(self.inside) - wanted
+        for unit in rng.permutation(len(self.units)).tolist():
+            if not surplus:
+                return
+            change = sum(-1 if self.inside[row] else 1 for row in self.units[unit])
+            if unit not in self.fixed and abs(surplus + change) < abs(surplus) and self._harm(unit) <= 0:
+                self._flip(unit)
+                surplus += change
+
+
+def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) -> list[str]:
+    """``count`` of the keys that were not chosen, sorted: for validation, so that test images decide nothing.
+
+    :raises InputError: fewer are left.
+    """
+    rest = order(set(keys) - set(chosen))
+    if not 0 <= count <= len(rest):
+        raise InputError(f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left")
+    rows = np.random.default_rng(seed).choice(len(rest), size=count, replace=False) if count else []
+    return [rest[row] for row in sorted(rows)]
+
+
+@dataclass
+class Split:
+    """Keys of the parts ``train``, ``val`` and ``test``; which parts are drawn from the test subset; notes to print."""
+
+    keys: dict[str, list[str]]
+    from_test: set[str]
+    notes: list[str]
+
+
+def draw(whole: dict, test: dict | None, rule: str, fraction: float, *, seed: int, validation: int | str) -> Split:
+    """Everything that one finetuning needs: labelled images, images to choose the checkpoint with, images to score.
+
+    :param whole: COCO-format dict of the training subset.
+    :param test: of the test subset; None: what the rule leaves of ``whole``.
+    :param validation: so many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
+        as the paper has it.
+    :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
+    """
+    train, notes = sample(whole, rule=rule, fraction=fraction, seed=seed)
+    everything = order(image["key"] for image in whole["images"])
+    keys, from_test = {"train": train}, set()
+    if test is None:
+        taken = set(train)
+        keys["test"] = [key for key in everything if key not in taken]
+        if not keys["test"]:
+            raise InputError(f"rule {rule!r} with fraction {fraction} leaves no image to test on, and test is null")
+    else:
+        keys["test"] = order(image["key"] for image in test["images"])
+        from_test.add("test")
+    if validation == "test":
+        keys["val"] = keys["test"]
+        if test is not None:
+            from_test.add("val")
+    elif test is None or rule == "all":  # nothing else is left: hold out of the labelled ones
+        keys["val"] = held_out(train, [], min(validation, len(train) // 5), seed)
+        held = set(keys["val"])
+        keys["train"] = [key for key in train if key not in held]
+    else:
+        keys["val"] = held_out(everything, train, validation, seed)
+    return Split(keys, from_test, notes)
+
+
+def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:
+    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; ValueError if one does
+    not fit the format or comes twice."""
+    keys = order(keys)
+    if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
+        raise ValueError(f"ids must be different words that do not begin with '#'; the file would be {path}")
+    header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
+    if any(fact.split() != [fact] for fact in header):
+        raise ValueError(f"facts must be single words, not {header}")
+    write_text(path, "".join(f"{line}\n" for line in ["# " + " ".join(header), *keys]))
+
+
+def read_facts(path: str | Path) -> dict[str, str]:
+    """The first line of an id file: ``{"benchmark": ..., "seed": ..., "count": ..., "digest": ...}``, all text.
+
+    :raises InputError: no such file, or no such line.
+    """
+    return _parse(path)[0]
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """The keys of an id file, checked against its count and digest.
+
+    :raises InputError: naming the file and line: a key twice, a blank line, keys that are not those written.
+    """
+    facts, lines = _parse(path)
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        key = line.strip()
+        if key.startswith("#"):
+            continue
+        if not key or key in first:
+            what = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
+            raise InputError(f"{str(path)!r}, line {number}: {what}; expected one id a line, each once")
+        first[key] = number
+    if str(len(first)) != facts["count"]:
+        raise InputError(f"{str(path)!r}, line 1: says count={facts['count']}, but {len(first)} ids follow")
+    if _digest(list(first)) != facts["digest"]:
+        raise InputError(f"{str(path)!r}, line 1: the ids are not those that digest={facts['digest']} was made of")
+    return list(first)
+
+
+def _parse(path: str | Path) -> tuple[dict[str, str], list[str]]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        raise InputError(f"no id file {str(path)!r}; the split stage writes it") from None
+    words = lines[0].split() if lines else []
+    facts = dict(word.partition("=")[::2] for word in words[1:])
+    if words[:1] != ["#"] or not {"count", "digest"} <= set(facts):
+        raise InputError(f"{str(path)!r}, line 1: expected '# benchmark=... count=... digest=...'")
+    return facts, lines
+
+
+def _digest(keys: list[str]) -> str:
+    return hashlib.blake2b("\n".join(keys).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,1 @@
+"""Checkpoints: ours (safetensors) and the public ones. Nothing is unpickled beyond tensors."""

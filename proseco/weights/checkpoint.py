@@ -1,0 +1,67 @@
+"""Our checkpoints: one safetensors file, ``<network>.<parameter>``, with a few facts in its header."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from proseco.base.errors import InputError
+from proseco.base.files import replacing
+
+
+def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) -> None:
+    """Write state dicts as one file; equal weights and facts give equal bytes.
+
+    :param networks: name, e.g. ``student``, -> state dict. Tied parameters are written under each of their names.
+    :param facts: JSON values, for the header.
+    """
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().clone().contiguous()
+        for name, state in networks.items()
+        for key, value in state.items()
+    }
+    with replacing(path) as part:
+        # One metadata key: safetensors writes several in the order of a hash map, which changes from run to run.
+        save_file(tensors, part, metadata={"proseco": json.dumps(facts, sort_keys=True)})
+
+
+def load(path: str | Path, network: str) -> dict[str, Tensor]:
+    """The state dict of one network of a file that :func:`save` wrote.
+
+    :raises InputError: no such file, not safetensors, or no such network in it; it says which there are.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            keys = list(file.keys())
+            state = {k.removeprefix(f"{network}."): file.get_tensor(k) for k in keys if k.startswith(f"{network}.")}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read checkpoint {str(path)!r}: {error}") from None
+    if not state:
+        there = sorted({key.split(".")[0] for key in keys})
+        raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(there)}")
+    return state
+
+
+def load_into(
+    module: nn.Module, state: dict[str, Tensor], *, source: str, new: tuple[str, ...], unused: tuple[str, ...]
+):
+    """Load weights with every key accounted for.
+
+    :param new: beginnings of names that the module may have and the file not: they keep their initial values.
+    :param unused: beginnings of names that the file may have and the module not.
+    :raises InputError: another key is missing or unexpected, or a shape differs; it names them.
+    """
+    wanted = module.state_dict()
+    state = {key: value for key, value in state.items() if not key.startswith(unused)}
+    missing = [key for key in wanted if key not in state and not key.startswith(new)]
+    unexpected = [key for key in state if key not in wanted]
+    reshaped = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
+    problems = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)):
+        if keys:
+            problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    if problems:
+        raise InputError(f"checkpoint {source!r} does not fit the detector: {'; '.join(problems)}")
+    module.load_state_dict(state, strict=False)

@@ -1,0 +1,1 @@
+"""One script a DVC stage: read parameters, call the library, write outputs."""

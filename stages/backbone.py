@@ -1,0 +1,27 @@
+"""The backbone of each method: a public checkpoint imported, or a small network trained on labelled images."""
+
+from pathlib import Path
+
+from proseco.base import cli, files, params
+from proseco.methods import _backbones
+
+
+def main(*, scale: str) -> None:
+    """Write one backbone file a method, in torchvision's parameter names."""
+    settings = params.load()
+    plan = files.read_json(Path("work", scale, "plan", "backbone.json"))
+    roots = {
+        name: params.root(settings, scale, entry["root"])
+        for name, entry in plan["backbones"].items()
+        if "root" in entry
+    }
+    with (
+        files.replacing(Path("checkpoints", scale, "backbone")) as out,
+        files.replacing(Path("results", scale, "backbone")) as results,
+    ):
+        results.mkdir()
+        _backbones.make(plan, roots, out, results, device=settings["device"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

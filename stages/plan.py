@@ -1,0 +1,17 @@
+"""Check every parameter, and write what each pretraining depends on."""
+
+from pathlib import Path
+
+from proseco import plan
+from proseco.base import cli, files, params
+
+
+def main(*, scale: str) -> None:
+    """Check params.yaml and resolve it for one scale."""
+    with files.replacing(Path("work", scale, "plan")) as out:
+        for name, settings in plan.resolve(params.load()).items():
+            files.write_json(out / name, settings)
+
+
+if __name__ == "__main__":
+    cli.run(main)

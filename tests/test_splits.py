@@ -1,0 +1,263 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from proseco import splits
+from proseco.base.errors import InputError
+
+IDS = Path(__file__).resolve().parents[1] / "../shared/data/ids"
+
+
+def real_ids(*names):
+    if not IDS.is_dir():
+        pytest.skip(f"no real samples at {IDS}")
+    return [key for name in names for key in (IDS / f"{name}.txt").read_text().split()]
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.005, 591), (0.01, 1183), (0.05, 5914), (0.1, 11829)])
+def test_mini_coco_is_the_public_draw(fraction, count):
+    keys = real_ids("coco_train2017")
+    assert len(keys) == 118287
+    chosen = splits.uniform(reversed(keys), fraction=fraction, seed=42)
+    draw = np.random.default_rng(42).choice(sorted(int(key) for key in keys), count, replace=False)
+    assert len(chosen) == count
+    assert [int(key) for key in chosen] == sorted(draw.tolist())
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.05, 828), (0.1, 1655)])
+def test_mini_voc(fraction, count):
+    keys = real_ids("voc2007_trainval", "voc2012_trainval")
+    assert len(keys) == 16551
+    chosen = splits.uniform(keys, fraction=fraction, seed=42)
+    draw = np.random.default_rng(42).choice(sorted(keys), count, replace=False)
+    assert len(chosen) == count
+    assert chosen == sorted(draw.tolist())
+    assert chosen != splits.uniform(keys, fraction=fraction, seed=43)
+
+
+def labels(shown):
+    """COCO-format dict from key -> classes."""
+    names = sorted(set(itertools.chain(*shown.values())))
+    images = [{"id": number, "key": key} for number, key in enumerate(shown)]
+    return {
+        "images": images,
+        "annotations": [
+            {"image_id": image["id"], "category_id": names.index(name), "iscrowd": 0, "difficult": 0}
+            for image in images
+            for name in shown[image["key"]]
+        ],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
+    }
+
+
+def test_order_is_by_number_only_if_all_are():
+    assert splits.order(["10", "9", "100"]) == ["9", "10", "100"]
+    assert splits.order(["000010", "000009"]) == ["000009", "000010"]
+    assert splits.order(["10", "9", "2008_1"]) == ["10", "2008_1", "9"]
+
+
+def test_rules():
+    given = labels({str(n): {"a"} for n in range(37)})
+    assert splits.sample(given, rule="all") == ([str(n) for n in range(37)], [])
+    keys, notes = splits.sample(given, rule="uniform", fraction=0.3, seed=5)
+    assert (len(keys), notes) == (11, [])
+    assert (keys, notes) == splits.sample(given, rule="uniform", fraction=0.3, seed=5)
+    assert len(splits.sample(given, rule="uniform", fraction=0.001, seed=5)[0]) == 1
+    assert len(splits.sample(given, rule="cover", fraction=0.8, seed=5)[0]) == 30
+    with pytest.raises(InputError, match="no rule named 'half'; there is all, cover, uniform"):
+        splits.sample(given, rule="half")
+    for fraction in (0, -0.1, 1.5, float("nan"), None, "0.5"):
+        with pytest.raises(InputError, match="fraction is"):
+            splits.sample(given, rule="uniform", fraction=fraction)
+    with pytest.raises(InputError, match="no images"):
+        splits.sample(labels({}), rule="uniform", fraction=0.5)
+
+
+def test_crowds_and_difficult_objects_show_no_class():
+    given = labels({"1": {"a", "b"}, "2": {"a", "b", "c"}})
+    given["annotations"][0]["iscrowd"] = 1
+    given["annotations"][3]["difficult"] = 1
+    hidden = [
+        (record["image_id"], record["category_id"])
+        for record in given["annotations"]
+        if record["iscrowd"] or record["difficult"]
+    ]
+    full = {"1": {"a", "b"}, "2": {"a", "b", "c"}}
+    for image, category in hidden:
+        full[given["images"][image]["key"]].discard("abc"[category])
+    assert splits.presence(given) == full
+    assert sum(map(len, full.values())) == 3
+
+
+def sides(shown, chosen):
+    rest = set(shown) - set(chosen)
+    inside = set(itertools.chain(*(shown[key] for key in chosen)))
+    outside = set(itertools.chain(*(shown[key] for key in rest)))
+    return inside, outside
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cover_has_every_class_on_both_sides(seed):
+    rng = np.random.default_rng(seed)
+    # 90 classes, the rare ones with 2-3 images, some of them in one image.
+    shown = {str(n): {f"c{rng.integers(20)}" for _ in range(rng.integers(0, 4))} for n in range(400)}
+    for number in range(20, 90):
+        for key in rng.choice(400, size=2 + number % 2, replace=False):
+            shown[str(key)].add(f"c{number}")
+    chosen, notes = splits.cover(shown, fraction=0.8, seed=seed)
+    everything = {f"c{n}" for n in range(90)}
+    plain = splits.uniform(shown, fraction=0.8, seed=seed)
+    assert sides(shown, plain)[1] != everything  # the plain draw does miss some
+    assert notes == []
+    assert sides(shown, chosen) == (everything, everything)
+    assert len(chosen) == 320
+    assert len(set(chosen) - set(plain)) < 100  # and most of it stays
+    assert (chosen, notes) == splits.cover(dict(reversed(shown.items())), fraction=0.8, seed=seed)
+    assert chosen != splits.cover(shown, fraction=0.8, seed=seed + 100)[0]
+
+
+def test_cover_without_rare_classes_is_the_uniform_draw():
+    shown = {str(n): {"a", "b"} for n in range(50)}
+    assert splits.cover(shown, fraction=0.8, seed=1) == (splits.uniform(shown, fraction=0.8, seed=1), [])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_image_classes_in_a_long_chain_alternate(seed):
+    # Image n shares one class with n - 1 and another with n + 1: only two of the 2^60 splits cover them all.
+    shown = {str(n): {f"c{n}", f"c{n + 1}"} for n in range(60)}
+    shown["0"].discard("c0")
+    shown["59"].discard("c60")
+    chosen, notes = splits.cover(shown, fraction=0.8, seed=seed)
+    assert {int(key) % 2 for key in chosen} in ({0}, {1})
+    assert len(chosen) == 30
+    assert notes == ["drew 30 of 60 images, not 48: moving more would uncover a class"]
+
+
+def feasible(shown):
+    """Whether any split puts every class on both sides, single-image classes drawn, tried one by one."""
+    keys = list(shown)
+    images = {}
+    for key, names in shown.items():
+        for name in names:
+            images.setdefault(name, []).append(key)
+    for inside in itertools.product([False, True], repeat=len(keys)):
+        drawn = dict(zip(keys, inside, strict=True))
+        if all(
+            {drawn[key] for key in where} == ({True} if len(where) == 1 else {True, False}) for where in images.values()
+        ):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "sizes", "cases"),
+    [(7, (3, 7), [1, 2, 2, 2, 3, 4], 150), (9, (8, 22), [2, 3, 3, 3, 3, 4], 500)],
+)
+def test_cover_finds_a_split_wherever_there_is_one(images, classes, sizes, cases):
+    rng = np.random.default_rng(7)
+    found = 0
+    for seed in range(cases):
+        shown = {str(n): set() for n in range(images)}
+        for number in range(rng.integers(*classes)):
+            for key in rng.choice(images, size=rng.choice(sizes), replace=False):
+                shown[str(key)].add(f"c{number}")
+        chosen, notes = splits.cover(shown, fraction=0.8, seed=seed)
+        inside, outside = sides(shown, chosen)
+        count = {name: sum(name in names for names in shown.values()) for name in inside | outside}
+        missed = {name for name in count if name not in inside or name not in outside}
+        assert {note.split("'")[1] for note in notes if note.startswith("class")} == missed
+        assert all(name in inside for name in count if count[name] == 1)
+        if {count[name] for name in missed} <= {1}:
+            found += 1
+        else:
+            assert not feasible(shown), (seed, shown)
+    assert 20 < found < cases
+
+
+def test_a_class_with_one_image_is_drawn_and_reported():
+    shown = {str(n): {"a"} for n in range(20)}
+    shown["7"].add("rare")
+    for seed in range(10):
+        chosen, notes = splits.cover(shown, fraction=0.5, seed=seed)
+        assert "7" in chosen
+        assert len(chosen) == 10
+        assert notes == ["class 'rare' is only among the drawn: it has 1 image"]
+
+
+def test_a_class_between_two_drawn_images_is_reported():
+    # "1" and "2" are drawn for their own classes, so the class they share cannot be among the rest.
+    shown = {str(n): {"a"} for n in range(12)}
+    shown["1"] |= {"one", "both"}
+    shown["2"] |= {"two", "both"}
+    chosen, notes = splits.cover(shown, fraction=0.5, seed=0)
+    assert {"1", "2"} <= set(chosen)
+    assert len(chosen) == 6
+    assert [note.split("'")[1] for note in notes] == ["both", "one", "two"]
+
+
+def test_held_out_is_disjoint_and_seeded():
+    keys = [str(n) for n in range(100)]
+    chosen = splits.uniform(keys, fraction=0.6, seed=3)
+    validation = splits.held_out(keys, chosen, 15, 3)
+    assert len(set(validation)) == 15
+    assert not set(validation) & set(chosen)
+    assert validation == splits.order(validation)
+    assert validation == splits.held_out(reversed(keys), reversed(chosen), 15, 3)
+    assert validation != splits.held_out(keys, chosen, 15, 4)
+    assert splits.held_out(keys, keys, 0, 3) == []
+    assert len(splits.held_out(keys, chosen, 40, 3)) == 40
+    with pytest.raises(InputError, match="41 images: expected a number from 0 to 40"):
+        splits.held_out(keys, chosen, 41, 3)
+
+
+def test_id_files_round_trip(tmp_path):
+    path = tmp_path / "1/train.txt"
+    splits.write_ids(path, ["10", "9", "300"], benchmark="coco", rule="uniform", fraction=0.05, seed=1)
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# benchmark=coco rule=uniform fraction=0.05 seed=1 count=3 digest=")
+    assert lines[1:] == ["9", "10", "300"]
+    assert splits.read_ids(path) == ["9", "10", "300"]
+    facts = splits.read_facts(path)
+    assert (facts["rule"], facts["seed"], facts["count"]) == ("uniform", "1", "3")
+    with open(path) as file:
+        assert [line.strip() for line in file if not line.startswith("#")] == ["9", "10", "300"]
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as a Windows checkout has it
+    assert splits.read_ids(path) == ["9", "10", "300"]
+    splits.write_ids(path, [])
+    assert splits.read_ids(path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("2008_3\n", ""), "line 1: says count=3, but 2 ids follow"),
+        (lambda text: text.replace("2008_3", "2008_4"), "line 1: the ids are not those"),
+        (lambda text: text.replace("2008_3", "2008_2"), "line 4: id '2008_2' again, first in line 3"),
+        (lambda text: text.replace("2008_3", ""), "line 4: a blank line"),
+        (lambda text: text.partition("\n")[2], "line 1: expected"),
+        (lambda text: "", "line 1: expected"),
+        (lambda text: text.replace("count=3 ", ""), "line 1: expected"),
+    ],
+)
+def test_tampered_id_files_name_file_and_line(tmp_path, change, words):
+    path = tmp_path / "train.txt"
+    splits.write_ids(path, ["2008_2", "2008_3", "000001"], seed=1)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=rf"train\.txt', {words}"):
+        splits.read_ids(path)
+
+
+def test_missing_id_file(tmp_path):
+    with pytest.raises(InputError, match=r"no id file '.*train\.txt'"):
+        splits.read_ids(tmp_path / "train.txt")
+
+
+def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
+    for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
+        with pytest.raises(ValueError, match="ids must be"):
+            splits.write_ids(tmp_path / "x.txt", keys)
+    with pytest.raises(ValueError, match="single words"):
+        splits.write_ids(tmp_path / "x.txt", ["1"], benchmark="mini coco")
+    assert not (tmp_path / "x.txt").exists()
