@@ -8,8 +8,9 @@ from proseco.base import cli, files, params
 
 def main(*, scale: str) -> None:
     """Check params.yaml and resolve it for one scale."""
+    chosen = params.load() | {"scale": scale}
     with files.replacing(Path("work", scale, "plan")) as out:
-        for name, settings in plan.resolve(params.load()).items():
+        for name, settings in plan.resolve(chosen).items():
             files.write_json(out / name, settings)
 
 

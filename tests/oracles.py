@@ -1,5 +1,7 @@
 """The slow, obvious formula beside each fast one: loops, no vectors, nothing shared with the code under test."""
 
+import itertools
+
 import numpy as np
 
 
@@ -81,3 +83,176 @@ def average_precision_oracle(annotations, detections, max_detections=100):
     names = [category["name"] for category in annotations["categories"]]
     figures["per_class"] = {n: mean(lambda name, size, t, n=n: name == n and size == "all") for n in names}
     return figures
+
+
+def corners_oracle(box):
+    """cxcywh -> xyxy."""
+    x, y, w, h = (float(v) for v in box)
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def _side(low, high):
+    return max(high - low, 0.0)
+
+
+def iou_oracle(a, b):
+    """IoU of two boxes, xyxy."""
+    shared = _side(max(a[0], b[0]), min(a[2], b[2])) * _side(max(a[1], b[1]), min(a[3], b[3]))
+    union = _side(a[0], a[2]) * _side(a[1], a[3]) + _side(b[0], b[2]) * _side(b[1], b[3]) - shared
+    return shared / union if union else 0.0
+
+
+def giou_oracle(a, b):
+    """IoU minus the share of the hull that neither box covers (Rezatofighi et al. 2019), xyxy."""
+    shared = _side(max(a[0], b[0]), min(a[2], b[2])) * _side(max(a[1], b[1]), min(a[3], b[3]))
+    union = _side(a[0], a[2]) * _side(a[1], a[3]) + _side(b[0], b[2]) * _side(b[1], b[3]) - shared
+    hull = _side(min(a[0], b[0]), max(a[2], b[2])) * _side(min(a[1], b[1]), max(a[3], b[3]))
+    return iou_oracle(a, b) - ((hull - union) / hull if hull else 0.0)
+
+
+def _similarity(a, b, tau):
+    return np.exp(sum(float(x) * float(y) for x, y in zip(a, b, strict=True)) / tau)
+
+
+def _positive(boxes, i, j, m, delta):
+    """The indicator of eq. 9; at delta = 1 the anchor alone (docs/method.md)."""
+    if delta == 1:
+        return j == m
+    return iou_oracle(corners_oracle(boxes[i][j]), corners_oracle(boxes[i][m])) >= delta
+
+
+def locsce_oracle(
+    z, z_hat, boxes, sigma, *, tau, tau_t, lambda_sce, delta, relation_mask="self", normalize_target=False
+):
+    """Eq. 6-10 as printed, over (i, n, j, m).
+
+    :param z: (B, N, D); ``z_hat`` (B, N, D) in the student's own order; ``boxes`` (B, N, 4) cxcywh.
+    :param sigma: (B, N): the student's prediction for each of the teacher's proposals.
+    """
+    pairs = [(n, m) for n in range(len(z)) for m in range(len(z[0]))]
+    total = 0.0
+    for i, j in pairs:
+        related = {}
+        for n, m in pairs:
+            counts = (n, m) != (i, j) if relation_mask == "self" else n != i and m != j
+            related[n, m] = _similarity(z[i][j], z[n][m], tau_t) if counts else 0.0
+        below = sum(related.values())
+        scale = sum(_similarity(z[i][j], z_hat[n][m], tau) for n, m in pairs)
+        target = {}
+        for n, m in pairs:
+            positive = n == i and _positive(boxes, i, j, m, delta)
+            relation = related[n, m] / below if below else 0.0
+            target[n, m] = lambda_sce * positive + (1 - lambda_sce) * relation
+        divisor = sum(target.values()) if normalize_target else 1.0
+        for n, m in pairs:
+            p = _similarity(z[i][j], z_hat[n][sigma[n][m]], tau) / scale
+            total -= target[n, m] / divisor * np.log(p)
+    return total / len(pairs)
+
+
+def locnce_oracle(z, z_hat, boxes, sigma, *, tau, delta):
+    """Eq. 12; with delta = 1 eq. 11."""
+    pairs = [(n, m) for n in range(len(z)) for m in range(len(z[0]))]
+    total = 0.0
+    for i, j in pairs:
+        scale = sum(_similarity(z[i][j], z_hat[n][m], tau) for n, m in pairs)
+        for m in range(len(z[0])):
+            if _positive(boxes, i, j, m, delta):
+                total -= np.log(_similarity(z[i][j], z_hat[i][sigma[i][m]], tau) / scale)
+    return total / len(pairs)
+
+
+def assignment_oracle(cost):
+    """Least total cost of pairing rows with columns, by trying every way: (cost, [(row, column)] sorted by row)."""
+    cost = np.asarray(cost, dtype=float)
+    rows, columns = cost.shape
+    turned = rows > columns
+    table = cost.T if turned else cost
+    ways = itertools.permutations(range(table.shape[1]), table.shape[0])
+    best = min(ways, key=lambda way: sum(table[i, j] for i, j in enumerate(way)))
+    pairs = sorted((j, i) if turned else (i, j) for i, j in enumerate(best))
+    return sum(cost[i, j] for i, j in pairs), pairs
+
+
+def box_cost_oracle(a, b, coord, giou):
+    """coord * L1 + giou * (1 - GIoU) of two boxes, cxcywh (eq. 4)."""
+    l1 = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
+    return coord * l1 + giou * (1 - giou_oracle(corners_oracle(a), corners_oracle(b)))
+
+
+def focal_oracle(logit, target, alpha=0.25):
+    """Sigmoid focal loss with gamma 2 of one number (Lin et al. 2017)."""
+    p = 1 / (1 + np.exp(-float(logit)))
+    return -alpha * (1 - p) ** 2 * np.log(p) if target else -(1 - alpha) * p**2 * np.log(1 - p)
+
+
+def set_loss_oracle(logits, boxes, targets, weights):
+    """One decoder layer's weighted class, L1 and GIoU terms.
+
+    :param logits: (B, N, C); ``boxes`` (B, N, 4) cxcywh; ``targets`` per image (labels, boxes).
+    """
+    sums = {"class": 0.0, "coord": 0.0, "giou": 0.0}
+    for image, (labels, wanted) in enumerate(targets):
+        here = range(len(boxes[image]))
+        cost = np.zeros((len(here), len(labels)))
+        for q in here:
+            for t, label in enumerate(labels):
+                kind = focal_oracle(logits[image][q][label], True) - focal_oracle(logits[image][q][label], False)
+                where = box_cost_oracle(boxes[image][q], wanted[t], weights["coord"], weights["giou"])
+                cost[q, t] = weights["class"] * kind + where
+        pairs = assignment_oracle(cost)[1]
+        found = {q: labels[t] for q, t in pairs}
+        for q in here:
+            for c, logit in enumerate(logits[image][q]):
+                sums["class"] += weights["class"] * focal_oracle(logit, found.get(q) == c)
+        for q, t in pairs:
+            sums["coord"] += box_cost_oracle(boxes[image][q], wanted[t], weights["coord"], 0)
+            sums["giou"] += box_cost_oracle(boxes[image][q], wanted[t], 0, weights["giou"])
+    count = max(sum(len(labels) for labels, _ in targets), 1)
+    return {name: total / count for name, total in sums.items()}
+
+
+def bilinear_oracle(feature, x, y):
+    """Value of a map at a point, zeros outside.
+
+    :param feature: (H, W, D); the centre of pixel (r, c) lies at x = (c + .5) / W, y = (r + .5) / H.
+    """
+    height, width = feature.shape[:2]
+    column, row = x * width - 0.5, y * height - 0.5
+    total = np.zeros(feature.shape[2])
+    for r in (int(np.floor(row)), int(np.floor(row)) + 1):
+        for c in (int(np.floor(column)), int(np.floor(column)) + 1):
+            if 0 <= r < height and 0 <= c < width:
+                total += (1 - abs(row - r)) * (1 - abs(column - c)) * feature[r, c]
+    return total
+
+
+def sampling_oracle(value, shapes, points, weights):
+    """Weighted sum over levels and points, for each image, query and head: (B, Q, D).
+
+    :param value: (B, S, heads, D/heads); ``shapes`` (H, W) a level; ``points`` (B, Q, heads, L, P, 2) x and y in 0..1;
+        ``weights`` (B, Q, heads, L, P).
+    """
+    images, queries, heads, _, count = weights.shape
+    out = np.zeros((images, queries, heads, value.shape[-1]))
+    for b, q, h in itertools.product(range(images), range(queries), range(heads)):
+        start = 0
+        for level, (height, width) in enumerate(shapes):
+            feature = value[b, start : start + height * width, h].reshape(height, width, -1)
+            start += height * width
+            for p in range(count):
+                x, y = points[b, q, h, level, p]
+                out[b, q, h] += weights[b, q, h, level, p] * bilinear_oracle(feature, x, y)
+    return out.reshape(images, queries, -1)
+
+
+def sine_oracle(height, width, channels, temperature=10000.0):
+    """Sine embedding of the pixels of an image without padding: (channels, H, W), y first."""
+    out = np.zeros((channels, height, width))
+    half = channels // 2
+    for row, column in itertools.product(range(height), range(width)):
+        for first, position in ((0, (row + 0.5) / height), (half, (column + 0.5) / width)):
+            for k in range(half):
+                angle = 2 * np.pi * position / temperature ** (2 * (k // 2) / half)
+                out[first + k, row, column] = np.cos(angle) if k % 2 else np.sin(angle)
+    return out

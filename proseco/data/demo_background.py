@@ -132,7 +132,7 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """Thin bent lines (twigs, wires, cracks) and small specks (pebbles, leaves): nothing as large as an object."""
     side, size = max(canvas.shape), np.array(canvas.shape[:0:-1])
     picture = np.clip(canvas.transpose(1, 2, 0), 0, 255, order="C").astype(np.uint8)
-    lines, specks = int(rng.integers(3, 10)), int(rng.integers(6, 30))
+    lines, specks = int(rng.integers(1, 5)), int(rng.integers(3, 13))
     ends = rng.random((lines, 2, 1, 2)) * size * 1.2 - 0.1 * size
     bend = ends.mean(axis=1) + (rng.random((lines, 1, 2)) - 0.5) * side * 0.7
     reach = 0.3 + 0.5 * rng.random((lines, 1, 1))  # a twig is a part of a parabola across the picture

@@ -61,7 +61,7 @@ def scene(
     *,
     kinds: Sequence[int],
     count: int,
-    radius: tuple[float, float] = (0.10, 0.22),
+    radius: tuple[float, float] = (0.12, 0.26),
     spread: float = 0.92,
 ) -> tuple[np.ndarray, list[Thing]]:
     """Draw one picture.

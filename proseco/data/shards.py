@@ -155,7 +155,7 @@ def write(
             bar.update(len(part))
     summary = {name: sum(s[name] for s in all_stats) for name in ("samples", "boxes", "grayscale", "cmyk", "rotated")}
     summary["shards"] = len(parts)
-    summary["boxes_min"] = min(s["boxes_min"] for s in all_stats)
+    summary["boxes_min"] = min((s["boxes_min"] for s in all_stats if s["samples"]), default=0)
     summary["boxes_max"] = max(s["boxes_max"] for s in all_stats)
     summary["boxes_mean"] = round(summary["boxes"] / max(summary["samples"], 1), 2)
     summary["skipped"] = [entry for s in all_stats for entry in s["skipped"]]

@@ -39,9 +39,9 @@ def build(
     :param backbone: keywords of :class:`proseco.nn.backbone.ResNet` (block, layers, stem, widths).
     :param levels: feature levels: strides 8, 16, 32, then halved again and again.
     """
-    if levels < 1 or width % heads or width % 4:
+    if levels < 1 or width % heads or width % 32:  # 32 groups of each GroupNorm
         raise InputError(
-            f"detector: levels={levels} must be at least 1 and width={width} a multiple of heads={heads} and 4"
+            f"detector: levels={levels} must be at least 1 and width={width} a multiple of heads={heads} and 32"
         )
     if two_stage and (not box_refinement or num_classes is None):
         raise InputError("detector.two_stage needs box_refinement: true and a class head (it cannot be pretrained)")
@@ -103,6 +103,8 @@ class DeformableDETR(nn.Module):
             nn.init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
             copies = [copy.deepcopy(head) for _ in range(heads)] if refine else [head] * heads
             self.class_embed = nn.ModuleList(copies)
+            if two_stage:
+                transformer.decoder.class_embed = self.class_embed  # not used there; the public state dict has it
 
     def features(self, images: Tensor, mask: Tensor) -> list[Tensor]:
         """Backbone: uint8 RGB (B, 3, H, W), mask (B, H, W) True on padding -> [(B, C_i, H/s, W/s)], s in 8, 16, 32."""

@@ -19,16 +19,17 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
     :returns: (B, Q, D).
     """
     b, _, heads, width = value.shape
-    _, q, _, levels, p, _ = points.shape
-    grid = points * 2 - 1  # grid_sample's -1..1, with align_corners=False
-    sampled = []
+    q = points.shape[1]
+    # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
+    grid = (points.float() * 2 - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # grid_sample's -1..1, align_corners=False
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1).float()
+    out = grid.new_zeros(())
     for level, ((h, w), part) in enumerate(zip(shapes, value.split([h * w for h, w in shapes], dim=1), strict=True)):
         feature = part.permute(0, 2, 3, 1).reshape(b * heads, width, h, w)
-        where = grid[:, :, :, level].transpose(1, 2).reshape(b * heads, q, p, 2)
-        sampled.append(F.grid_sample(feature, where.to(feature.dtype), align_corners=False))  # zeros outside
-    weights = weights.transpose(1, 2).reshape(b * heads, 1, q, levels * p)
-    out = (torch.stack(sampled, dim=-2).flatten(-2) * weights.to(value.dtype)).sum(-1)
-    return out.view(b, heads * width, q).transpose(1, 2)
+        # In float32, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
+        sampled = F.grid_sample(feature.float(), grid[:, level], align_corners=False)  # zeros outside
+        out = out + (sampled * weights[:, None, level]).sum(2)
+    return out.view(b, heads * width, q).transpose(1, 2).to(value.dtype)
 
 
 class DeformableAttention(nn.Module):

@@ -115,16 +115,16 @@ def fit(
     """
     at_step = at_step or {}
     student = method.student
-    student.train()
     groups = parameter_groups(student, schedule)
     optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=device.type == "cuda")
     drop = round(schedule.drop_at * steps)
     trained = [p for group in groups for p in group["params"]]
     writer = _Log(log)
     bar = tqdm(total=steps, desc=title, unit="step", mininterval=1.0)
-    seconds, images, mark, seen = 0.0, 0, time.perf_counter(), 0
     at_step.get(0, lambda step: None)(0)
-    start = time.perf_counter()
+    student.train()
+    seconds, images, seen = 0.0, 0, 0
+    start = mark = time.perf_counter()
     for step, batch in enumerate(batches):
         if step == drop:
             for group in optimizer.param_groups:
@@ -137,7 +137,7 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(trained, schedule.clip)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm + loss.detach()):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)] or ["gradient"]
             raise FloatingPointError(f"step {step}: {', '.join(bad)} is not finite; images {', '.join(batch.keys)}")
         optimizer.step()
@@ -159,10 +159,12 @@ def fit(
             bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['images_per_second']:.1f} images/s")
             mark, seen = now, 0
         if done in at_step:
-            seconds += time.perf_counter() - start
+            pause = time.perf_counter()
+            seconds += pause - start
             at_step[done](done)
             student.train()
-            start = mark = time.perf_counter()
+            start = time.perf_counter()
+            mark += start - pause
     seconds += time.perf_counter() - start
     bar.close()
     writer.close()

@@ -1,14 +1,15 @@
 """Backbone weights: the public ResNet checkpoints (torchvision, SwAV, SCRL), and ours, into torchvision's names."""
 
 import argparse
-import pickle
+import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, one_of
 
 _STEM, _DEEP = "conv1.weight", "layer4.0.conv1.weight"
 
@@ -32,12 +33,14 @@ def read(path: str | Path, *, prefix: str | None = None) -> dict[str, Tensor]:
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):  # the DETR family stores its arguments
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read checkpoint {str(path)!r}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # rubbish makes an unpickler raise anything, KeyError and IndexError among them
+        raise InputError(f"cannot read checkpoint {str(path)!r}: {_reason(error)}") from None
     tensors = dict(_tensors(content))
     found = sorted(k.removesuffix(_STEM) for k in tensors if k.endswith(_STEM) and k[: -len(_STEM)] + _DEEP in tensors)
-    if prefix is not None:
-        found = [p for p in found if p == prefix]
+    if prefix is not None and found:
+        if prefix not in found:
+            raise one_of("prefix", prefix, map(repr, found), str(path))
+        found = [prefix]
     if len(found) != 1:
         what = f"several ResNets ({', '.join(found)}); choose one with prefix" if found else "no ResNet"
         raise InputError(f"checkpoint {str(path)!r} holds {what}; its names begin {sorted(tensors)[:3]}")
@@ -48,6 +51,16 @@ def read(path: str | Path, *, prefix: str | None = None) -> dict[str, Tensor]:
         for key, name in names.items()
         if name.startswith(body) and not name.endswith("num_batches_tracked")
     }
+
+
+def _reason(error: Exception) -> str:
+    """One line; torch's own advice is to load without protection."""
+    held = re.search(r"GLOBAL (\S+)", str(error))
+    if held:
+        return f"it holds {held[1]}; only tensors and plain values are read"
+    if isinstance(error, SafetensorError | RuntimeError | OSError):
+        return str(error).partition("\n")[0]
+    return "it is no file of torch.save"
 
 
 def _tensors(content, at: str = ""):

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = '''
+from proseco.base import cli
+from proseco.base.errors import InputError
+
+
+def main(*, scale: str, seed: int, share: float = 0.5) -> None:
+    """Do a thing.
+
+    More of it.
+    """
+    if scale == "wrong":
+        raise InputError("no scale named 'wrong'; there is demo (params.yaml)")
+    if scale == "bug":
+        raise RuntimeError("ours")
+    if scale == "stop":
+        raise KeyboardInterrupt
+    print(repr((scale, seed, share)))
+
+
+cli.run(main)
+'''
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    script = tmp_path_factory.mktemp("cli") / "script.py"
+    script.write_text(PROGRAM)
+
+    def run(*options):
+        command = [sys.executable, str(script), *options]
+        return subprocess.run(
+            command, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_options_are_the_signature(run):
+    done = run("--scale", "demo", "--seed", "7")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "('demo', 7, 0.5)\n", "")
+    assert run("--scale", "demo", "--seed", "7", "--share", "0.25").stdout == "('demo', 7, 0.25)\n"
+
+
+def test_a_mistake_of_the_user_is_one_line(run):
+    done = run("--scale", "wrong", "--seed", "7")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: no scale named 'wrong'; there is demo (params.yaml)\n"
+
+
+def test_a_bug_of_ours_has_its_traceback(run):
+    done = run("--scale", "bug", "--seed", "7")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: ours" in done.stderr
+
+
+def test_an_interrupt_is_silent(run):
+    done = run("--scale", "stop", "--seed", "7")
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--scale", "demo", "--seed", "7", "--sede", "8"), "unrecognized arguments: --sede"),
+        (("--scale", "demo"), "required: --seed"),
+        (("--scale", "demo", "--seed", "seven"), "argument --seed: invalid int value: 'seven'"),
+    ],
+)
+def test_wrong_options(run, options, words):
+    done = run(*options)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_is_the_first_line_of_the_docstring(run):
+    done = run("--help")
+    assert done.returncode == 0 and "Do a thing." in done.stdout and "More of it" not in done.stdout

@@ -1,0 +1,128 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from proseco.base import files
+from proseco.base.errors import InputError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "new/deep/file.txt"
+    with files.replacing(target) as part:
+        part.write_text("all")
+        assert not target.exists() and part.parent == target.parent
+        assert re.fullmatch(r"\.file\.txt\..*\.part", part.name)  # what .dvcignore leaves out
+    assert target.read_text() == "all" and names(target.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failure_leaves_what_was_there(tmp_path, kind):
+    target = tmp_path / "out"
+    if kind == "file":
+        target.write_text("old")
+    else:
+        target.mkdir()
+        (target / "old").write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"), files.replacing(target) as part:
+        if kind == "file":
+            part.write_text("ha")
+        else:
+            part.mkdir()
+            (part / "half").write_text("ha")
+        raise RuntimeError("halfway")
+    assert names(tmp_path) == ["out"]
+    assert (target if kind == "file" else target / "old").read_text() == "old"
+
+
+def test_a_failure_before_anything_was_written(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for run in ("first", "second"):
+        with files.replacing(tmp_path / "out") as part:
+            part.mkdir()
+            (part / run).write_text(run)
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["second"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_left_alone(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/kept").write_text("kept")
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    files.write_text(tmp_path / "out", "text")
+    assert (tmp_path / "out").read_text() == "text" and not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "real/kept").read_text() == "kept"
+
+
+def test_json_bytes_depend_on_the_value_alone(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": {"d": [1.5, None], "c": "é"}})
+    files.write_json(tmp_path / "b.json", {"a": {"c": "é", "d": [1.5, None]}, "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n") and b"\r" not in (tmp_path / "a.json").read_bytes()
+    assert files.read_json(tmp_path / "a.json") == {"b": 1, "a": {"d": [1.5, None], "c": "é"}}
+
+
+def test_json_without_numbers_that_json_has_not(tmp_path):
+    files.write_json(tmp_path / "a.json", {"AP": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", {"AP": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"AP": 1.0} and names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"{'a': 1}"])
+def test_unreadable_json_is_named(tmp_path, content):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.json' is not readable JSON: ") as caught:
+        files.read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_json_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no file '.*absent\.json'"):
+        files.read_json(tmp_path / "absent.json")
+    with pytest.raises(InputError, match="is not readable JSON"):
+        files.read_json(tmp_path)
+
+
+def test_files_are_listed_by_path_whatever_the_order_of_the_file_system(tmp_path):
+    for name in ("b/2.JPG", "a/x/1.jpeg", "a/0.png", "c.jpg", "a/notes.txt", "b/.hidden.jpg", "a.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * len(name))
+    (tmp_path / "linked").symlink_to(tmp_path / "b")
+    listing = files.list_files(tmp_path, (".jpg", ".jpeg", ".png"))
+    expected = ["a.jpg", "a/0.png", "a/x/1.jpeg", "b/2.JPG", "c.jpg", "linked/2.JPG"]
+    assert listing == [(name, len(name.replace("linked", "b"))) for name in expected]
+
+
+def test_the_digest_of_a_listing_knows_names_and_sizes():
+    digests = {
+        files.listing_digest(listing)
+        for listing in ([("a", 1), ("b", 2)], [("a", 1), ("b", 3)], [("a", 1), ("c", 2)], [("a", 1)], [])
+    }
+    assert len(digests) == 5 and all(re.fullmatch("[0-9a-f]{32}", digest) for digest in digests)
+
+
+def test_digest_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"proseco")
+    assert files.digest(tmp_path / "a") == "c92a090701ce4ab9840a2d10aaba7ea0"  # b2sum -l 128
+
+
+def test_provenance_says_what_ran(monkeypatch, tmp_path):
+    facts = files.provenance(seed=3)
+    assert facts["seed"] == 3 and set(facts["versions"]) >= {"torch", "numpy"}
+    assert json.dumps(facts)
+    monkeypatch.chdir(tmp_path)  # no repository here
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(Path(tmp_path).parent))
+    assert files.provenance()["commit"] is None

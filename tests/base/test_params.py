@@ -1,0 +1,64 @@
+import pytest
+
+from proseco.base import params
+from proseco.base.errors import InputError
+
+
+def write(folder, text):
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    return folder / "params.yaml"
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    found = params.load(write(tmp_path, "lr: 1e-4\nratio: 2.0e-4\nyes: on\nname: null\nids: [1, 2]\n"))
+    assert found == {"lr": 1e-4, "ratio": 2e-4, "yes": "on", "name": None, "ids": [1, 2]}
+    assert type(found["lr"]) is float and type(found) is dict
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "is not YAML: "),
+        ("a: 1\na: 2\n", "is not YAML: .*duplicate key"),
+        ("a:\n\t- b", "is not YAML: "),
+        ("", "holds no mapping"),
+        ("- a\n- b\n", "holds no mapping"),
+    ],
+)
+def test_what_is_not_parameters_is_refused_in_one_line(tmp_path, text, words):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, match=words) as caught:
+        params.load(path)
+    assert "\n" not in str(caught.value) and "params.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no file '.*nowhere\.yaml'; stages run in the repository's root"):
+        params.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_value_by_its_keys():
+    tree = {"scales": {"demo": {"seed": 3}, "paper": {}}, "list": [1]}
+    assert params.get(tree, "scales", "demo", "seed") == 3
+    assert params.get(tree, "scales", "demo") is tree["scales"]["demo"]
+    for keys, words in (
+        (("scale",), r"no key of params.yaml named 'scale'; there is list, scales"),
+        (("scales", "dmeo", "seed"), r"no key of scales named 'dmeo'; there is demo, paper \(params.yaml\)"),
+        (("scales", "demo", "seed", "x"), "no key of scales.demo.seed named 'x'"),
+        (("list", 0), "no key of list named 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            params.get(tree, *keys)
+
+
+def test_roots(tmp_path):
+    roots = {"coco": str(tmp_path), "voc": None, "fsod": str(tmp_path / "absent")}
+    tree = {"scales": {"demo": {"roots": roots}}}
+    assert params.root(tree, "demo", "coco") == tmp_path
+    for name, words in (
+        ("voc", r"scales\.demo\.roots\.voc is null; set it .*params\.yaml"),
+        ("fsod", r"scales\.demo\.roots\.fsod: no folder '.*absent' \(params\.yaml\)"),
+        ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, voc"),
+    ):
+        with pytest.raises(InputError, match=words):
+            params.root(tree, "demo", name)

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+
+from proseco.base.errors import InputError
+from proseco.data import loader
+from proseco.data.shards import Sample
+from proseco.data.views import Example, FixedView, TwoViews
+
+CPU = torch.device("cpu")
+WEAK = {"short_edges": [20, 25], "long_edge": 60, "first_short_edges": [24, 28], "crop_min": 16, "crop_max": 28}
+
+
+class Source:
+    """Eleven images of unequal sizes; every third has no box."""
+
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, number):
+        rng = np.random.default_rng(number)
+        height, width = 24 + number, 40 - 2 * number
+        boxes = np.zeros((0, 4)) if number % 3 == 2 else np.array([[2, 3, 12, 15], [4, 4, 16, 20]])
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Sample(f"key{number}", image, boxes.astype(np.float32), np.arange(len(boxes)))
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    monkeypatch.delenv("PROSECO_WORKERS", raising=False)
+
+
+def training(transform=None, *, batch=3, steps=7, seed=5):
+    transform = transform or TwoViews(WEAK, boxes=2)
+    return list(loader.training_batches(Source(), transform, batch=batch, steps=steps, seed=seed, device=CPU))
+
+
+def equal(a, b):
+    return (
+        a.keys == b.keys
+        and a.views.equal(b.views)
+        and a.mask.equal(b.mask)
+        and a.sizes.equal(b.sizes)
+        and all(x.equal(y) for x, y in zip(a.boxes + a.labels, b.boxes + b.labels, strict=True))
+    )
+
+
+def test_collate_pads_at_the_right_and_at_the_bottom():
+    rng = np.random.default_rng(0)
+    examples = [
+        Example(
+            f"k{i}",
+            [rng.integers(1, 256, (h, w, 3), dtype=np.uint8) for _ in range(2)],
+            np.full((i, 4), 0.5, np.float32),
+            np.arange(i),
+            (w * 10, h * 10),
+        )
+        for i, (h, w) in enumerate([(5, 9), (7, 4), (6, 6)])
+    ]
+    batch = loader.collate(examples)
+    assert batch.views.shape == (2, 3, 3, 7, 9) and batch.views.dtype == torch.uint8
+    assert batch.mask.shape == (3, 7, 9) and batch.mask.dtype == torch.bool
+    for i, example in enumerate(examples):
+        h, w = example.views[0].shape[:2]
+        for y in range(7):
+            for x in range(9):
+                inside = y < h and x < w
+                assert bool(batch.mask[i, y, x]) == (not inside)  # True on padding
+                for v in range(2):
+                    expected = example.views[v][y, x].tolist() if inside else [0, 0, 0]
+                    assert batch.views[v, i, :, y, x].tolist() == expected
+    assert batch.keys == ["k0", "k1", "k2"] and len(batch) == 3
+    assert [len(b) for b in batch.boxes] == [0, 1, 2] and [c.tolist() for c in batch.labels] == [[], [0], [0, 1]]
+    assert batch.sizes.tolist() == [[90, 50], [40, 70], [60, 60]]  # width, height
+    targets = batch.targets()
+    assert targets[2]["boxes"].shape == (2, 4) and targets[2]["labels"].tolist() == [0, 1]
+    moved = batch.to(torch.device("meta"))
+    assert moved.views.device.type == moved.mask.device.type == moved.boxes[0].device.type == "meta"
+    assert batch.views.device.type == "cpu" and moved.keys == batch.keys
+
+
+def test_each_image_comes_at_most_once_an_epoch():
+    batches = training(batch=3, steps=9)  # an epoch is 3 batches; two images are left over each time
+    assert [len(b) for b in batches] == [3] * 9
+    epochs = [[key for batch in batches[i : i + 3] for key in batch.keys] for i in (0, 3, 6)]
+    assert all(len(set(keys)) == 9 for keys in epochs)
+    assert len({tuple(keys) for keys in epochs}) == 3  # shuffled anew
+    assert set().union(*epochs) == {f"key{i}" for i in range(11)}
+
+
+def test_a_batch_of_all():
+    batches = training(batch=11, steps=2)
+    assert [sorted(b.keys) for b in batches] == [sorted(f"key{i}" for i in range(11))] * 2
+    assert batches[0].keys != batches[1].keys
+
+
+def test_order_and_views_depend_on_the_seed_alone():
+    first = training()
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    assert all(equal(a, b) for a, b in zip(first, training(), strict=True))
+    other = training(seed=6)
+    assert [b.keys for b in other] != [b.keys for b in first]
+
+
+def test_the_order_knows_nothing_of_the_transform_nor_of_the_length():
+    first = [b.keys for b in training()]
+    assert [b.keys for b in training(FixedView(20, None))] == first
+    assert [b.keys for b in training(steps=4)] == first[:4]
+
+
+def test_the_views_of_an_image_change_from_epoch_to_epoch():
+    batches = training(batch=11, steps=3)
+    views = []
+    for batch in batches:
+        row = batch.keys.index("key4")
+        views.append((batch.views[:, row][..., : int((~batch.mask[row, 0]).sum())], batch.boxes[row]))
+    assert not (views[0][0].shape == views[1][0].shape == views[2][0].shape and views[0][0].equal(views[1][0]))
+
+
+def test_the_views_of_an_image_do_not_depend_on_its_neighbours():
+    """Other batch sizes give other orders, but in its first epoch an image looks the same."""
+    seen = {}
+    for batch in training(batch=11, steps=1) + training(batch=2, steps=5):
+        for row, key in enumerate(batch.keys):
+            height, width = int((~batch.mask[row, :, 0]).sum()), int((~batch.mask[row, 0]).sum())
+            seen.setdefault(key, []).append(batch.views[:, row, :, :height, :width])
+    twice = [views for views in seen.values() if len(views) == 2]
+    assert len(twice) == 10 and all(a.equal(b) for a, b in twice)
+
+
+def test_worker_processes_change_nothing(monkeypatch):
+    alone = training()
+    monkeypatch.setenv("PROSECO_WORKERS", "2")
+    batches = loader.training_batches(Source(), TwoViews(WEAK, boxes=2), batch=3, steps=7, seed=5, device=CPU)
+    assert batches.num_workers == 2
+    assert all(equal(a, b) for a, b in zip(alone, batches, strict=True))
+
+
+def test_number_of_workers(monkeypatch):
+    assert loader._workers(CPU) == 0
+    assert 1 <= loader._workers(torch.device("cuda")) <= 16
+    monkeypatch.setenv("PROSECO_WORKERS", "3")
+    assert loader._workers(CPU) == loader._workers(torch.device("cuda")) == 3
+
+
+def test_a_batch_larger_than_the_data():
+    with pytest.raises(InputError, match="a batch of 12 is larger than the data, 11 images"):
+        training(batch=12)
+
+
+def test_prediction_sees_every_image_once_in_order():
+    batches = list(loader.ordered_batches(Source(), FixedView(20, 30), batch=4, device=CPU))
+    assert [len(b) for b in batches] == [4, 4, 3]
+    assert [key for b in batches for key in b.keys] == [f"key{i}" for i in range(11)]
+    assert [size for b in batches for size in b.sizes.tolist()] == [[40 - 2 * i, 24 + i] for i in range(11)]

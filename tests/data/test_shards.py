@@ -1,0 +1,223 @@
+import contextlib
+import io
+import json
+import os
+import pickle
+import tarfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from proseco.base.errors import InputError
+from proseco.base.files import list_files
+from proseco.base.randomness import seed as derive_seed
+from proseco.data import images, shards
+from proseco.proposals import random
+
+SAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/imagenet/train"
+PROPOSE = partial(random.propose, count=6)
+
+
+def save(path, height, width, mode="RGB", kind="JPEG", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, kind, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve files; four cannot be used."""
+    root = tmp_path_factory.mktemp("images")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    save(root / "n01/a.v2.JPEG", 40, 56)
+    save(root / "n01/b.jpg", 33, 20, mode="L")
+    save(root / "n01/b.png", 21, 44, kind="PNG")
+    save(root / "n01.x/c.jpg", 50, 30)
+    save(root / "n02/cmyk.jpg", 30, 40, mode="CMYK")
+    save(root / "n02/turned.jpg", 30, 40, exif=turned)
+    save(root / "n02/disguised.JPEG", 25, 36, kind="PNG")
+    save(root / "top.webp", 28, 36, kind="WEBP")
+    save(root / "n02/small.jpg", 40, 15)
+    (root / "n03").mkdir()
+    (root / "n03/empty.jpg").write_bytes(b"")
+    (root / "n03/half.jpg").write_bytes((root / "n01/a.v2.JPEG").read_bytes()[:900])
+    (root / "n03/text.png").write_text("no picture\n")
+    return root
+
+
+SKIPPED = [
+    {"file": "n02/small.jpg", "reason": "smaller than 16 pixels"},
+    {"file": "n03/empty.jpg", "reason": "cannot be decoded"},
+    {"file": "n03/half.jpg", "reason": "truncated"},
+    {"file": "n03/text.png", "reason": "cannot be decoded"},
+]
+# In the order of their paths.
+KEPT = {
+    "n01_x/c": ("n01.x/c.jpg", "jpg"),
+    "n01/a_v2": ("n01/a.v2.JPEG", "jpg"),
+    "n01/b": ("n01/b.jpg", "jpg"),
+    "n01/b_png": ("n01/b.png", "png"),
+    "n02/cmyk": ("n02/cmyk.jpg", "jpg"),
+    "n02/disguised": ("n02/disguised.JPEG", "png"),
+    "n02/turned": ("n02/turned.jpg", "jpg"),
+    "top": ("top.webp", "webp"),
+}
+
+
+def write(out, root, workers=1, **changes):
+    paths = [path for path, _ in list_files(root, images.SUFFIXES)]
+    options = {"seed": 3, "samples_per_shard": 5, "min_side": 16, "max_skipped": 0.5, **changes}
+    with contextlib.redirect_stderr(io.StringIO()):  # the bar
+        return shards.write(out, root, paths, PROPOSE, workers=workers, **options)
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards") / "out"
+    return out, write(out, folder)
+
+
+def tree(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_equal_bytes_however_often_and_by_however_many(folder, out, tmp_path):
+    first = tree(out[0])
+    assert sorted(first) == [f"shard-{i:06d}.{e}" for i in range(3) for e in ("json", "tar")] + ["summary.json"]
+    write(tmp_path / "again", folder)
+    assert tree(tmp_path / "again") == first
+    write(tmp_path / "two", folder, workers=2)
+    assert tree(tmp_path / "two") == first
+    write(tmp_path / "other", folder, seed=4)
+    assert tree(tmp_path / "other") != first
+
+
+def test_the_summary_counts_and_names_what_was_left_out(out):
+    folder, summary = out
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary["skipped"] == SKIPPED
+    counts = {"samples": 8, "shards": 3, "boxes": 48, "boxes_min": 6, "boxes_max": 6, "boxes_mean": 6.0}
+    assert {name: summary[name] for name in counts} == counts
+    assert (summary["grayscale"], summary["cmyk"], summary["rotated"]) == (1, 1, 1)
+    text = shards.describe(summary)
+    assert text.startswith("8 images, 48 boxes (") and "n03/half.jpg: truncated" in text
+
+
+def test_webdataset_reads_them(folder, out):
+    seen = {}
+    for tar in sorted(out[0].glob("*.tar")):
+        for sample in webdataset.WebDataset(str(tar), shardshuffle=False):
+            seen[sample["__key__"]] = sample
+    assert list(seen) == list(KEPT)
+    reader = shards.ShardReader(out[0])
+    assert [reader[i].key for i in range(len(reader))] == list(KEPT)
+    for number, (key, (path, extension)) in enumerate(KEPT.items()):
+        sample, ours = seen[key], reader[number]
+        assert sample[extension] == (folder / path).read_bytes()  # verbatim
+        boxes = np.load(io.BytesIO(sample["boxes.npy"]))
+        assert boxes.dtype == np.float32 and (boxes == ours.boxes_xyxy).all()
+        image, _ = images.inspect((folder / path).read_bytes())
+        assert (boxes == PROPOSE(image, seed=derive_seed(3, "proposals", key))).all()
+        assert ours.image.shape == image.shape and np.abs(ours.image.astype(int) - image).max() <= 3
+        about = json.loads(sample["json"])
+        height, width = image.shape[:2]
+        label = {"label": path.split("/")[0]} if "/" in path else {}
+        assert about == {"key": key, "width": width, "height": height, "boxes": 6, **label}
+        assert ours.labels.shape == (0,)
+    assert reader[6].image.shape == (40, 30, 3)  # turned upright
+
+
+def test_headers_carry_neither_time_nor_owner(out):
+    for path in out[0].glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.uname, member.gname) == (0, 0, 0, "", "")
+                assert member.mode == 0o644
+
+
+def test_random_access_in_any_order_and_process(out):
+    reader = shards.ShardReader(out[0])
+    forward = [reader[i] for i in range(8)]
+    copy = pickle.loads(pickle.dumps(reader))
+    assert len(copy) == 8 and copy._files == {} and reader._files
+    for number in (7, 0, 5, 5, 2):
+        assert copy[number].key == forward[number].key
+        assert (copy[number].image == forward[number].image).all()
+        assert (copy[number].boxes_xyxy == forward[number].boxes_xyxy).all()
+
+
+def test_keys():
+    assert shards.assign_keys(["a/b.c.jpg", "a.b/c.JPEG", "x.jpg", "x.png", "y_.jpg"]) == [
+        "a/b_c",
+        "a_b/c",
+        "x",
+        "x_png",
+        "y_",
+    ]
+    with pytest.raises(InputError, match=r"two images would have the key 'a_b_jpg'; rename 'a_b\.jpg'"):
+        shards.assign_keys(["a.b.png", "a.b_jpg.png", "a_b.jpg"])
+
+
+@pytest.mark.parametrize("max_skipped", [0.33, 0.0])
+def test_too_many_left_out(folder, tmp_path, max_skipped):
+    with pytest.raises(InputError, match=r"4 of 12 images cannot be used, 33\.3%; propose\.max_skipped is .*small"):
+        write(tmp_path / "out", folder, max_skipped=max_skipped)
+    write(tmp_path / "enough", folder, max_skipped=0.34)
+
+
+def test_nothing_left(folder, tmp_path):
+    with pytest.raises(InputError, match=r"12 of 12 images cannot be used, .*n01/a\.v2\.JPEG \(smaller than 99"):
+        write(tmp_path / "out", folder, min_side=99, max_skipped=1.0)
+
+
+def test_a_shard_of_which_nothing_is_left(folder, tmp_path):
+    summary = write(tmp_path / "out", folder, samples_per_shard=1)
+    assert summary["shards"] == 12 and summary["boxes_min"] == 6
+    reader = shards.ShardReader(tmp_path / "out")
+    assert [reader[i].key for i in range(len(reader))] == list(KEPT)
+
+
+def test_min_side_counts_the_shorter_side(folder, tmp_path):
+    assert len(write(tmp_path / "a", folder, min_side=15)["skipped"]) == 3
+    skipped = write(tmp_path / "b", folder, min_side=21)["skipped"]
+    assert [entry["file"] for entry in skipped if "21" in entry["reason"]] == ["n01/b.jpg", "n02/small.jpg"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "grown", "gone"])
+def test_a_damaged_shard_is_refused_by_name(folder, tmp_path, damage):
+    write(tmp_path / "out", folder)
+    tar = tmp_path / "out/shard-000001.tar"
+    size = tar.stat().st_size
+    if damage == "cut":
+        os.truncate(tar, size - 1)
+    elif damage == "grown":
+        tar.write_bytes(tar.read_bytes() + b"\0")
+    else:
+        tar.unlink()
+    with pytest.raises(InputError, match=rf"shard '.*shard-000001\.tar' has \d+ bytes; its index says {size}"):
+        shards.ShardReader(tmp_path / "out")
+
+
+def test_no_shards(tmp_path):
+    with pytest.raises(InputError, match=r"no shards in .*stage propose"):
+        shards.ShardReader(tmp_path)
+
+
+def test_imagenet(tmp_path):
+    if not SAMPLES.is_dir():
+        pytest.skip(f"no ImageNet samples in {os.path.relpath(SAMPLES)}")
+    paths = [path for path, _ in list_files(SAMPLES, images.SUFFIXES)][::16]
+    options = {"seed": 0, "samples_per_shard": 10, "min_side": 16, "max_skipped": 0.0}
+    with contextlib.redirect_stderr(io.StringIO()):
+        summary = shards.write(tmp_path / "out", SAMPLES, paths, PROPOSE, workers=1, **options)
+    assert summary["samples"] == len(paths)
+    reader = shards.ShardReader(tmp_path / "out")
+    for number, path in enumerate(paths):
+        boxes, (height, width) = reader[number].boxes_xyxy, reader[number].image.shape[:2]
+        assert reader[number].key == path.removesuffix(".JPEG")
+        assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()

@@ -1,0 +1,111 @@
+import cv2
+import numpy as np
+import pytest
+
+from proseco.data import augment, views
+from proseco.data.shards import Sample
+
+WEAK = {"short_edges": [60, 75], "long_edge": 110, "first_short_edges": [70, 80], "crop_min": 48, "crop_max": 80}
+HEIGHT, WIDTH = 60, 92
+
+
+def sample(boxes=None):
+    coarse = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    if boxes is None:
+        low = np.random.default_rng(2).integers(0, [60, 40], (25, 2))
+        boxes = np.concatenate([low, low + np.random.default_rng(3).integers(5, 20, (25, 2))], 1)
+    return Sample("some/key", image, np.float32(boxes).reshape(-1, 4), np.arange(len(boxes)))
+
+
+def pixels(boxes_cxcywh, view):
+    """cxcywh in 0..1 -> xyxy in pixels, the slow way."""
+    height, width = view.shape[:2]
+    return np.array(
+        [
+            [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
+            for x, y, w, h in boxes_cxcywh.astype(float)
+        ]
+    ).reshape(-1, 4)
+
+
+def test_the_weak_view_is_the_weak_augmentation():
+    example = views.WeakView(WEAK)(sample(), np.random.default_rng(4))
+    image, boxes, kept = augment.weak(sample().image, sample().boxes_xyxy, np.random.default_rng(4), **WEAK)
+    assert len(example.views) == 1 and (example.views[0] == image).all()
+    assert np.abs(pixels(example.boxes_cxcywh, image) - boxes).max() < 1e-3
+    assert (example.labels == np.arange(25)[kept]).all()
+    assert example.key == "some/key" and example.size == (WIDTH, HEIGHT)
+    assert example.boxes_cxcywh.dtype == np.float32 and example.labels.dtype == np.int64
+
+
+def test_two_views_share_a_frame_and_differ_in_colour():
+    shapes = set()
+    for seed in range(12):
+        example = views.TwoViews(WEAK, boxes=7, strong={"jitter_probability": 1.0})(
+            sample(), np.random.default_rng(seed)
+        )
+        weak, strong = example.views
+        assert weak.shape == strong.shape and (weak != strong).any()
+        shapes.add(weak.shape)
+        # Colours apart, it is the same picture: its edges are at the same places.
+        edges = [cv2.Laplacian(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), cv2.CV_32F).ravel() for v in (weak, strong)]
+        mirrored = cv2.Laplacian(cv2.cvtColor(np.ascontiguousarray(strong[:, ::-1]), cv2.COLOR_RGB2GRAY), cv2.CV_32F)
+        assert np.corrcoef(*edges)[0, 1] > np.corrcoef(edges[0], mirrored.ravel())[0, 1] + 0.1
+    assert len(shapes) > 4
+
+
+def test_boxes_are_drawn_without_replacement_of_all_that_the_crop_leaves():
+    seen = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        image, left, _ = augment.weak(sample().image, sample().boxes_xyxy, rng, **WEAK)
+        example = views.TwoViews(WEAK, boxes=7)(sample(), np.random.default_rng(seed))
+        drawn = pixels(example.boxes_cxcywh, image)
+        assert len(drawn) == min(7, len(left))
+        rows = [int(np.abs(left - box).max(1).argmin()) for box in drawn]
+        assert len(set(rows)) == len(rows)
+        assert max(np.abs(left[row] - box).max() for row, box in zip(rows, drawn, strict=True)) < 1e-3
+        assert (example.labels == 0).all() and len(example.labels) == len(drawn)
+        if len(left) == 25:
+            seen |= set(rows)
+    assert seen == set(range(25))  # not the first ones alone
+
+
+def test_fewer_boxes_than_asked_for_and_none():
+    few = sample([[5, 5, 30, 30], [40, 10, 80, 50]])
+    example = views.TwoViews({**WEAK, "crop_probability": 0.0}, boxes=7)(few, np.random.default_rng(0))
+    assert example.boxes_cxcywh.shape == (2, 4)
+    for view in (views.TwoViews(WEAK, boxes=7), views.WeakView(WEAK), views.FixedView(60, None)):
+        example = view(sample([]), np.random.default_rng(0))
+        assert example.boxes_cxcywh.shape == (0, 4) and example.boxes_cxcywh.dtype == np.float32
+        assert example.labels.shape == (0,)
+
+
+def test_the_fixed_view_knows_no_chance():
+    first, second = (views.FixedView(45, 100)(sample(), np.random.default_rng(seed)) for seed in (0, 1))
+    assert (first.views[0] == second.views[0]).all() and first.views[0].shape == (45, 69, 3)
+    for box, (x, y, w, h) in zip(sample().boxes_xyxy, first.boxes_cxcywh, strict=True):
+        assert (x, y) == pytest.approx(((box[0] + box[2]) / 2 / WIDTH, (box[1] + box[3]) / 2 / HEIGHT))
+        assert (w, h) == pytest.approx(((box[2] - box[0]) / WIDTH, (box[3] - box[1]) / HEIGHT), rel=1e-4)
+    assert (first.labels == np.arange(25)).all() and first.size == (WIDTH, HEIGHT)
+    assert views.FixedView(45, 50)(sample(), np.random.default_rng(0)).views[0].shape == (33, 50, 3)
+
+
+def test_square_crops():
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    ramp = np.stack([columns * 2, rows * 2, rows * 0], -1).astype(np.uint8)  # red is x, green is y
+    spans, flips = [], 0
+    for seed in range(300):
+        one = Sample("k", ramp, np.zeros((0, 4), np.float32), np.array([3]))
+        example = views.SquareCrop(32, (0.25, 1.0))(one, np.random.default_rng(seed))
+        view = example.views[0].astype(float)
+        assert view.shape == (32, 32, 3) and example.labels.tolist() == [3] and example.boxes_cxcywh.shape == (0, 4)
+        width = (view[..., 0].max() - view[..., 0].min()) / 2 / WIDTH
+        height = (view[..., 1].max() - view[..., 1].min()) / 2 / HEIGHT
+        assert abs(width - height) < 0.06  # the window has the shape of the image
+        spans.append(width * height)
+        flips += view[0, 0, 0] > view[0, -1, 0]
+        assert view[0, 0, 1] < view[-1, 0, 1]
+    assert 0.2 < min(spans) < 0.3 and 0.85 < max(spans) < 1.0
+    assert abs(flips - 150) < 4 * 75**0.5

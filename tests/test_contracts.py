@@ -1,0 +1,281 @@
+"""Every plug-in keeps the contract of its folder. A new file is tested because it exists.
+
+Small values for the arguments of plug-ins are found by the arguments' names, in SMALL.
+"""
+
+import inspect
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from proseco import schema
+from proseco.base import params, plugins
+from proseco.base.errors import InputError
+from proseco.data import annotations, demo
+from proseco.data.loader import collate
+from proseco.data.shards import Sample
+from proseco.data.sources import AnnotatedImages
+from proseco.nn.backbone import ResNet
+
+ROOT = Path(__file__).resolve().parents[1]
+BODY = {"block": "basic", "layers": [1, 1, 1, 1], "stem": 8, "widths": [8, 8, 16, 24]}
+SMALL = {
+    **{"backbone": BODY, "width": 32, "heads": 4, "encoder_layers": 1, "decoder_layers": 2, "ffn": 48, "dropout": 0.0},
+    **{"levels": 3, "points": 2, "queries": 9, "box_refinement": True},
+    **{"boxes": 5, "projector": [40, 12], "ema_rate": 0.5, "side": 32, "count": 20},
+    "weak": {"short_edges": [32, 40], "long_edge": 64, "first_short_edges": [40], "crop_min": 24, "crop_max": 40},
+    "strong": {"blur_sigma": [0.1, 0.5]},
+}
+IMAGES, CLASSES, QUERIES = 3, 4, SMALL["queries"]
+
+
+def every(kind):
+    return pytest.mark.parametrize("name", plugins.names(kind))
+
+
+def small(kind, name, **given):
+    """What builds a plug-in small: the values of SMALL that it knows."""
+    known = plugins.keywords(kind, name)
+    missing = {key for key, must in known.items() if must} - set(SMALL) - set(given)
+    assert not missing, f"give {', '.join(missing)} a small value in SMALL"
+    return {"name": name, **{key: SMALL[key] for key in known if key in SMALL and key not in given}}
+
+
+def detector(name, num_classes):
+    torch.manual_seed(0)
+    return plugins.call("detectors", small("detectors", name, num_classes=0), num_classes=num_classes)
+
+
+def samples():
+    """Images of unequal sizes; the second has no box."""
+    found = []
+    for number, (height, width, count) in enumerate([(48, 64, 12), (60, 40, 0), (44, 44, 7)]):
+        rng = np.random.default_rng(number)
+        low = rng.uniform(0, [width - 16, height - 16], (count, 2))
+        boxes = np.concatenate([low, low + rng.uniform(6, 16, (count, 2))], 1).astype(np.float32)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        found.append(Sample(f"key{number}", image, boxes, rng.integers(0, CLASSES, count)))
+    return found
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_every_file_says_what_it_is(kind):
+    for name in plugins.names(kind):
+        function = plugins.load(kind, name)
+        module = inspect.getmodule(function)
+        assert module.__name__ == f"proseco.{kind}.{name}"
+        assert inspect.getdoc(function), f"{kind}/{name}: no docstring"
+        assert (module.__doc__ or "").strip(), f"{kind}/{name}: the file has no docstring"
+
+
+@every("losses")
+def test_losses(name):
+    loss = plugins.load("losses", name)
+    rng = torch.Generator().manual_seed(0)
+    batch, proposals, width = 3, 5, 7
+    z = torch.nn.functional.normalize(torch.randn(batch, proposals, width, generator=rng), dim=-1).requires_grad_()
+    z_hat = torch.nn.functional.normalize(torch.randn(batch, proposals, width, generator=rng), dim=-1).requires_grad_()
+    boxes = torch.rand(batch, proposals, 4, generator=rng) * 0.5 + 0.2
+    boxes[1, 2, 2:] = 0  # no area
+    boxes[0, 1] = boxes[0, 0]
+    value = loss(z, z_hat, boxes)
+    assert value.shape == () and value.isfinite()
+    value.backward()
+    assert z.grad is None  # the teacher is not trained
+    assert z_hat.grad.isfinite().all() and (z_hat.grad.flatten(1).norm(dim=1) > 0).all()
+    with torch.no_grad():
+        parts = [loss(z, z_hat, boxes, anchors=slice(0, 1)), loss(z, z_hat, boxes, anchors=slice(1, 3))]
+        assert value.item() == pytest.approx((parts[0].item() + 2 * parts[1].item()) / 3, rel=1e-5)
+        assert loss(z.bfloat16(), z_hat.bfloat16(), boxes).dtype == torch.float32
+        assert loss(z, z, boxes) < loss(z, z.flip(1), boxes)  # the right order of proposals is better
+
+
+@every("proposals")
+@pytest.mark.parametrize("size", [(48, 64), (50, 31)])
+def test_proposals(name, size):
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    image = np.stack([rows * 4, columns * 3, 255 * (rows > columns)], -1).clip(0, 255).astype(np.uint8)
+    before = image.copy()
+    entry = small("proposals", name, seed=0)
+    first, again = (plugins.call("proposals", entry, image, seed=11) for _ in range(2))
+    assert first.dtype == np.float32 and first.shape == (len(first), 4) and len(first)
+    assert (first == again).all() and (image == before).all()
+    assert (first[:, :2] >= 0).all() and (first[:, 2:] <= [width, height]).all()
+    assert (first[:, 2:] > first[:, :2]).all()
+
+
+@every("detectors")
+def test_detectors(name):
+    model = detector(name, CLASSES)
+    images = torch.randint(0, 256, (IMAGES, 3, 64, 96), dtype=torch.uint8)
+    mask = torch.zeros(IMAGES, 64, 96, dtype=torch.bool)
+    mask[1, 48:] = True
+    mask[2, :, 64:] = True
+    features = model.features(images, mask)
+    assert all(level.shape[0] == IMAGES and level.dim() == 4 for level in features)
+    out = model.decode(features, mask)
+    layers, *shape = out["queries"].shape
+    assert shape[:2] == [IMAGES, QUERIES] and out["boxes"].shape == (layers, IMAGES, QUERIES, 4)
+    assert out["logits"].shape == (layers, IMAGES, QUERIES, CLASSES)
+    assert out["boxes"].dtype == torch.float32 and out["boxes"].min() >= 0 and out["boxes"].max() <= 1
+
+    boxes = [torch.tensor([[0.5, 0.4, 0.2, 0.3], [0.2, 0.2, 0.1, 0.1]]), torch.zeros(0, 4), torch.full((1, 4), 0.4)]
+    labels = [torch.tensor([0, 3]), torch.zeros(0, dtype=torch.long), torch.tensor([1])]
+    targets = [{"boxes": b, "labels": c} for b, c in zip(boxes, labels, strict=True)]
+    terms = model.losses(images, mask, targets)
+    assert terms and all(value.shape == () and value.isfinite() for value in terms.values())
+    sum(terms.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, f"no gradient: {without}"
+
+    sizes = torch.tensor([[960, 640], [480, 240], [1000, 1500]])
+    model.eval()
+    found = model.detect(images, mask, sizes, limit=7)
+    assert len(found) == IMAGES
+    for one, (width, height) in zip(found, sizes.tolist(), strict=True):
+        assert one["boxes_xyxy"].shape == (7, 4) and one["scores"].shape == one["labels"].shape == (7,)
+        assert ((one["scores"] >= 0) & (one["scores"] <= 1)).all() and (one["scores"].diff() <= 0).all()
+        assert ((one["labels"] >= 0) & (one["labels"] < CLASSES)).all()
+        centre = (one["boxes_xyxy"][:, :2] + one["boxes_xyxy"][:, 2:]) / 2
+        assert (centre >= 0).all() and (centre <= torch.tensor([width, height])).all()
+    one_by_one = model.detect(images[:1], mask[:1], sizes[:1], limit=7)[0]
+    assert torch.allclose(one_by_one["boxes_xyxy"], found[0]["boxes_xyxy"], atol=0.05)
+
+
+@every("detectors")
+def test_detectors_without_a_class_head(name):
+    model = detector(name, None)
+    images, mask = torch.zeros(2, 3, 64, 80, dtype=torch.uint8), torch.zeros(2, 64, 80, dtype=torch.bool)
+    assert "logits" not in model.decode(model.features(images, mask), mask)
+    assert not [key for key in model.state_dict() if "class_embed" in key]
+    assert [key for key in model.state_dict() if key.startswith("backbone.0.body.")]  # where weights.start puts it
+
+
+def build(name):
+    """A method, what it trains, and its options."""
+    known = plugins.keywords("methods", name)
+    given = {key: SMALL[key] for key in ("weak", "strong") if key in known}
+    if "loss" in known:
+        given["loss"] = partial(plugins.load("losses", "locsce"), delta=0.3)
+    if "weak" not in known:
+        torch.manual_seed(0)
+        model = ResNet(**BODY, num_classes=CLASSES)
+    else:
+        classes = CLASSES if name == schema.NOT_PRETRAINED else None
+        model = detector(plugins.names("detectors")[0], classes)
+    return plugins.call("methods", small("methods", name, **given), model, **given)
+
+
+@every("methods")
+def test_methods(name):
+    method = build(name)
+    examples = [method.transform(sample, np.random.default_rng(i)) for i, sample in enumerate(samples())]
+    if "weak" not in plugins.keywords("methods", name):  # labels of images, not of boxes
+        examples = [e for e in examples if len(e.labels)]
+        for example in examples:
+            example.labels = example.labels[:1]
+    batch = collate(examples)
+    method.student.train()
+    optimizer = torch.optim.SGD([p for p in method.student.parameters() if p.requires_grad], lr=0.01)
+    before = {key: value.clone() for key, value in method.student.state_dict().items()}
+    for _ in range(2):
+        terms, figures = method.losses(batch)
+        assert terms and not set(terms) & set(figures)
+        for key, value in (terms | figures).items():
+            assert value.shape == () and value.isfinite(), key
+        assert not any(value.requires_grad for value in figures.values())
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        assert method.after_step() is None
+    after = method.student.state_dict()
+    assert any((after[key] != before[key]).any() for key in before)
+
+
+PRETRAINING = [
+    name for name in plugins.names("methods") if "weak" in plugins.keywords("methods", name)
+    and name != schema.NOT_PRETRAINED
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_methods_that_pretrain_give_two_detectors(name):
+    method = build(name)
+    backbone = {k: v.clone() for k, v in method.weights_of()["student"].items() if k.startswith("backbone.")}
+    batch = collate([method.transform(sample, np.random.default_rng(i)) for i, sample in enumerate(samples())])
+    optimizer = torch.optim.SGD([p for p in method.student.parameters() if p.requires_grad], lr=0.1)
+    terms, _ = method.losses(batch)
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+    method.after_step()
+
+    found = method.matched_predictions(batch)
+    assert [len(boxes) for boxes in found] == [min(len(b), QUERIES) for b in batch.boxes]
+    assert all(boxes.shape[1:] == (4,) and boxes.min() >= 0 and boxes.max() <= 1 for boxes in found if len(boxes))
+
+    weights = method.weights_of()
+    assert set(weights) == {"student", "teacher"}
+    wanted = detector(plugins.names("detectors")[0], None).state_dict()
+    for state in weights.values():
+        assert {key: state[key].shape for key in wanted} == {key: value.shape for key, value in wanted.items()}
+        extra = [key for key in state if key not in wanted]
+        assert all(re.match(r"(projector|class_embed)\.", key) for key in extra)  # what finetuning leaves out
+    student, teacher = weights["student"], weights["teacher"]
+    moved = [key for key in wanted if not key.startswith("backbone.") and (student[key] != teacher[key]).any()]
+    assert moved  # after one step they differ: the teacher follows, it is not the student
+    assert all((student[key] == value).all() for key, value in backbone.items())  # a fixed backbone (Section 4.1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "out"
+    counts = {"scenes": 1, "objects": 12, "coco_train": 7, "coco_val": 6, "voc_trainval": 13, "voc_test": 6}
+    demo.write(out, seed=1, side=48, object_side=32, fsod_train=6, fsod_test=7, workers=1, **counts)
+    return out
+
+
+def subsets(name):
+    """The subsets of a benchmark that params.yaml names."""
+    entries = [e for e in params.load(ROOT / "params.yaml")["benchmarks"].values() if e["name"] == name]
+    return sorted({entry[part] for entry in entries for part in ("train", "test")} - {None})
+
+
+@every("benchmarks")
+def test_benchmarks(name, data):
+    load, root = plugins.load("benchmarks", name), data / name
+    assert root.is_dir(), f"proseco.data.demo writes no folder {name!r} in the layout of this benchmark"
+    assert subsets(name), f"params.yaml has no benchmark of plug-in {name}"
+    for subset in subsets(name):
+        found = load(root, subset)
+        assert found == load(root, subset) and found == load(str(root), subset)
+        assert set(found) == {"images", "annotations", "categories"}
+        assert annotations.check(found, source=subset) == (found, [])  # nothing to mend
+        annotations.check_images(found, root, source=subset)
+        for part, fields in (
+            ("images", {"id", "key", "file_name", "width", "height"}),
+            ("annotations", {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult"}),
+            ("categories", {"id", "name", "original_id"}),
+        ):
+            assert found[part] and all(set(record) == fields for record in found[part])
+            assert [record["id"] for record in found[part]] == sorted(record["id"] for record in found[part])
+        assert [record["id"] for record in found["categories"]] == list(range(len(found["categories"])))
+        assert all(type(record["key"]) is str and "\\" not in record["file_name"] for record in found["images"])
+        assert all(type(value) is float for record in found["annotations"] for value in record["bbox"])
+        source = AnnotatedImages(found, root)  # refuses an image of another size than its record
+        boxes = sum(len(source[number].boxes_xyxy) for number in range(len(source)))
+        assert boxes == len([record for record in found["annotations"] if not record["iscrowd"]])
+        assert any(len(source[number].boxes_xyxy) == 0 for number in range(len(source))), "images without objects stay"
+
+
+@every("benchmarks")
+def test_benchmarks_name_what_is_missing(name, data, tmp_path):
+    load = plugins.load("benchmarks", name)
+    for root, subset in ((data / name, "1066_battle"), (tmp_path, subsets(name)[0])):
+        with pytest.raises(InputError) as caught:
+            load(root, subset)
+        assert "\n" not in str(caught.value) and any(word in str(caught.value) for word in (subset, str(root)))

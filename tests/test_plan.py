@@ -1,0 +1,109 @@
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from proseco import plan
+from proseco.base import params
+from proseco.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = params.load(ROOT / "params.yaml")
+
+
+def changed(path, value):
+    """The real parameters with one value changed; ``path`` has slashes."""
+    whole = section = copy.deepcopy(REAL)
+    *above, key = path.split("/")
+    for name in above:
+        section = section[name]
+    section[key] = value
+    return whole
+
+
+@pytest.mark.parametrize("name", ["infonce", "locnce", "sce", "locsce"])
+def test_another_loss_needs_no_other_change(name):
+    loss = plan.resolve(changed("loss/name", name))["pretrain/proseco.json"]["loss"]
+    known = {"infonce": {"tau"}, "locnce": {"tau", "delta"}, "sce": {"tau", "tau_t", "lambda_sce", "relation_mask"}}
+    known["locsce"] = known["sce"] | {"delta", "normalize_target"}
+    assert set(loss) == known[name] | {"name"}
+    assert loss == {key: REAL["loss"][key] for key in known[name]} | {"name": name}
+
+
+def test_the_weights_of_the_terms_go_to_the_method():
+    method = plan.resolve(changed("loss/lambda_sim", 7.5))["pretrain/proseco.json"]["method"]
+    assert method["lambda_sim"] == 7.5 and method["lambda_giou"] == REAL["loss"]["lambda_giou"]
+    assert method["boxes"] == REAL["scales"]["demo"]["pretrain"]["proseco"]["method"]["boxes"]
+
+
+def changes(path, value):
+    """Files of settings that one change changes."""
+    before, after = plan.resolve(REAL), plan.resolve(changed(path, value))
+    assert set(before) == set(after)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_only_what_depends_on_a_parameter_changes_with_it():
+    assert changes("loss/delta", 0.7) == {"pretrain/proseco.json"}
+    assert changes("loss/lambda_giou", 1.0) == {"pretrain/proseco.json"}
+    assert changes("scales/demo/pretrain/proseco/schedule/lr", 0.1) == {"pretrain/proseco.json"}
+    assert changes("scales/demo/views/weak/crop_max", 90) == {"pretrain/proseco.json"}
+    assert changes("scales/demo/views/predict/short_edge", 90) == set()
+    assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose.json"}
+    assert changes("scales/demo/backbones/supervised/side", 48) == {"backbone.json"}
+    assert changes("methods/proseco/title", "x") == set()
+    assert changes("scales/paper/pretrain/proseco/pictures", 3) == set()
+
+
+def test_the_row_without_a_pretraining_knows_nothing_of_it():
+    settings = plan.resolve(REAL)["pretrain/supervised.json"]
+    assert {key for key, value in settings.items() if value is not None} == {"detector", "seed"}
+    assert "loss" not in str(sorted(settings["detector"]))
+
+
+def test_backbones_are_shared_and_only_used_ones_listed():
+    settings = plan.resolve(REAL)["backbone.json"]
+    assert settings["files"] == {"supervised": "supervised", "proseco": "supervised"}  # scrl is the same as supervised
+    assert list(settings["backbones"]) == ["supervised"]
+    paper = plan.resolve(REAL | {"scale": "paper"})["backbone.json"]
+    assert paper["files"] == {"supervised": "supervised", "proseco": "scrl"}
+    assert list(paper["backbones"]) == ["scrl", "supervised"] and paper["code"] == {}
+
+
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        ("losses/_ranges.py", {"pretrain/proseco.json"}),
+        ("losses/locsce.py", {"pretrain/proseco.json"}),
+        ("losses/infonce.py", set()),
+        ("methods/proseco.py", {"pretrain/proseco.json"}),
+        ("methods/supervised.py", set()),
+        ("methods/_pretraining.py", set()),  # a dependency of the stage itself
+        ("methods/classification.py", {"backbone.json"}),
+        ("detectors/deformable_detr.py", {"pretrain/proseco.json", "detector.json"}),
+        ("proposals/opencv.py", {"propose.json"}),
+        ("proposals/random.py", set()),
+        ("nn/matcher.py", set()),  # in dvc.yaml
+    ],
+)
+def test_a_comment_in_a_plugin_changes_only_what_uses_it(edited, expected, tmp_path, monkeypatch):
+    before = plan.resolve(REAL)
+    shutil.copytree(ROOT / "proseco", tmp_path / "proseco", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(plan, "_PACKAGE", tmp_path / "proseco")
+    assert plan.resolve(REAL) == before
+    with open(tmp_path / "proseco" / edited, "a", encoding="utf-8") as file:
+        file.write("# a comment\n")
+    after = plan.resolve(REAL)
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+def test_resolving_leaves_the_parameters_alone():
+    parameters = copy.deepcopy(REAL)
+    plan.resolve(parameters)
+    assert parameters == REAL
+
+
+def test_nothing_is_resolved_of_wrong_parameters():
+    with pytest.raises(InputError, match="no key of loss named 'dleta'"):
+        plan.resolve(changed("loss/dleta", 0.7))

@@ -1,0 +1,218 @@
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proseco import schema
+from proseco.base import params
+from proseco.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = params.load(ROOT / "params.yaml")
+# Keys that may be missing, for their functions have defaults.
+OPTIONAL = {
+    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip"),
+    *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
+    *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
+    *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
+    *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
+    *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
+    *("box_refinement", "two_stage"),
+}
+# Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
+UNUSED = (
+    r"methods\.(swav|scrl|proseco_swav)",
+    r"scales\.demo\.schedules\.(?!mini_coco_5$|mini_voc_10$)\w+",
+    r"scales\.demo\.roots\.fsod",
+    r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
+)
+
+
+def at(*path):
+    """A deep copy of the real parameters, and the value at a path in it."""
+    changed = copy.deepcopy(REAL)
+    value = changed
+    for key in path:
+        value = value[key]
+    return changed, value
+
+
+def changed(path, value):
+    *above, key = path.split("/")
+    whole, section = at(*above)
+    section[key] = value
+    return whole
+
+
+def mappings(value=REAL, path=()):
+    """Paths of all mappings in the parameters."""
+    if isinstance(value, dict):
+        yield path
+        for key, item in value.items():
+            yield from mappings(item, (*path, key))
+
+
+def values(value=REAL, path=()):
+    """Paths of all keys in the parameters."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield (*path, key)
+            yield from values(item, (*path, key))
+
+
+def refusal(parameters):
+    """The one line with which parameters are refused, or None."""
+    try:
+        schema.check(parameters)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("scale", REAL["scales"])
+def test_the_real_parameters_are_right_at_every_scale(scale):
+    assert refusal(REAL | {"scale": scale}) is None
+
+
+def test_a_key_that_nothing_reads_is_refused_at_every_level():
+    """Where keys are names (of methods, roots, ...) the new entry is refused for its value or for being of no use."""
+    accepted = []
+    for path in mappings():
+        for value in (1, "zzz", {}):
+            whole, section = at(*path)
+            section["zzz"] = value
+            if "zzz" not in (refusal(whole) or ""):
+                accepted.append((".".join(path), value))
+    assert accepted == []
+
+
+def test_what_is_no_mapping_is_refused():
+    accepted = []
+    for path in mappings():
+        for value in (3, "text", [1], None):
+            if not path:
+                continue
+            whole, above = at(*path[:-1])
+            above[path[-1]] = value
+            if path[-1] not in (refusal(whole) or ""):
+                accepted.append((".".join(path), value))
+    assert accepted == [("scales.demo.generate", None)]  # null: nothing to generate
+
+
+def test_a_missing_key_is_named():
+    wrong = []
+    for path in values():
+        whole, above = at(*path[:-1])
+        del above[path[-1]]
+        message, dotted = refusal(whole), ".".join(path)
+        if any(dotted.endswith(f".{key}") for key in OPTIONAL):
+            wrong += [dotted] if message is not None else []
+        elif not any(re.fullmatch(pattern, dotted) for pattern in UNUSED):
+            wrong += [dotted] if path[-1] not in (message or "") else []
+    assert wrong == []
+
+
+def test_odd_values_never_escape_as_another_error():
+    """One schedule, one benchmark and one scale stand for the others, which the same lines check."""
+    wrong = []
+    others = {"paper", *REAL["benchmarks"]} - {"mini_coco_5"}
+    for path in values():
+        _, before = at(*path)
+        for value in (None, -1, 0, True, "zzz", [], [-2], [[]], {}, {"name": []}, float("nan"), float("inf")):
+            whole, above = at(*path[:-1])
+            above[path[-1]] = value
+            if others & set(path):
+                break
+            try:
+                message = refusal(whole)
+            except Exception as error:
+                wrong.append((".".join(path), value, repr(error)))
+            else:
+                is_number, of_no_use = type(before) in (int, float), isinstance(value, dict | list)
+                if is_number and (of_no_use or value in (-1, "zzz")) and path[-1] not in (message or ""):
+                    wrong.append((".".join(path), value, message))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("scale", "dmeo", ["scale named 'dmeo'", "demo, paper", "params.yaml"]),
+        ("device", "gpu", ["device named 'gpu'", "auto, cpu, cuda", "params.yaml"]),
+        ("seed", -1, ["seed is -1"]),
+        ("seed", 1.5, ["seed is 1.5", "int"]),
+        ("run/methods", ["prosecco"], ["method named 'prosecco'", "proseco_swav", "run.methods"]),
+        ("run/methods", [], ["run.methods is []", "at least one method"]),
+        ("run/methods", ["proseco", "proseco"], ["run.methods names 'proseco' twice"]),
+        ("run/methods", ["swav"], ["backbone named 'swav'", "scrl, supervised", "methods.swav", "scales.demo"]),
+        ("run/benchmarks", ["coco_2x"], ["benchmark named 'coco_2x'", "coco_1x", "run.benchmarks"]),
+        ("run/seeds", [42, 42], ["run.seeds is [42, 42]", "different"]),
+        ("run/seeds", [True], ["run.seeds is [True]"]),
+        ("loss/name", "locse", ["loss named 'locse'", "infonce, locnce, locsce, sce", "loss.name"]),
+        ("loss/delta", 0, ["loss.delta is 0", "(0, 1]"]),
+        ("loss/delta", 1.01, ["loss.delta is 1.01", "(0, 1]"]),
+        ("loss/tau", 0.0, ["loss.tau is 0.0"]),
+        ("loss/lambda_sce", 2, ["loss.lambda_sce is 2", "[0, 1]"]),
+        ("loss/relation_mask", "sefl", ["relation mask named 'sefl'", "literal, self", "loss.relation_mask"]),
+        ("loss/lambda_sim", "much", ["loss.lambda_sim is 'much'", "float"]),
+        ("loss/boxes", 9, ["pretrain.proseco.method.boxes", "loss"]),
+        ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
+        ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "proseco, supervised", "methods.proseco"]),
+        ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
+        ("benchmarks/coco_1x/name", "cocoa", ["benchmark named 'cocoa'", "coco, fsod, voc", "benchmarks.coco_1x"]),
+        ("benchmarks/coco_1x/rule", "some", ["rule named 'some'", "all, cover, uniform", "benchmarks.coco_1x"]),
+        ("benchmarks/coco_1x/root", "kokos", ["root named 'kokos'", "coco, fsod, imagenet", "benchmarks.coco_1x"]),
+        ("benchmarks/coco_1x/fraction", 5, ["benchmarks.coco_1x.fraction is 5", "(0, 1]"]),
+        ("benchmarks/coco_1x/test", 2017, ["benchmarks.coco_1x.test is 2017", "str | None"]),
+        ("benchmarks/co.co", {}, ["the name 'co.co'", "benchmarks"]),
+        ("scales/demo/propose/proposals/name", "opencl", ["proposal named 'opencl'", "opencv, random", "proposals/"]),
+        ("scales/demo/propose/root", "pictures", ["scales.demo", "pictures"]),
+        ("scales/demo/propose/samples_per_shard", 0, ["scales.demo.propose.samples_per_shard is 0"]),
+        ("scales/demo/roots/coco", None, ["benchmarks.mini_coco_5", "scales.demo.roots.coco", "not set"]),
+        ("scales/demo/roots/scenes", None, ["scales.demo.propose", "scales.demo.roots.scenes", "not set"]),
+        ("scales/demo/roots/imagenet", None, ["scales.demo.backbones.supervised", "scales.demo.roots.imagenet"]),
+        ("scales/demo/split/validation", "tset", ["scales.demo.split.validation is 'tset'", "or test"]),
+        ("scales/demo/split/validation", 0, ["scales.demo.split.validation is 0"]),
+        ("scales/demo/backbones/scrl/same_as", "scrl", ["backbone named 'scrl'", "supervised", "same_as"]),
+        ("scales/demo/backbones/supervised/name", "classify", ["method named 'classify'", "classification"]),
+        ("scales/demo/detector/name", "detr", ["detector named 'detr'", "deformable_detr"]),
+        ("scales/demo/detector/queries", "many", ["scales.demo.detector.queries is 'many'", "int"]),
+        ("scales/demo/detector/backbone/layers", [1, "2"], ["scales.demo.detector.backbone.layers", "list[int]"]),
+        ("scales/demo/views/strong/jitter", [0.4, 0.4, 0.4], ["views.strong.jitter", "tuple[float, float"]),
+        ("scales/demo/finetune/init_from", "techer", ["network named 'techer'", "student, teacher", "init_from"]),
+        ("scales/demo/finetune/validations", 0, ["scales.demo.finetune.validations is 0"]),
+        ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
+        ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
+        ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
+        ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
+        ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),
+        ("scales/demo/schedules/mini_coco_5/lr", "1e-4x", ["schedules.mini_coco_5.lr is '1e-4x'", "float"]),
+        ("scales/demo/generate/side", "big", ["scales.demo.generate.side is 'big'", "int"]),
+        ("scales/demo/generate/workers", 2, ["key of scales.demo.generate named 'workers'"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_value_choices_and_place(path, value, words):
+    message = refusal(changed(path, value))
+    assert message is not None
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_a_mistake_is_found_without_torch():
+    program = "import sys; from proseco import plan; sys.exit(bool({'torch', 'torchvision'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_stage_ends_with_one_line(tmp_path):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  delta: 0.5", "  dleta: 0.5")
+    assert "dleta" in text
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = [sys.executable, "-m", "stages.plan", "--scale", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no key of loss named 'dleta'; there is") and done.stderr.count("\n") == 1
+    assert not list((tmp_path / "work").rglob("*.json"))

@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+import pytest
+
+from proseco.base.errors import InputError
+from proseco.training.schedules import Schedule
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "count"),
+    [
+        ({"batch": 64, "epochs": 10}, 1281167, 200180),  # ImageNet: 20,018 whole batches an epoch
+        ({"batch": 32, "epochs": 2000}, 1183, 72000),
+        ({"batch": 8, "steps": 600}, 1200, 600),
+        ({"batch": 8, "epochs": 0.5}, 83, 5),
+        ({"batch": 7, "epochs": 1}, 7, 1),
+    ],
+)
+def test_steps_are_counted(options, images, count):
+    assert Schedule(lr=1e-3, **options).count(images) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either epochs or steps; it has epochs=None and steps=None"),
+        ({"epochs": 1, "steps": 2}, "either epochs or steps; it has epochs=1 and steps=2"),
+        ({"epochs": 1, "batch": 101}, "a batch of 101 is larger than the data, 100 images"),
+        ({"steps": 5, "batch": 101}, "a batch of 101"),
+        ({"epochs": 0.001}, "0 steps trains nothing"),
+        ({"steps": 0}, "0 steps trains nothing"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Schedule(**{"batch": 8, "lr": 1e-3} | options).count(100)
+
+
+def test_parameters_are_checked_without_torch():
+    code = "import sys, proseco.training.schedules; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_misspelt_key_is_refused():
+    with pytest.raises(TypeError, match="drop_after"):
+        Schedule(batch=1, lr=1.0, drop_after=0.5)
