@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from PIL import Image
+
 from proseco.base import cli, files, params
 from proseco.data import demo
 
@@ -14,6 +16,7 @@ def main(*, scale: str) -> None:
     with files.replacing(Path("data", scale)) as out:
         if generate is not None:
             demo.write(out, **generate)
+            Image.fromarray(demo.contact_sheet(out)).save(out / "scenes.png")
         else:
             found = {name: str(params.root(settings, scale, name)) for name in roots if roots[name] is not None}
             files.write_json(out / "roots.json", found)

@@ -1,12 +1,13 @@
 """Files that are whole or absent, and the record of what made them."""
 
+import glob
 import hashlib
 import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -19,22 +20,45 @@ from proseco.base.errors import InputError
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when not.
 
-    The temporary path does not exist yet: the block makes a file or a folder of it. A kill leaves at most a name
-    that begins with a dot and ends with ``.part``, never half a file under the final name.
+    The temporary path does not exist yet: the block makes a file or a folder of it. A kill leaves at most
+    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes that.
+
+    :raises InputError: another living process of this machine is writing the same path, as after a kill of ``dvc``
+        alone, whose stage goes on.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mktemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    mine = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
+        process = int(left.name.removeprefix(mine).split(".")[0])
+        if process != os.getpid() and _alive(process):
+            raise InputError(f"process {process} is writing {str(path)!r}; wait for it, or end it")
+        _remove(left)
+    part = path.parent / f"{mine}{os.getpid()}.part"
     try:
         yield part
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         os.replace(part, path)
     finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

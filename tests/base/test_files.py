@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,21 @@ def test_provenance_says_what_ran(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # no repository here
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(Path(tmp_path).parent))
     assert files.provenance()["commit"] is None
+
+
+def test_leftovers_of_a_kill_are_removed_and_a_living_writer_is_respected(tmp_path):
+    code = "import sys; from proseco.base import files\nwith files.replacing(sys.argv[1]) as part:\n"
+    code += "    part.mkdir(); (part / 'half').touch(); print('writing', flush=True); sys.stdin.read()"
+    target = tmp_path / "out"
+    writer = subprocess.Popen([sys.executable, "-c", code, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout.readline() == b"writing\n"
+        with pytest.raises(InputError, match=f"process {writer.pid} is writing"), files.replacing(target):
+            pass
+    finally:
+        writer.kill()
+        writer.wait()
+    assert [p.name for p in tmp_path.iterdir()] != []  # what the kill left
+    with files.replacing(target) as part:
+        part.mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
