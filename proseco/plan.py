@@ -46,7 +46,7 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
     used = [("methods", plugin), ("detectors", section["detector"]["name"])]
     settings["method"] = {"name": plugin, **chosen["method"]}
     if "loss" in known:  # its keys are the loss's own and the method's weights; those of other losses are passed over
-        loss = params["loss"]
+        loss = params["loss"] | chosen.get("loss", {})  # the scale's own keys; schema refuses one that stands twice
         mine = plugins.keywords("losses", loss["name"])
         settings["loss"] = {key: value for key, value in loss.items() if key in mine or key == "name"}
         settings["method"] |= {key: value for key, value in loss.items() if key in known and key != "name"}

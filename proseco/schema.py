@@ -132,9 +132,17 @@ def _schedule(section: dict, place: str) -> None:
 
 
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
-    checks.keys(entry, PRETRAIN, place)
+    checks.keys(entry, PRETRAIN, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     known = set(plugins.keywords("methods", name))
+    own = entry.get("loss", {})
+    for key in own:
+        if "loss" not in known or key in loss:
+            why = "stands under loss too; keep one of them" if key in loss else f"is of no use: {name} has no loss"
+            raise InputError(f"{place}.loss.{key} {why} (params.yaml)")
+    loss = loss | own
+    if own:
+        _loss(loss)
     of_loss = known & set(loss) if "loss" in known else set()
     twice = sorted(of_loss & set(entry["method"]))
     if twice:

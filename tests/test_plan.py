@@ -28,7 +28,20 @@ def test_another_loss_needs_no_other_change(name):
     known = {"infonce": {"tau"}, "locnce": {"tau", "delta"}, "sce": {"tau", "tau_t", "lambda_sce", "relation_mask"}}
     known["locsce"] = known["sce"] | {"delta", "normalize_target"}
     assert set(loss) == known[name] | {"name"}
-    assert loss == {key: REAL["loss"][key] for key in known[name]} | {"name": name}
+    given = REAL["loss"] | REAL["scales"]["demo"]["pretrain"]["proseco"]["loss"]
+    assert loss == {key: given[key] for key in known[name]} | {"name": name}
+
+
+def test_a_key_of_the_loss_stands_in_one_place():
+    whole = changed("loss/normalize_target", True)
+    with pytest.raises(InputError, match="normalize_target stands under loss too"):
+        plan.resolve(whole)
+
+
+def test_a_scale_changes_its_own_loss_only():
+    whole = changed("scales/demo/pretrain/proseco/loss/normalize_target", False)
+    assert plan.pretraining(whole, "demo", "proseco")["loss"]["normalize_target"] is False
+    assert plan.pretraining(whole, "paper", "proseco") == plan.pretraining(REAL, "paper", "proseco")
 
 
 def test_the_weights_of_the_terms_go_to_the_method():

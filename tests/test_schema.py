@@ -20,7 +20,7 @@ OPTIONAL = {
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
-    *("box_refinement", "two_stage"),
+    *("box_refinement", "two_stage", "proseco.loss"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
