@@ -1,8 +1,14 @@
-"""Batches: which samples, in which order, with which randomness, padded to one size."""
+"""Batches: which samples, in which order, with which randomness, padded to one size.
+
+The samples of a training are one stream: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
+positions s * B to (s + 1) * B of it, so an epoch gives every sample exactly once, whether or not B divides it, and a
+training can be taken up at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
+"""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -10,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
 from proseco.data.views import Example
@@ -44,6 +51,16 @@ class Batch:
             labels=[c.to(device, non_blocking=True) for c in self.labels],
         )
 
+    def pin_memory(self) -> "Batch":
+        """A copy in page-locked memory, asked for by the loader beside a GPU: :meth:`to` then need not wait."""
+        return replace(
+            self,
+            views=self.views.pin_memory(),
+            mask=self.mask.pin_memory(),
+            boxes=[b.pin_memory() for b in self.boxes],
+            labels=[c.pin_memory() for c in self.labels],
+        )
+
     def targets(self) -> list[dict]:
         """Per image ``boxes`` and ``labels``, as detectors' losses take them."""
         return [{"boxes": b, "labels": c} for b, c in zip(self.boxes, self.labels, strict=True)]
@@ -76,45 +93,78 @@ class _Examples(Dataset):
     def __init__(self, source, transform: Callable, seed: int):
         self.source, self.transform, self.seed = source, transform, seed
 
-    def __getitem__(self, where: tuple[int, int]) -> Example:
+    def __getitem__(self, where: tuple[int, int]) -> Example | InputError:
         cv2.setNumThreads(0)  # processes are the parallelism; threads of OpenCV would fight with torch's
         epoch, number = where
-        sample = self.source[number]
-        return self.transform(sample, generator(self.seed, "views", epoch, sample.key))
+        try:
+            sample = self.source[number]
+            return self.transform(sample, generator(self.seed, "views", epoch, sample.key))
+        except InputError as error:  # torch would bury the one line of an error raised in a worker in a traceback
+            return error
 
 
-class _Schedule:
-    """The (epoch, number) of each batch: a permutation an epoch, from the seed; an incomplete last batch is dropped."""
+class Order:
+    """The (epoch, number) of the samples of each step, of all processes or of one: a function of the seed.
 
-    def __init__(self, count: int, batch: int, steps: int, seed: int):
-        self.count, self.batch, self.steps, self.seed = count, batch, steps, seed
+    :param count: samples of the data; ``batch`` samples of a step over all processes.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int):
+        self.count, self.batch, self.seed = count, batch, seed
+        self._permutation = lru_cache(maxsize=2)(self._shuffle)  # the batch at a seam needs two
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return generator(self.seed, "order", epoch).permutation(self.count)
+
+    def step(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
+        """The share of process ``rank`` of ``world``: contiguous, and of equal size or one less than the first's."""
+        positions = np.arange(step * self.batch, (step + 1) * self.batch)
+        places = (divmod(int(position), self.count) for position in np.array_split(positions, world)[rank])
+        return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
+
+
+class _Steps:
+    """The batches of a range of steps, for torch's DataLoader."""
+
+    def __init__(self, order: Order, steps: range, rank: int, world: int):
+        self.order, self.steps, self.rank, self.world = order, steps, rank, world
 
     def __len__(self) -> int:
-        return self.steps
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = self.count // self.batch
-        for step in range(self.steps):
-            epoch, position = divmod(step, per_epoch)
-            if position == 0:
-                order = generator(self.seed, "order", epoch).permutation(self.count)
-            yield [(epoch, int(i)) for i in order[position * self.batch : (position + 1) * self.batch]]
+        return (self.order.step(step, self.rank, self.world) for step in self.steps)
 
 
 def _workers(device: torch.device) -> int:
     """Loader processes: PROSECO_WORKERS, else none on a CPU, which has better to do, and up to 16 beside a GPU."""
-    given = os.environ.get("PROSECO_WORKERS")
+    given = environment.workers()
     if given is not None:
-        return int(given)
+        return given
     return 0 if device.type == "cpu" else min(16, max(1, (os.cpu_count() or 2) - 1))
+
+
+def _collate(examples: list[Example | InputError]) -> Batch | InputError:
+    errors = [example for example in examples if isinstance(example, InputError)]
+    return errors[0] if errors else collate(examples)
+
+
+class _Loader(DataLoader):
+    """A DataLoader that raises the errors of its workers as they were."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 def _loader(source, transform, batches, seed: int, device: torch.device) -> DataLoader:
     workers = _workers(device)
-    return DataLoader(
+    return _Loader(
         _Examples(source, transform, seed),
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=_collate,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         persistent_workers=False,
@@ -122,17 +172,34 @@ def _loader(source, transform, batches, seed: int, device: torch.device) -> Data
     )
 
 
-def training_batches(source, transform: Callable, *, batch: int, steps: int, seed: int, device: torch.device):
+def training_batches(
+    source,
+    transform: Callable,
+    *,
+    batch: int,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
     """Shuffled, augmented batches; what they hold depends on the seed and the step alone.
 
-    :raises InputError: the batch is larger than the data.
+    :param batch: samples of a step over all processes.
+    :param steps: of the whole training; those before ``first_step`` are passed over, to resume there.
+    :param rank: this process of ``world``; it gets its share of each batch.
+    :raises InputError: the batch is larger than the data, or smaller than the number of processes.
     """
     if batch > len(source):
         raise InputError(f"a batch of {batch} is larger than the data, {len(source)} images")
-    return _loader(source, transform, _Schedule(len(source), batch, steps, seed), seed, device)
+    if batch < world:
+        raise InputError(f"a batch of {batch} is too small for {world} processes; each needs an image")
+    order = Order(len(source), batch, seed)
+    return _loader(source, transform, _Steps(order, range(first_step, steps), rank, world), seed, device)
 
 
-def ordered_batches(source, transform: Callable, *, batch: int, device: torch.device):
+def ordered_batches(source, transform: Callable, *, batch: int, device: torch.device) -> DataLoader:
     """Every sample once, in order; the last batch may be smaller."""
     numbers = [(0, i) for i in range(len(source))]
     batches = [numbers[i : i + batch] for i in range(0, len(numbers), batch)]

@@ -2,15 +2,15 @@
 
 Writing gives equal bytes for any number of workers: samples keep the order of their paths, tar headers carry no time
 and no owner, and each image's randomness comes from its key. An index beside each tar (``shard-000000.json``) holds the
-offset of every member and the shard's statistics, and serves random access.
+offset, size and CRC-32 of every member and the shard's statistics, and serves random access
+(:mod:`proseco.data.reader`).
 """
 
 import io
 import json
-import os
+import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import joblib
@@ -21,16 +21,6 @@ from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data import images
-
-
-@dataclass
-class Sample:
-    """An image and what is known of it. boxes_xyxy (n, 4) float32 pixels; labels (n,) int64, empty where unknown."""
-
-    key: str
-    image: np.ndarray
-    boxes_xyxy: np.ndarray
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def assign_keys(paths: list[str]) -> list[str]:
@@ -99,10 +89,11 @@ def _make_shard(
 
 
 def _scan(buffer: io.BytesIO) -> list[dict]:
-    """Offset and size of every member, a dictionary a sample: {"key", "image", "boxes.npy", "json"}."""
+    """Offset, size and CRC-32 of every member, a dictionary a sample: {"key", "image", "boxes.npy", "json"}."""
     import tarfile
 
     buffer.seek(0)
+    data = buffer.getbuffer()
     samples: list[dict] = []
     with tarfile.open(fileobj=buffer) as tar:
         for member in tar:
@@ -112,7 +103,8 @@ def _scan(buffer: io.BytesIO) -> list[dict]:
             if not samples or samples[-1]["key"] != key:
                 samples.append({"key": key})
             extension = extension if extension in ("boxes.npy", "json") else "image"
-            samples[-1][extension] = [member.offset_data, member.size]
+            crc = zlib.crc32(data[member.offset_data : member.offset_data + member.size])
+            samples[-1][extension] = [member.offset_data, member.size, crc]
     return samples
 
 
@@ -184,41 +176,3 @@ def _judge(summary: dict, count: int, max_skipped: float) -> None:
             f"{len(skipped)} of {count} images cannot be used, {share:.1%}; propose.max_skipped is {max_skipped:.1%}: "
             f"{first}"
         )
-
-
-class ShardReader:
-    """Random access to the samples of a folder of shards, by number. It pickles; each process opens its own files."""
-
-    def __init__(self, folder: str | Path):
-        """
-        :raises InputError: no shards, or a shard whose size is not that of its index.
-        """
-        self.folder = Path(folder)
-        self.entries: list[tuple[str, dict]] = []
-        for index_path in sorted(self.folder.glob("shard-*.json")):
-            tar = index_path.with_suffix(".tar")
-            index = files.read_json(index_path)
-            size = tar.stat().st_size if tar.exists() else 0
-            if size != index["bytes"]:
-                raise InputError(f"shard {str(tar)!r} has {size} bytes; its index says {index['bytes']}")
-            self.entries += [(tar.name, sample) for sample in index["samples"]]
-        if not self.entries:
-            raise InputError(f"no shards in {str(self.folder)!r}; `dvc repro` makes them in stage propose")
-        self._files: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_files": {}}
-
-    def _read(self, tar: str, where: list[int]) -> bytes:
-        if tar not in self._files:
-            self._files[tar] = os.open(self.folder / tar, os.O_RDONLY)
-        return os.pread(self._files[tar], where[1], where[0])
-
-    def __getitem__(self, number: int) -> Sample:
-        tar, sample = self.entries[number]
-        image = images.decode(self._read(tar, sample["image"]), f"{tar}: {sample['key']}")
-        boxes = np.load(io.BytesIO(self._read(tar, sample["boxes.npy"])), allow_pickle=False)
-        return Sample(sample["key"], image, boxes)

@@ -7,7 +7,7 @@ import numpy as np
 from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.data import images
-from proseco.data.shards import Sample
+from proseco.data.sample import Sample
 
 
 class AnnotatedImages:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from proseco.data import augment
-from proseco.data.shards import Sample
+from proseco.data.sample import Sample
 
 
 @dataclass

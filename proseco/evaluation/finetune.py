@@ -60,7 +60,7 @@ def run(
         training_batches(sources["train"], method.transform, batch=plan.batch, steps=steps, seed=seed, device=where),
         plan,
         steps=steps,
-        steps_per_epoch=len(sources["train"]) // plan.batch,
+        steps_per_epoch=len(sources["train"]) / plan.batch,
         seed=seed,
         device=where,
         log=results / "log.csv",

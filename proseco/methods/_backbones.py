@@ -51,7 +51,7 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, device
         training_batches(source, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=device),
         schedule,
         steps=steps,
-        steps_per_epoch=len(source) // schedule.batch,
+        steps_per_epoch=len(source) / schedule.batch,
         seed=seed,
         device=device,
         log=results / name / "log.csv",

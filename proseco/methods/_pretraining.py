@@ -12,7 +12,7 @@ from proseco.base import files, plugins
 from proseco.base.randomness import generator
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import collate, training_batches
-from proseco.data.shards import ShardReader
+from proseco.data.reader import ShardReader
 from proseco.training.loop import fit, pick_device
 from proseco.training.schedules import Schedule
 from proseco.weights import checkpoint, start
@@ -48,7 +48,7 @@ def run(plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, d
         batches,
         schedule,
         steps=steps,
-        steps_per_epoch=len(reader) // schedule.batch,
+        steps_per_epoch=len(reader) / schedule.batch,
         seed=seed,
         device=where,
         log=results / "log.csv",

@@ -98,7 +98,7 @@ def fit(
     schedule: Schedule,
     *,
     steps: int,
-    steps_per_epoch: int,
+    steps_per_epoch: float,
     seed: int,
     device: torch.device,
     log: Path,

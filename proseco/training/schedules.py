@@ -28,7 +28,9 @@ class Schedule:
     log_every: int = 50
 
     def count(self, images: int) -> int:
-        """Number of steps on that many images.
+        """Number of steps on that many images: epochs times images over batch, to the nearest whole number.
+
+        Nothing is dropped at the end of an epoch: :mod:`proseco.data.loader` fills its last batch up from the next.
 
         :raises InputError: neither or both of epochs and steps are given, or nothing is left to do.
         """
@@ -38,7 +40,7 @@ class Schedule:
             )
         if self.batch > images:
             raise InputError(f"a batch of {self.batch} is larger than the data, {images} images")
-        steps = self.steps if self.steps is not None else round(self.epochs * (images // self.batch))
+        steps = self.steps if self.steps is not None else round(self.epochs * images / self.batch)
         if steps < 1:
             raise InputError(f"a schedule of {steps} steps trains nothing")
         return steps

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from proseco.data import augment
-from proseco.data.shards import Sample
+from proseco.data.sample import Sample
 from proseco.data.views import WeakView
 
 WEAK = {"short_edges": [60, 75, 90], "long_edge": 110, "first_short_edges": [70, 80, 95], "crop_min": 48}

@@ -1,10 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from proseco.base.errors import InputError
 from proseco.data import loader
-from proseco.data.shards import Sample
+from proseco.data.sample import Sample
 from proseco.data.views import Example, FixedView, TwoViews
 
 CPU = torch.device("cpu")
@@ -79,13 +81,100 @@ def test_collate_pads_at_the_right_and_at_the_bottom():
     assert batch.views.device.type == "cpu" and moved.keys == batch.keys
 
 
-def test_each_image_comes_at_most_once_an_epoch():
-    batches = training(batch=3, steps=9)  # an epoch is 3 batches; two images are left over each time
-    assert [len(b) for b in batches] == [3] * 9
-    epochs = [[key for batch in batches[i : i + 3] for key in batch.keys] for i in (0, 3, 6)]
-    assert all(len(set(keys)) == 9 for keys in epochs)
-    assert len({tuple(keys) for keys in epochs}) == 3  # shuffled anew
-    assert set().union(*epochs) == {f"key{i}" for i in range(11)}
+class Numbers:
+    """Samples that are nothing but their number."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, number):
+        return Sample(str(number), np.zeros((2, 3, 3), np.uint8), np.zeros((0, 4), np.float32))
+
+
+def bare(sample, rng):
+    return Example(sample.key, [sample.image], sample.boxes_xyxy, sample.labels, (3, 2))
+
+
+def stream(count, batch, steps, *, world=1, first_step=0, seed=5):
+    """Keys of each step, the shares of all processes one after the other."""
+    shares = [
+        loader.training_batches(
+            Numbers(count),
+            bare,
+            batch=batch,
+            steps=steps,
+            seed=seed,
+            device=CPU,
+            first_step=first_step,
+            rank=r,
+            world=world,
+        )
+        for r in range(world)
+    ]
+    assert {len(share) for share in shares} == {steps - first_step}
+    return [[batch.keys for batch in step] for step in zip(*shares, strict=True)]
+
+
+def flat(steps):
+    return [key for shares in steps for keys in shares for key in keys]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(("count", "batch", "world"), [(11, 3, 1), (11, 4, 3), (12, 4, 2), (7, 7, 3), (10, 9, 4)])
+def test_an_epoch_gives_every_sample_exactly_once(monkeypatch, count, batch, world, workers):
+    """Over all processes and workers, and where nothing divides anything."""
+    monkeypatch.setenv("PROSECO_WORKERS", workers)
+    epochs = 3 if workers == "0" else 1
+    steps = stream(count, batch, -(-epochs * count // batch), world=world)
+    assert all(
+        [len(share) for share in shares] == [len(part) for part in np.array_split(range(batch), world)]
+        for shares in steps
+    )
+    keys = flat(steps)
+    seen = [keys[i * count : (i + 1) * count] for i in range(epochs)]
+    assert all(Counter(epoch) == Counter(map(str, range(count))) for epoch in seen)
+    assert len(set(map(tuple, seen))) == epochs  # shuffled anew
+
+
+def test_the_number_of_processes_changes_nothing():
+    alone = stream(11, 5, 9)
+    for world in (2, 3, 5):
+        joined = [[key for keys in shares for key in keys] for shares in stream(11, 5, 9, world=world)]
+        assert joined == [keys for (keys,) in alone]
+
+
+def test_a_training_is_taken_up_at_the_exact_sample():
+    whole = training(batch=4, steps=9)
+    for first in (1, 3, 8):
+        tail = loader.training_batches(
+            Source(), TwoViews(WEAK, boxes=2), batch=4, steps=9, seed=5, device=CPU, first_step=first
+        )
+        assert len(tail) == 9 - first
+        assert all(equal(a, b) for a, b in zip(whole[first:], tail, strict=True))
+    assert stream(11, 4, 9, first_step=9) == []
+
+
+def test_more_processes_than_images_of_a_batch():
+    with pytest.raises(InputError, match="a batch of 3 is too small for 4 processes; each needs an image"):
+        stream(11, 3, 1, world=4)
+
+
+class Broken(Source):
+    def __getitem__(self, number):
+        if number == 4:
+            raise InputError("shard 'x.tar', sample 'y': image is damaged")
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_sample_is_one_line_from_a_worker_too(monkeypatch, workers):
+    monkeypatch.setenv("PROSECO_WORKERS", workers)
+    batches = loader.training_batches(Broken(), FixedView(20, None), batch=11, steps=1, seed=5, device=CPU)
+    with pytest.raises(InputError, match=r"^shard 'x\.tar', sample 'y': image is damaged$"):
+        list(batches)
 
 
 def test_a_batch_of_all():
@@ -142,6 +231,14 @@ def test_number_of_workers(monkeypatch):
     assert 1 <= loader._workers(torch.device("cuda")) <= 16
     monkeypatch.setenv("PROSECO_WORKERS", "3")
     assert loader._workers(CPU) == loader._workers(torch.device("cuda")) == 3
+
+
+@pytest.mark.gpu
+def test_batches_are_pinned_beside_a_gpu():
+    cuda = torch.device("cuda")
+    (batch,) = loader.training_batches(Source(), TwoViews(WEAK, boxes=2), batch=3, steps=1, seed=5, device=cuda)
+    assert batch.views.is_pinned() and batch.mask.is_pinned() and all(b.is_pinned() for b in batch.boxes)
+    assert equal(batch, training(steps=1)[0])
 
 
 def test_a_batch_larger_than_the_data():

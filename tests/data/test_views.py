@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from proseco.data import augment, views
-from proseco.data.shards import Sample
+from proseco.data.sample import Sample
 
 WEAK = {"short_edges": [60, 75], "long_edge": 110, "first_short_edges": [70, 80], "crop_min": 48, "crop_max": 80}
 HEIGHT, WIDTH = 60, 92

@@ -10,8 +10,9 @@ from proseco.training.schedules import Schedule
 @pytest.mark.parametrize(
     ("options", "images", "count"),
     [
-        ({"batch": 64, "epochs": 10}, 1281167, 200180),  # ImageNet: 20,018 whole batches an epoch
-        ({"batch": 32, "epochs": 2000}, 1183, 72000),
+        ({"batch": 64, "epochs": 10}, 1281167, 200182),  # ImageNet: 20,018.23 batches an epoch
+        ({"batch": 32, "epochs": 2000}, 1183, 73938),  # 73,937.5
+        ({"batch": 4, "epochs": 3}, 11, 8),  # 8.25
         ({"batch": 8, "steps": 600}, 1200, 600),
         ({"batch": 8, "epochs": 0.5}, 83, 5),
         ({"batch": 7, "epochs": 1}, 7, 1),
