@@ -182,6 +182,12 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/detector/name", "detr", ["detector named 'detr'", "deformable_detr"]),
         ("scales/demo/detector/queries", "many", ["scales.demo.detector.queries is 'many'", "int"]),
         ("scales/demo/detector/backbone/layers", [1, "2"], ["scales.demo.detector.backbone.layers", "list[int]"]),
+        (
+            "scales/demo/detector/backbone/block",
+            "bottle",
+            ["ResNet block named 'bottle'", "basic, bottleneck", "block"],
+        ),
+        ("scales/demo/views/weak/crop_min", 129, ["scales.demo.views.weak.crop_min is 129", "crop_max, 128"]),
         ("scales/demo/views/strong/jitter", [0.4, 0.4, 0.4], ["views.strong.jitter", "tuple[float, float"]),
         ("scales/demo/finetune/init_from", "techer", ["network named 'techer'", "student, teacher", "init_from"]),
         ("scales/demo/finetune/validations", 0, ["scales.demo.finetune.validations is 0"]),
