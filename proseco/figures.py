@@ -1,33 +1,29 @@
-"""Pictures of results: bars of AP, loss curves, boxes on images, sheets of images.
+"""Charts of results: bars of AP, loss curves, recall of proposals.
 
 Equal inputs give equal PNG bytes on one machine. Widths aim at a README, about 850 pixels, at twice the resolution.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
-from PIL import Image, ImageDraw, ImageFont
 
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
+from proseco.pictures import INK
 
 #: Okabe and Ito's colours, told apart by colour-blind eyes too; grey, for the reference, first.
 PALETTE = ("#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
-TRUTH, DETECTION, PROPOSAL = "#009e73", "#e69f00", "#56b4e9"
-INK, FAINT = "#222222", "#dddddd"
+FAINT = "#dddddd"
 
 _WIDTH_IN, _DPI = 8.5, 200  # 1,700 pixels
-_GAP = 8  # pixels between the pictures of a sheet
-_PAGE = 4 / 3  # width to height that a montage aims at
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -182,156 +178,55 @@ def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], color
         panel.set_ylim(low - margin, high + margin)
 
 
-def draw_boxes(
-    image: np.ndarray,
-    boxes_xyxy: np.ndarray,
-    *,
-    color: str | Sequence[str],
-    labels: Sequence[str] | None = None,
-    scores: Sequence[float] | None = None,
-    long_edge: int = 480,
-) -> np.ndarray:
-    """Boxes with their names on a copy of an image.
+def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, str], title: str) -> None:
+    """A panel a benchmark, a colour a source of boxes, a line style an IoU: recall over the number of boxes.
 
-    :param image: H x W x 3, RGB, uint8.
-    :param boxes_xyxy: K x 4, pixels of ``image``.
-    :param color: a matplotlib colour, or one a box.
-    :param labels: a name a box; ``scores`` a number 0..1 a box. The surest box is drawn last, on top.
-    :param long_edge: an image whose long edge is shorter is enlarged by a whole factor, so that names are legible.
-    :returns: fH x fW x 3, RGB, uint8, with f that factor.
+    A line ends where an image has no more boxes, at the mean number of boxes of an image.
+
+    :param recall: rows of ``recall.csv`` as text; see :func:`proseco.evaluation.recall.measure`.
+    :param titles: name -> title of the benchmarks to show.
     """
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    factor = max(1, math.ceil(long_edge / max(image.shape[:2])))
-    canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC if factor > 1 else 0)
-    colors = [color] * len(boxes) if isinstance(color, str) else list(color)
-    order = range(len(boxes)) if scores is None else np.argsort(np.asarray(scores), kind="stable")
-    line = max(1, round(max(canvas.shape[:2]) / 240))
-    corners = np.rint(boxes * factor).astype(int).tolist()
-    fills = [tuple(round(255 * channel) for channel in matplotlib.colors.to_rgb(name)) for name in colors]
-    for i in order:
-        x1, y1, x2, y2 = corners[i]
-        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), (255, 255, 255), line + 2)  # a rim, on any ground
-        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), fills[i], line)
-    for i in order:  # after all boxes, so that none runs through a name
-        words = ([labels[i]] if labels is not None else []) + ([f"{scores[i]:.2f}"] if scores is not None else [])
-        if words:
-            _tag(canvas, " ".join(words), *corners[i][:2], fills[i])
-    return canvas
-
-
-def _tag(canvas: np.ndarray, text: str, x: int, y: int, rgb: tuple[int, ...]) -> None:
-    """Text on a plate of the box's colour, above the corner (x, y) or, at the upper edge, below it; in place."""
-    scale = max(canvas.shape[:2]) / 850
-    face, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale * 2))
-    (width, height), base = cv2.getTextSize(text, face, scale, weight)
-    x = min(max(x, 0), max(0, canvas.shape[1] - width - 4))
-    top = y - height - base if y >= height + base else y
-    top = min(max(top, 0), canvas.shape[0] - height - base)
-    cv2.rectangle(canvas, (x, top), (x + width + 3, top + height + base - 1), rgb, cv2.FILLED)
-    dark = np.dot(rgb, (0.299, 0.587, 0.114)) < 140
-    ink = (255, 255, 255) if dark else (0, 0, 0)
-    cv2.putText(canvas, text, (x + 2, top + height + base // 3), face, scale, ink, weight, cv2.LINE_AA)
-
-
-def contact_sheet(
-    rows: list[list[np.ndarray | None]],
-    path: str | Path,
-    column_titles: Sequence[str] = (),
-    row_titles: Sequence[str] = (),
-) -> None:
-    """Images in a grid, such as detections beside ground truth.
-
-    :param rows: RGB uint8 images of any sizes, fitted into equal squares; None leaves a place empty.
-    """
-    side = _cell_width([image for row in rows for image in row if image is not None], max(map(len, rows)))
-    fitted = [[None if image is None else _fit(image, side, side) for image in row] for row in rows]
-    _save_picture(_grid(fitted, side, [column_titles] + [()] * (len(rows) - 1), row_titles), path)
-
-
-def montage(paths: dict[str, str | Path], path: str | Path) -> None:
-    """Pictures under their titles, side by side as far as the shape of a page allows.
-
-    :param paths: title -> PNG file.
-    :raises InputError: a file is missing or is no picture.
-    """
-    images = {}
-    for title, file in paths.items():
-        try:
-            images[title] = np.asarray(Image.open(file).convert("RGB"))
-        except OSError as error:
-            raise InputError(f"no picture {str(file)!r}: {error}") from None
-    aspect = np.mean([image.shape[1] / image.shape[0] for image in images.values()])
-    counts = range(1, len(images) + 1)
-    columns = min(counts, key=lambda n: _misfit(n, len(images), aspect))
-    width = _cell_width(list(images.values()), columns)
-    titles, fitted = list(images), [_fit(image, width, None) for image in images.values()]
-    starts = range(0, len(fitted), columns)
-    rows, heads = ([items[i : i + columns] for i in starts] for items in (fitted, titles))
-    # A montage goes into Git: 256 colours are a quarter of the bytes.
-    sheet = _grid(rows, width, heads, ()).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    _save_picture(sheet, path)
-
-
-def _misfit(columns: int, count: int, aspect: float) -> float:
-    """How far a grid is from the shape of a page, plus twice the part of it that stays empty."""
-    rows = math.ceil(count / columns)
-    return abs(math.log(columns * aspect / rows / _PAGE)) + 2 * (1 - count / (rows * columns))
-
-
-def _cell_width(images: list[np.ndarray], columns: int) -> int:
-    """Width in pixels of a grid's cells: that of the widest image, if the page holds it."""
-    return min(max(image.shape[1] for image in images), int(_WIDTH_IN * _DPI) // columns - _GAP)
-
-
-def _fit(image: np.ndarray, width: int, height: int | None) -> np.ndarray:
-    """The image scaled to the width, or to the height where that is less."""
-    scale = min(width / image.shape[1], math.inf if height is None else height / image.shape[0])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-
-
-def _grid(
-    rows: list[list[np.ndarray | None]], width: int, titles: Sequence[Sequence[str]], row_titles: Sequence[str]
-) -> Image.Image:
-    """Fitted images on white, titles above the cells of a row, row titles upright at the left."""
-    columns = max(map(len, rows))
-    size = int(np.clip(width * columns / 50, 14, 30))
-    line, gap = round(size * 1.6), _GAP
-    left = line if row_titles else 0
-    heights = [max((image.shape[0] for image in row if image is not None), default=0) for row in rows]
-    total = sum(heights) + sum(line for names in titles if names) + gap * len(rows)
-    sheet = Image.new("RGB", (left + columns * (width + gap), total), "white")
-    top = 0
-    for index, (row, names, height) in enumerate(zip(rows, titles, heights, strict=True)):
-        for column, name in enumerate(names):
-            sheet.paste(_text(name, (width, line), size), (left + column * (width + gap), top))
-        top += line if names else 0
-        if index < len(row_titles):
-            sheet.paste(_text(row_titles[index], (height, line), size).transpose(Image.Transpose.ROTATE_90), (0, top))
-        for column, image in enumerate(row):
-            if image is not None:
-                x = left + column * (width + gap) + (width - image.shape[1]) // 2
-                sheet.paste(Image.fromarray(image), (x, top + (height - image.shape[0]) // 2))
-        top += height + gap
-    return sheet
-
-
-def _text(text: str, size: tuple[int, int], points: int) -> Image.Image:
-    """A line of text in the middle of a white plate (width, height), set smaller where it would not fit."""
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    while points > 8 and ImageFont.truetype(file, points).getlength(text) > size[0]:
-        points -= 1
-    plate = Image.new("RGB", size, "white")
-    middle = (size[0] / 2, size[1] / 2)
-    ImageDraw.Draw(plate).text(middle, text, fill=INK, font=ImageFont.truetype(file, points), anchor="mm")
-    return plate
+    colors = dict(zip(dict.fromkeys(recall["source"]), _LINES, strict=False))
+    styles = dict(zip(sorted(set(recall["iou"])), ("-", "--", ":"), strict=False))
+    columns = min(3, max(2, len(titles)))
+    rows = math.ceil(len(titles) / columns)
+    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(_WIDTH_IN, 0.8 + 2.7 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for panel, (name, text) in zip(panels, titles.items(), strict=False):
+            shown = recall[recall["benchmark"] == name]
+            for (source, iou), line in shown.groupby(["source", "iou"], sort=False):
+                last = line["boxes_per_image"].astype(float).iloc[0]
+                boxes = line["boxes"].replace("all", last).astype(float)
+                kept = (boxes < last) | (line["boxes"] == "all")
+                style = {"color": colors[source], "linestyle": styles[iou], "linewidth": 1.6, "markersize": 3.5}
+                panel.plot(boxes[kept], 100 * line["recall"].astype(float)[kept], marker="o", clip_on=False, **style)
+            panel.set_xscale("log")
+            ticks = sorted({int(count) for count in shown["boxes"] if count != "all" and int(count) <= last})
+            panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            panel.minorticks_off()
+            panel.set_title(
+                f"{text}\n{shown['objects'].iloc[0]} objects, {shown['images'].iloc[0]} images", fontsize=10
+            )
+            panel.set_xlabel("boxes of an image, best first")
+            panel.set_ylim(0, 100)
+        for index, panel in enumerate(panels):
+            panel.set_visible(index < len(titles))
+            if index % columns == 0:
+                panel.set_ylabel("objects covered (%)")
+        handles = [Line2D([], [], color=color, linewidth=1.6) for color in colors.values()]
+        handles += [Line2D([], [], color=INK, linestyle=style, linewidth=1.6) for style in styles.values()]
+        figure.legend(
+            handles,
+            [*colors, *(f"IoU ≥ {iou}" for iou in styles)],
+            loc="outside upper center",
+            ncols=len(handles),
+            title=title,
+            title_fontproperties={"size": 12, "weight": "bold"},
+        )
+        _save(figure, path)
 
 
 def _save(figure: Figure, path: str | Path) -> None:
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=_DPI, metadata={"Software": None})
-
-
-def _save_picture(picture: Image.Image, path: str | Path) -> None:
-    with replacing(path) as part:
-        picture.save(part, format="PNG", optimize=True)

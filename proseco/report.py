@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from proseco import figures, tables
+import pandas
+
+from proseco import figures, pictures, tables
 from proseco.base import files
+from proseco.base.errors import InputError
 
 
 def write(
@@ -16,7 +19,7 @@ def write(
     pretrained: list[str],
     compare_with_paper: bool,
 ) -> str:
-    """Write ``results.md``, ``results.csv``, ``metrics.json`` and the figures into the folder ``out``.
+    """Write ``results.md``, ``results.csv``, ``metrics.json``, ``recall.csv`` and the figures into the folder ``out``.
 
     :param results: folder of one scale (``results/demo``).
     :param methods: name -> title of the rows; ``benchmarks`` of the columns.
@@ -37,11 +40,27 @@ def write(
     cells = {m: results / "finetune" / m / first / str(seeds[0]) for m in methods}
     logs |= {f"{methods[m]}, {benchmarks[first]}": cell / "log.csv" for m, cell in cells.items()}
     figures.loss_curves(logs, out / "loss.png")
-    figures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
+    pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
-        figures.montage(boxes, out / "boxes.png")
+        pictures.montage(boxes, out / "boxes.png")
+    _proposals(out, results, benchmarks)
     return text
+
+
+def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
+    """What stage ``recall`` measured: ``recall.csv``, ``recall.png``, ``proposals.png``."""
+    table = results / "recall" / "recall.csv"
+    again = f"`dvc repro recall@{results.name}` makes it"
+    if not table.is_file():
+        raise InputError(f"no result {table.as_posix()!r}; {again}")
+    recall = pandas.read_csv(table, dtype=str)
+    if missing := sorted(set(benchmarks) - set(recall["benchmark"])):
+        raise InputError(f"{table.as_posix()!r} lacks {', '.join(missing)}; {again}")
+    files.write_text(out / "recall.csv", table.read_text(encoding="utf-8"))
+    figures.recall_curves(recall, out / "recall.png", benchmarks, "Labelled objects that the proposals cover")
+    first = recall["source"].iloc[0]
+    pictures.montage({f"proposals: {first}": table.with_name("proposals.png")}, out / "proposals.png")
 
 
 def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str]) -> str:

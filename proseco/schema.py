@@ -20,7 +20,7 @@ RUN = dict.fromkeys(("methods", "benchmarks", "seeds"), "list")
 METHOD = dict.fromkeys(("name", "title", "backbone"), "str")
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
 BENCHMARK |= {"test": "str | None", "fraction": "float"}
-SCALE = ("roots", "propose", "split", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
+SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
 SCALE = dict.fromkeys(SCALE, "dict") | {"generate": "dict | None"}
 PROPOSE = {"root": "str", "subset": "str", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
 PROPOSE |= {"proposals": "dict"}
@@ -96,6 +96,8 @@ def _scale(params: dict, section: dict, place: str) -> None:
     count = section["split"]["validation"]
     if count != "test" and (count == 0 or not checks.fits(count, "int")):
         raise InputError(f"{place}.split.validation is {count!r}; it must be a count of images, or test (params.yaml)")
+    checks.keys(section["recall"], {"images": "int"}, f"{place}.recall")
+    checks.positive(section["recall"], ("images",), f"{place}.recall")
     checks.plugin("detectors", section["detector"], f"{place}.detector", given=("num_classes",))
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")

@@ -28,7 +28,8 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Single files that belong to a part of another name.
-BELONGS = {"figures": "tables", "report": "tables"} | dict.fromkeys(("plan", "schema", "checks"), "splits")
+BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
+BELONGS |= dict.fromkeys(("plan", "schema", "checks"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")
@@ -231,6 +232,6 @@ def test_settings_hold_the_digest_of_every_plugin_file_that_is_used(key):
 
 def test_stages_without_a_network_need_no_torch():
     """Importing torch costs seconds, and the parameters must be checked in one."""
-    light = ["data", "inventory", "plan", "propose", "split", "tabulate"]
+    light = ["data", "inventory", "plan", "propose", "recall", "split", "tabulate"]
     program = f"import sys; {'; '.join(f'import stages.{name}' for name in light)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -43,6 +43,7 @@ def make_small(params) -> None:
     )
     demo["propose"]["samples_per_shard"] = 5
     demo["split"]["validation"] = 3
+    demo["recall"]["images"] = 2
     demo["backbones"]["supervised"]["schedule"].update(steps=2, batch=8, log_every=1)
     demo["pretrain"]["proseco"]["schedule"].update(steps=3, batch=4, log_every=1)
     demo["pretrain"]["proseco"]["pictures"] = 2
@@ -72,7 +73,16 @@ def test_every_stage_leaves_what_it_promises(repository):
     assert "Supervised" in table and "ProSeCo" in table and "Mini-COCO 5 %" in table
     metrics = read_json(repository / "tables/demo/metrics.json")
     assert set(metrics["mini_coco_5"]) == {"supervised", "proseco"}
-    for name in ("ap.png", "loss.png", "detections.png", "boxes.png", "results.csv"):
+    for name in (
+        "ap.png",
+        "loss.png",
+        "detections.png",
+        "boxes.png",
+        "proposals.png",
+        "recall.png",
+        "recall.csv",
+        "results.csv",
+    ):
         assert (repository / "tables/demo" / name).stat().st_size > 0
     assert sorted(p.name for p in (repository / "splits/demo/mini_coco_5/42").iterdir()) == [
         "test.txt",

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from proseco import figures
+from proseco import pictures
 from proseco.base import files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
@@ -125,11 +125,11 @@ def picture(
     for number in chosen:
         sample, record = source[number], source.records[number]
         truth = [categories[label] for label in sample.labels]
-        rows[0].append(figures.draw_boxes(sample.image, sample.boxes_xyxy, color="#009E73", labels=truth))
+        rows[0].append(pictures.draw_boxes(sample.image, sample.boxes_xyxy, color="#009E73", labels=truth))
         mine = detections[(detections[:, 0] == record["id"]) & (detections[:, 5] >= least)]
         corners = np.concatenate([mine[:, 1:3], mine[:, 1:3] + mine[:, 3:5]], 1)
         found = [categories[int(label)] for label in mine[:, 6]]
         rows[1].append(
-            figures.draw_boxes(sample.image, corners, color="#D55E00", labels=found, scores=mine[:, 5].tolist())
+            pictures.draw_boxes(sample.image, corners, color="#D55E00", labels=found, scores=mine[:, 5].tolist())
         )
-    figures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))
+    pictures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from proseco import boxes as box_ops
-from proseco import figures
+from proseco import pictures
 from proseco.base import files, plugins
 from proseco.base.randomness import generator
 from proseco.base.randomness import seed as derive_seed
@@ -80,7 +80,7 @@ class Album:
             height, width = int((~mask[:, 0]).sum()), int((~mask[0]).sum())
             corners = box_ops.scale(box_ops.cxcywh_to_xyxy(one), torch.tensor([width, height]))
             picture = view[:, :height, :width].permute(1, 2, 0).contiguous().numpy()
-            drawn.append(figures.draw_boxes(picture, corners.numpy(), color=color))
+            drawn.append(pictures.draw_boxes(picture, corners.numpy(), color=color))
         return drawn
 
     def take(self, step: int) -> None:
@@ -90,4 +90,4 @@ class Album:
 
     def write(self, path: Path) -> None:
         """A row an image: the drawn boxes, then the student's at each moment."""
-        figures.contact_sheet([list(row) for row in zip(*self.columns, strict=True)], path, self.titles)
+        pictures.contact_sheet([list(row) for row in zip(*self.columns, strict=True)], path, self.titles)

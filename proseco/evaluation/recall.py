@@ -1,0 +1,133 @@
+"""What proposals are worth before any training: the share of labelled objects that they cover.
+
+Recall at k boxes and an IoU t: of all objects of the images looked at, crowds left out, the share that one of the first
+k boxes of its image overlaps by t or more. The baseline is as many boxes at random in each image.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import cv2
+import joblib
+import numpy as np
+from pycocotools import mask as coco
+from tqdm import tqdm
+
+from proseco import pictures
+from proseco.base import environment, files, plugins
+from proseco.base.errors import InputError
+from proseco.base.randomness import seed as derive_seed
+from proseco.data.annotations import subset
+from proseco.data.reader import ShardReader
+from proseco.data.sources import AnnotatedImages
+
+IOUS = (0.5, 0.7)
+COUNTS = (1, 3, 10, 30, 100, 300, 1000)
+BASELINE = "random"
+
+
+def run(
+    *, proposals: dict, benchmarks: dict[str, tuple[dict, Path]], shards: Path, out: Path, images: int, seed: int
+) -> str:
+    """Write ``recall.csv`` and ``proposals.png`` into the folder ``out``.
+
+    :param proposals: entry of the plug-in.
+    :param benchmarks: name -> annotations of its test images and the root of its data set.
+    :param images: of each benchmark, at most; see :func:`measure`.
+    :returns: recall with all boxes, a line a benchmark and source.
+    """
+    done: list[tuple[tuple, list[dict]]] = []
+    rows = []
+    for name, content in benchmarks.items():
+        measured = next((found for other, found in done if other == content), None)  # Mini-COCO 1 % and 5 %
+        if measured is None:
+            measured = measure(*content, proposals, images=images, seed=seed, title=name)
+            done.append((content, measured))
+        rows += [{"benchmark": name} | row for row in measured]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_text(out / "recall.csv", text.getvalue())
+    picture(ShardReader(shards), out / "proposals.png")
+    return "\n".join(
+        f"{row['benchmark']}: {row['source']} covers {float(row['recall']):.1%} of {row['objects']} objects at IoU "
+        f"{row['iou']} with {row['boxes_per_image']} boxes an image"
+        for row in rows
+        if row["boxes"] == "all"
+    )
+
+
+def measure(annotations: dict, root: Path, proposals: dict, *, images: int, seed: int, title: str = "") -> list[dict]:
+    """Recall of the plug-in and of the baseline.
+
+    :param images: at most so many, evenly spaced among those that show an object.
+    :param title: of the progress bar.
+    :returns: rows ``source``, ``iou``, ``boxes`` (a count or ``all``), ``recall`` (four decimals), ``objects``,
+        ``images``, ``boxes_per_image``.
+    :raises InputError: no image shows an object, or one cannot be read.
+    """
+    shown = {record["image_id"] for record in annotations["annotations"] if not record["iscrowd"]}
+    keys = [image["key"] for image in annotations["images"] if image["id"] in shown]
+    if not keys:
+        raise InputError(f"no test image of {title or root} shows an object: there is no recall to measure")
+    count = min(images, len(keys))
+    source = AnnotatedImages(subset(annotations, [keys[i * len(keys) // count] for i in range(count)]), root)
+    workers = environment.workers()
+    results = joblib.Parallel(n_jobs=-1 if workers is None else max(1, workers), return_as="generator")(
+        joblib.delayed(_cover)(source, number, proposals, seed) for number in range(count)
+    )
+    by_image = list(tqdm(results, desc=f"recall {title}", total=count, unit="image", mininterval=1.0, leave=False))
+    rows = []
+    for name in by_image[0]:
+        ranks = np.concatenate([image[name][0] for image in by_image], 1)
+        boxes = [image[name][1] for image in by_image]
+        about = {"objects": ranks.shape[1], "images": count, "boxes_per_image": round(sum(boxes) / count, 1)}
+        for iou, rank in zip(IOUS, ranks, strict=True):
+            for limit in (*COUNTS, "all"):
+                covered = np.isfinite(rank) if limit == "all" else rank <= limit
+                rows.append({"source": name, "iou": iou, "boxes": limit, "recall": f"{covered.mean():.4f}"} | about)
+    return rows
+
+
+def _cover(source: AnnotatedImages, number: int, proposals: dict, seed: int) -> dict[str, tuple[np.ndarray, int]]:
+    """Source of boxes -> :func:`first_cover` of one image, and its number of boxes."""
+    cv2.setNumThreads(1)  # an image a core
+    sample = source[number]
+    drawn = plugins.call("proposals", proposals, sample.image, seed=derive_seed(seed, "proposals", sample.key))
+    found = {proposals["name"]: drawn}
+    if proposals["name"] != BASELINE:
+        chance = derive_seed(seed, "recall", sample.key)
+        found[BASELINE] = plugins.call("proposals", {"name": "random"}, sample.image, seed=chance, count=len(drawn))
+    return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in found.items()}
+
+
+def first_cover(boxes_xyxy: np.ndarray, objects_xyxy: np.ndarray) -> np.ndarray:
+    """Rank of the first box that covers each object, for each of IOUS.
+
+    :param boxes_xyxy: (n, 4), best first; ``objects_xyxy`` (m, 4).
+    :returns: (len(IOUS), m) float64: 1 for the first box, infinity where none covers.
+    """
+    if not len(boxes_xyxy) or not len(objects_xyxy):
+        return np.full((len(IOUS), len(objects_xyxy)), np.inf)
+    overlaps = coco.iou(_xywh(objects_xyxy), _xywh(boxes_xyxy), [0] * len(boxes_xyxy))  # (m, n)
+    enough = overlaps >= np.array(IOUS)[:, None, None]
+    return np.where(enough.any(-1), enough.argmax(-1) + 1.0, np.inf)
+
+
+def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    boxes = boxes_xyxy.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+def picture(reader: ShardReader, path: Path, *, images: int = 5, counts: tuple[int, ...] = (3, 10, 30)) -> None:
+    """The first boxes of evenly spaced samples: a column an image, a row a number of boxes. The best is on top."""
+    samples = [reader[i * len(reader) // images] for i in range(min(images, len(reader)))]
+    rows = [
+        [pictures.draw_boxes(s.image, s.boxes_xyxy[:count][::-1], color=pictures.PROPOSAL) for s in samples]
+        for count in counts
+    ]
+    pictures.contact_sheet(rows, path, (), [f"first {count} boxes" for count in counts])
