@@ -7,11 +7,10 @@ from numba import njit
 COLOUR_BINS = 25
 TEXTURE_BINS = 10
 DIRECTIONS = 8
-#: Bin of each byte: 256 / 25 and 256 / 10 grey levels wide. calcHist multiplies, the texture code divides.
-_COLOUR_BIN = np.floor(np.arange(256) * (COLOUR_BINS / 256)).astype(np.int64)
-_TEXTURE_BIN = (np.arange(256, dtype=np.float32) / np.float32(256 / TEXTURE_BINS)).astype(np.int64)
+#: Bin of each byte, as calcHist has it.
+_COLOUR_BIN = np.floor(np.arange(256) * (COLOUR_BINS / 256)).astype(np.uint32)
 #: Up to so many segments, neighbours are marked in a table of their pairs; beyond, pairs are sorted.
-_TABLE = 4096
+_TABLE = 2048
 
 
 @njit(cache=True, nogil=True)
@@ -38,36 +37,34 @@ def geometry(labels, count):
 def _touching(labels, count):
     """Codes a * count + b, a < b, of labels side by side, above each other or diagonal; many of them repeatedly."""
     height, width = labels.shape
-    codes = np.empty(1024, np.int64)
+    codes = np.empty(4 * (height + width), np.int64)
     found = 0
     # OpenCV begins at the second row and column: segments that touch along the first alone are no neighbours.
     for y in range(1, height):
+        if codes.size - found < 3 * width:
+            larger = np.empty(2 * codes.size, np.int64)
+            larger[:found] = codes[:found]
+            codes = larger
         for x in range(1, width):
-            r = labels[y, x]
-            for other in (labels[y, x - 1], labels[y - 1, x], labels[y - 1, x - 1]):
+            r, left, above, corner = labels[y, x], labels[y, x - 1], labels[y - 1, x], labels[y - 1, x - 1]
+            if r == left and r == above and r == corner:
+                continue
+            for other in (left, above, corner):
                 if other != r:
-                    if found == codes.size:
-                        larger = np.empty(2 * found, np.int64)
-                        larger[:found] = codes
-                        codes = larger
                     codes[found] = np.int64(min(r, other)) * count + max(r, other)
                     found += 1
     return codes[:found]
 
 
-@njit(cache=True, nogil=True)
-def _distinct(codes, count):
-    """Sorted and once each, by a table of all possible ones."""
-    table = np.zeros(count * count, np.bool_)
-    for code in codes:
-        table[code] = True
-    return np.flatnonzero(table)
-
-
 def neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     """Pairs of labels that touch, (n, 2) int64, the smaller label first, ascending."""
     codes = _touching(labels, count)
-    codes = _distinct(codes, count) if count <= _TABLE else np.unique(codes)
+    if count <= _TABLE:  # faster than sorting them, while it fits a cache
+        table = np.zeros(count * count, np.bool_)
+        table[codes] = True
+        codes = np.flatnonzero(table)
+    else:
+        codes = np.unique(codes)
     return np.stack([codes // count, codes % count], 1)
 
 
@@ -75,7 +72,7 @@ def neighbours(labels: np.ndarray, count: int) -> np.ndarray:
 def _count_colours(plane, labels, bins, counts, channel):
     flat, regions = plane.ravel(), labels.ravel()
     for p in range(flat.size):
-        counts[regions[p], channel, bins[flat[p]]] += 1
+        counts[np.uint32(regions[p]), np.uint32(channel), bins[flat[p]]] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -128,32 +125,32 @@ def _bytes(low: float, high: float) -> tuple[np.float64, np.float64]:
     return np.float64(np.float32(255 / (high - low))), np.float64(np.float32(-255 * low / (high - low)))
 
 
-@njit(cache=True, nogil=True)
-def _bin(value, factor, summand, bins):
+@njit(cache=True, nogil=True, inline="always")
+def _bin(value, factor, summand):
     byte = np.rint(np.float32(np.float64(value) * factor + summand))
-    return bins[int(min(max(byte, np.float32(0)), np.float32(255)))]
+    byte = min(max(byte, np.float32(0)), np.float32(255))
+    return np.uint8(byte / np.float32(256 / TEXTURE_BINS))
 
 
 @njit(cache=True, nogil=True)
-def _codes(gradient, up, down, bins):
+def _codes(gradient, up, down):
     """One byte a pixel for two histograms: 0..9, bin of a derivative >= 0; 10..19, 10 + bin of a negative one."""
     flat = gradient.ravel()
     codes = np.empty(flat.size, np.uint8)
     for p in range(flat.size):
-        value = flat[p]
-        if value >= 0:
-            codes[p] = _bin(value, up[0], up[1], bins)
-        else:
-            codes[p] = 10 + _bin(value, down[0], down[1], bins)
+        positive = flat[p] >= 0
+        factor, summand = up[0] if positive else down[0], up[1] if positive else down[1]
+        codes[p] = _bin(flat[p], factor, summand) + np.uint8(0 if positive else TEXTURE_BINS)
     return codes
 
 
 @njit(cache=True, nogil=True)
 def _count_codes(codes, labels, counts, direction, zero_up, zero_down):
     regions = labels.ravel()
-    local = np.zeros((counts.shape[0], 20), np.int64)
+    flat = np.zeros(counts.shape[0] * 20, np.int32)
     for p in range(codes.size):
-        local[regions[p], codes[p]] += 1
+        flat[np.uint32(regions[p]) * np.uint32(20) + np.uint32(codes[p])] += np.int32(1)
+    local = flat.reshape(-1, 20)
     for r in range(counts.shape[0]):
         for i in range(10):
             # A derivative >= 0 is 0 in the map of the negative ones, and the other way round.
@@ -173,8 +170,8 @@ def textures(planes: list[np.ndarray], label_maps: list[tuple[np.ndarray, int]])
         for number, gradient in enumerate(_gradients(plane)):
             low, high, _, _ = cv2.minMaxLoc(gradient)
             up, down = _bytes(max(low, 0), max(high, 0)), _bytes(min(low, 0), min(high, 0))
-            codes = _codes(gradient, up, down, _TEXTURE_BIN)
-            zero_up, zero_down = _bin(np.float32(0), *up, _TEXTURE_BIN), _bin(np.float32(0), *down, _TEXTURE_BIN)
+            codes = _codes(gradient, up, down)
+            zero_up, zero_down = _bin(np.float32(0), *up), _bin(np.float32(0), *down)
             for (labels, _), table in zip(label_maps, counts, strict=True):
                 _count_codes(codes, labels, table, channel * DIRECTIONS + 2 * number, zero_up, zero_down)
     return [_normalise(table) for table in counts]

@@ -17,7 +17,7 @@ def sorted_edges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The edges between neighbouring pixels, by the distance of their blurred colours.
 
     :param image: (H, W) or (H, W, C) uint8.
-    :returns: (E,) float32 weights, ascending, and (E,) int32 edges: 2 * pixel for the edge to the right, 2 * pixel + 1
+    :returns: (E,) float32 weights, ascending, and (E,) uint32 edges: 2 * pixel for the edge to the right, 2 * pixel + 1
         for the one down; pixels are numbered row by row.
     """
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), SIGMA, sigmaY=SIGMA)
@@ -27,12 +27,12 @@ def sorted_edges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _radix_sort(weights, edges)
 
 
-@njit(cache=True, nogil=True)
-def _distance(a, b):
+@njit(cache=True, nogil=True, inline="always")
+def _distance(image, y, x, y2, x2):
     """Euclidean distance, rounded where OpenCV rounds: squares in double, their sum in float."""
     total = np.float32(0)
-    for c in range(a.shape[0]):
-        difference = np.float64(a[c] - b[c])
+    for c in range(image.shape[2]):
+        difference = np.float64(image[y, x, c] - image[y2, x2, c])
         total = np.float32(np.float64(total) + difference * difference)
     return np.sqrt(total)
 
@@ -42,19 +42,19 @@ def _weights(image):
     height, width, _ = image.shape
     count = height * (width - 1) + (height - 1) * width
     weights = np.empty(count, np.float32)
-    edges = np.empty(count, np.int32)
-    n = 0
+    edges = np.empty(count, np.uint32)  # unsigned, here and below: numba asks of a signed index whether it is negative
+    n = np.uint64(0)
     for y in range(height):
         for x in range(width):
-            pixel = y * width + x
+            edge = np.uint32(2 * (y * width + x))
             if x + 1 < width:
-                weights[n] = _distance(image[y, x], image[y, x + 1])
-                edges[n] = 2 * pixel
-                n += 1
+                weights[n] = _distance(image, y, x, y, x + 1)
+                edges[n] = edge
+                n += np.uint64(1)
             if y + 1 < height:
-                weights[n] = _distance(image[y, x], image[y + 1, x])
-                edges[n] = 2 * pixel + 1
-                n += 1
+                weights[n] = _distance(image, y, x, y + 1, x)
+                edges[n] = edge + np.uint32(1)
+                n += np.uint64(1)
     return weights, edges
 
 
@@ -92,6 +92,16 @@ def _find(parent, p):
     return p
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _join(parent, size, a, b):
+    """Make one root of two; return it."""
+    if size[a] < size[b]:
+        a, b = b, a
+    parent[b] = a
+    size[a] += size[b]
+    return a
+
+
 @njit(cache=True, nogil=True)
 def segment(weights, edges, height, width, k):
     """Label map of one threshold.
@@ -101,44 +111,43 @@ def segment(weights, edges, height, width, k):
     :returns: (H, W) int32 labels, numbered in the order in which they appear, row by row; and their number.
     """
     pixels = height * width
+    steps = np.array([1, width], np.uint32)
+    one = np.uint32(1)
     k = np.float32(k)
-    parent = np.arange(pixels).astype(np.int32)
+    parent = np.arange(pixels).astype(np.uint32)
     size = np.ones(pixels, np.int32)
     threshold = np.full(pixels, k, np.float32)
-    between = np.empty(edges.size, np.int32)  # edges that join nothing when their turn comes
-    left = 0
+    between = np.empty(edges.size, np.uint32)  # edges that join nothing when their turn comes
+    left = np.uint64(0)
     for i in range(edges.size):
         edge = edges[i]
-        first = edge >> 1
-        a = _find(parent, first)
-        b = _find(parent, first + (width if edge & 1 else 1))
+        pixel = edge >> one
+        other = pixel + steps[edge & one]
+        if parent[pixel] == parent[other]:  # most edges, and it spares them the way to the root
+            continue
+        a = _find(parent, pixel)
+        b = _find(parent, other)
         if a == b:
             continue
         weight = weights[i]
         if weight <= threshold[a] and weight <= threshold[b]:
-            if size[a] < size[b]:
-                a, b = b, a
-            parent[b] = a
-            size[a] += size[b]
-            threshold[a] = weight + k / np.float32(size[a])
+            root = _join(parent, size, a, b)
+            threshold[root] = weight + k / np.float32(size[root])
         else:
             between[left] = edge
-            left += 1
+            left += np.uint64(1)
     for i in range(left):
-        first = between[i] >> 1
-        a = _find(parent, first)
-        b = _find(parent, first + (width if between[i] & 1 else 1))
+        pixel = between[i] >> one
+        a = _find(parent, pixel)
+        b = _find(parent, pixel + steps[between[i] & one])
         if a != b and (size[a] < MIN_SIZE or size[b] < MIN_SIZE):
-            if size[a] < size[b]:
-                a, b = b, a
-            parent[b] = a
-            size[a] += size[b]
+            _join(parent, size, a, b)
     labels = np.empty(pixels, np.int32)
     number = size  # of no more use: its memory takes the label of each root
     number[:] = -1
     count = 0
-    for p in range(pixels):
-        root = _find(parent, p)
+    for p in range(np.uint32(pixels)):
+        root = _find(parent, np.uint32(p))
         if number[root] < 0:
             number[root] = count
             count += 1
