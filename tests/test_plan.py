@@ -96,7 +96,9 @@ def test_backbones_are_shared_and_only_used_ones_listed():
         ("methods/_pretraining.py", set()),  # a dependency of the stage itself
         ("methods/classification.py", {"backbone.json"}),
         ("detectors/deformable_detr.py", {"pretrain/proseco.json", "detector.json"}),
-        ("proposals/opencv.py", {"propose.json"}),
+        ("proposals/selective_search.py", {"propose.json"}),
+        ("proposals/_grouping.py", {"propose.json"}),
+        ("proposals/opencv.py", set()),
         ("proposals/random.py", set()),
         ("nn/matcher.py", set()),  # in dvc.yaml
     ],

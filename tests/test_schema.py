@@ -169,7 +169,11 @@ def test_odd_values_never_escape_as_another_error():
         ("benchmarks/coco_1x/fraction", 5, ["benchmarks.coco_1x.fraction is 5", "(0, 1]"]),
         ("benchmarks/coco_1x/test", 2017, ["benchmarks.coco_1x.test is 2017", "str | None"]),
         ("benchmarks/co.co", {}, ["the name 'co.co'", "benchmarks"]),
-        ("scales/demo/propose/proposals/name", "opencl", ["proposal named 'opencl'", "opencv, random", "proposals/"]),
+        (
+            "scales/demo/propose/proposals/name",
+            "opencl",
+            ["proposal named 'opencl'", "selective_search", "proposals/"],
+        ),
         ("scales/demo/propose/root", "pictures", ["scales.demo", "pictures"]),
         ("scales/demo/propose/samples_per_shard", 0, ["scales.demo.propose.samples_per_shard is 0"]),
         ("scales/demo/recall/images", 0, ["scales.demo.recall.images is 0"]),

@@ -117,7 +117,7 @@ def group(pairs, size, box, colour, texture, weights, area):
     boxes[:segments] = box
     alive = np.ones(most, np.bool_)
     seen = np.full(most, -1, np.int64)
-    # Pairs (a, b), similarities, and for each region a chain of its pairs: entry 2 i is a's link of pair i, 2 i + 1 b's.
+    # Pairs (a, b), their similarities, and a chain of its pairs for each region: entry 2 i is a's link, 2 i + 1 b's.
     room = max(64, 4 * len(pairs))
     ends = np.empty(2 * room, np.int64)
     link = np.empty(2 * room, np.int64)

@@ -1,4 +1,4 @@
-"""Selective Search (Uijlings et al. 2013), compiled with numba: the boxes of OpenCV's ximgproc at a fraction of the time.
+"""Selective Search (Uijlings et al. 2013), compiled with numba: OpenCV's boxes in a fraction of its time.
 
 What is matched is OpenCV's behaviour, its oddities included (each is said where it is), so that the sets of boxes are
 equal. Two things can differ: which of exactly equal similarities or edge weights comes first, which OpenCV leaves to an
