@@ -18,8 +18,9 @@ from proseco.base.errors import InputError
 from proseco.data import images
 from proseco.data.sample import Sample
 
-#: Members of a sample that are read, as the index names them.
-_MEMBERS = ("image", "boxes.npy")
+#: Members of a sample that are read, as the index names them, in the order in which they lie in a tar: from a cold disk
+#: that is 1.4 times as fast as backwards, for the system reads ahead.
+_MEMBERS = ("boxes.npy", "image")
 #: Files that one reader keeps open. ImageNet has more shards than the 1,024 files that a process may open by default.
 _OPEN = 256
 _SHARD = re.compile(r"shard-.*\.(tar|json)")
@@ -46,7 +47,7 @@ class ShardReader:
         self._starts = np.cumsum([0, *map(len, members)])  # of each shard, the number of its first sample
         self._keys = b"".join(keys)  # one string: reading a million small ones would copy them into every worker
         self._ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-        self._members = np.concatenate(members)  # (samples, 2, 3): offset, size and CRC-32 of image and boxes
+        self._members = np.concatenate(members)  # (samples, 2, 3): offset, size and CRC-32 of boxes and image
         self._files = _Files()
         if len(self) != samples:
             where = str(self.folder)
@@ -76,13 +77,14 @@ class ShardReader:
                 what = f"{len(data)} of {size} bytes" if len(data) != size else "its checksum is not that of the index"
                 raise InputError(f"{str(path)!r}, sample {self.key(number)!r}: {member} is damaged: {what}; {_ANEW}")
             found.append(data)
-        return self.key(number), *found
+        boxes, image = found
+        return self.key(number), image, boxes
 
     def __getitem__(self, number: int) -> Sample:
         """:raises InputError: as :meth:`raw`, and where the image or the boxes cannot be decoded."""
         key, image, boxes = self.raw(number)
         place = f"{str(self._path(number))!r}, sample {key!r}"
-        return Sample(key, images.decode(image, place), _decode_boxes(boxes, place))
+        return Sample(key, images.decode(image, place), decode_boxes(boxes, place))
 
     def _path(self, number: int) -> Path:
         return self.folder / self._tars[np.searchsorted(self._starts, number, side="right") - 1]
@@ -157,7 +159,7 @@ def _damaged(path: Path, reason: str) -> InputError:
     return InputError(f"{str(path)!r} is no index of a shard: {reason}; {_ANEW}")
 
 
-def _decode_boxes(data: bytes, place: str) -> np.ndarray:
+def decode_boxes(data: bytes, place: str) -> np.ndarray:
     """(n, 4) float32 from the bytes of an .npy file.
 
     :raises InputError: anything else than finite corners in order.

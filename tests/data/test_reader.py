@@ -210,7 +210,7 @@ def test_a_tar_cut_or_removed_while_it_is_read_is_named(folder):
     opened = ShardReader(folder)
     with open(folder / "shard-000002.tar", "r+b") as tar:
         tar.truncate(700)
-    with pytest.raises(InputError, match=r"shard-000002\.tar', sample 'ü2/3': image is damaged: 0 of \d+ bytes"):
+    with pytest.raises(InputError, match=r"shard-000002\.tar', sample 'ü2/3': boxes.npy is damaged: 0 of \d+ bytes"):
         opened[6]
     (folder / "shard-000000.tar").unlink()
     with pytest.raises(InputError, match=r"cannot read shard '.*shard-000000\.tar': No such file"):

@@ -1,0 +1,1 @@
+"""Speed: one script a hot path, each against its peer in the same run."""
