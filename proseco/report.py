@@ -66,7 +66,7 @@ def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
 def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str]) -> str:
     """How long was trained: a gain means little without it."""
     steps = {m: files.read_json(results / "pretrain" / m / "metrics.json")["steps"] for m in pretrained}
-    parts = [f"{methods[m]} pretrained for {count:,} steps" for m, count in steps.items()]
+    parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
     method = next(iter(methods))
     for name, title in benchmarks.items():
         cell = files.read_json(results / "finetune" / method / name / str(seeds[0]) / "metrics.json")

@@ -25,6 +25,7 @@ SCALE = dict.fromkeys(SCALE, "dict") | {"generate": "dict | None"}
 PROPOSE = {"root": "str", "subset": "str", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
 PROPOSE |= {"proposals": "dict"}
 BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[int]"}
+BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
 PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
@@ -99,8 +100,15 @@ def _scale(params: dict, section: dict, place: str) -> None:
     checks.positive(section["recall"], ("images",), f"{place}.recall")
     checks.plugin("detectors", section["detector"], f"{place}.detector", given=("num_classes",))
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
+    checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     checks.keys(section["views"], VIEWS, f"{place}.views")
-    checks.call(section["views"]["weak"], augment.weak, f"{place}.views.weak")
+    weak = section["views"]["weak"]
+    checks.call(weak, augment.weak, f"{place}.views.weak")
+    if not 0 < weak["crop_min"] <= weak["crop_max"]:
+        raise InputError(
+            f"{place}.views.weak.crop_min is {weak['crop_min']}; it must be a number of pixels from 1 to crop_max, "
+            f"{weak['crop_max']} (params.yaml)"
+        )
     checks.call(section["views"]["strong"], augment.strong, f"{place}.views.strong")
     checks.keys(section["views"]["predict"], PREDICT, f"{place}.views.predict")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")

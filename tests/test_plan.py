@@ -61,7 +61,7 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("loss/delta", 0.7) == {"pretrain/proseco.json"}
     assert changes("loss/lambda_giou", 1.0) == {"pretrain/proseco.json"}
     assert changes("scales/demo/pretrain/proseco/schedule/lr", 0.1) == {"pretrain/proseco.json"}
-    assert changes("scales/demo/views/weak/crop_max", 90) == {"pretrain/proseco.json"}
+    assert changes("scales/demo/views/weak/crop_max", 120) == {"pretrain/proseco.json"}
     assert changes("scales/demo/views/predict/short_edge", 90) == set()
     assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose.json"}
     assert changes("scales/demo/recall/images", 48) == set()
@@ -96,7 +96,9 @@ def test_backbones_are_shared_and_only_used_ones_listed():
         ("methods/_pretraining.py", set()),  # a dependency of the stage itself
         ("methods/classification.py", {"backbone.json"}),
         ("detectors/deformable_detr.py", {"pretrain/proseco.json", "detector.json"}),
-        ("proposals/opencv.py", {"propose.json"}),
+        ("proposals/selective_search.py", {"propose.json"}),
+        ("proposals/_grouping.py", {"propose.json"}),
+        ("proposals/opencv.py", set()),
         ("proposals/random.py", set()),
         ("nn/matcher.py", set()),  # in dvc.yaml
     ],

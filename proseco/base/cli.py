@@ -11,7 +11,7 @@ from proseco.base.errors import InputError
 def run(main: Callable[..., None]) -> None:
     """Call ``main`` with its keyword-only arguments taken from ``--name value`` options.
 
-    An :class:`InputError` ends the program with one line on stderr and exit code 1.
+    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1.
     """
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").partition("\n")[0])
     for name, parameter in inspect.signature(main).parameters.items():
@@ -23,7 +23,7 @@ def run(main: Callable[..., None]) -> None:
     options = vars(parser.parse_args())
     try:
         main(**options)
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

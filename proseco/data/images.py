@@ -30,6 +30,8 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
+            if mode == "F":
+                raise BrokenImage("32-bit float, which training cannot read")
             rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
             upright = ImageOps.exif_transpose(image)
             if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from proseco.base.errors import one_of
+from proseco.proposals._scale import shrink
 
 MODES = {
     "fast": "switchToSelectiveSearchFast",
@@ -26,17 +27,11 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
     """
     if mode not in MODES:
         raise one_of("Selective Search mode", mode, MODES, "propose.mode")
-    height, width = image.shape[:2]
-    factor = min(1.0, long_edge / max(height, width)) if long_edge else 1.0
-    small = image
-    if factor < 1:
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small, scale = shrink(image, long_edge)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     getattr(search, MODES[mode])()
     ctypes.CDLL(None).srand(seed & 0xFFFFFFFF)
     boxes = np.asarray(search.process(), np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    scale = np.float32([width / small.shape[1], height / small.shape[0]] * 2)
     return boxes * scale

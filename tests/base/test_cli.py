@@ -19,6 +19,8 @@ def main(*, scale: str, seed: int, share: float = 0.5) -> None:
         raise InputError("no scale named 'wrong'; there is demo (params.yaml)")
     if scale == "bug":
         raise RuntimeError("ours")
+    if scale == "diverged":
+        raise FloatingPointError("step 3: giou is not finite; images a, b")
     if scale == "stop":
         raise KeyboardInterrupt
     print(repr((scale, seed, share)))
@@ -52,6 +54,11 @@ def test_a_mistake_of_the_user_is_one_line(run):
     done = run("--scale", "wrong", "--seed", "7")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: no scale named 'wrong'; there is demo (params.yaml)\n"
+
+
+def test_a_training_that_diverged_is_one_line(run):
+    done = run("--scale", "diverged", "--seed", "7")
+    assert (done.returncode, done.stderr) == (1, "error: step 3: giou is not finite; images a, b\n")
 
 
 def test_a_bug_of_ours_has_its_traceback(run):

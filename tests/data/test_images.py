@@ -98,6 +98,11 @@ def test_sixteen_bits_are_scaled_not_clipped():
     assert distance(images.decode(data, "x"), strict) <= 1
 
 
+def test_floats_are_refused_by_name():
+    with pytest.raises(images.BrokenImage, match=r"^32-bit float, which training cannot read$"):
+        images.inspect(stored(np.linspace(0, 1, 40 * 56, dtype=np.float32).reshape(40, 56), "TIFF"))
+
+
 def test_a_truncated_jpeg_is_refused():
     data = stored(picture(120, 160), "JPEG", quality=90)
     for share in (0.5, 0.8, 0.97):

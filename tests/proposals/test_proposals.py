@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.proposals import opencv, random
+from proseco.proposals import opencv, random, selective_search
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = [(8, 10, 30, 40), (40, 6, 70, 26), (34, 34, 76, 58)]
@@ -37,66 +37,71 @@ def best_iou(boxes, box):
     return best
 
 
+@pytest.fixture(params=[opencv, selective_search], ids=lambda module: module.__name__.split(".")[-1])
+def search(request):
+    return request.param
+
+
 @pytest.mark.parametrize("mode", ["fast", "quality", "single"])
-def test_objects_are_among_the_proposals(mode):
-    boxes = opencv.propose(scene(), seed=1, mode=mode)
+def test_objects_are_among_the_proposals(search, mode):
+    boxes = search.propose(scene(), seed=1, mode=mode)
     assert boxes.dtype == np.float32 and boxes.ndim == 2 and boxes.shape[1] == 4 and len(boxes) > 3
     assert (boxes >= 0).all() and (boxes <= [84, 64, 84, 64]).all() and (boxes[:, 2:] > boxes[:, :2]).all()
     assert len(set(rows(boxes))) == len(boxes)
     assert [best_iou(boxes, box) > 0.7 for box in OBJECTS] == [True] * 3  # xyxy, and x is not y
 
 
-def test_the_order_depends_on_the_seed_alone():
-    first = opencv.propose(scene(), seed=5)
-    opencv.propose(scene(48, 52), seed=9)
+def test_the_order_depends_on_the_seed_alone(search):
+    first = search.propose(scene(), seed=5)
+    search.propose(scene(48, 52), seed=9)
     ctypes.CDLL(None).srand(77)
     ctypes.CDLL(None).rand()
     cv2.setRNGSeed(3)
-    assert (opencv.propose(scene(), seed=5) == first).all()
+    assert (search.propose(scene(), seed=5) == first).all()
 
 
-def test_another_process_has_the_same_order(tmp_path):
+def test_another_process_has_the_same_order(search, tmp_path):
     np.save(tmp_path / "image.npy", scene())
     program = (
-        "import sys, numpy as np; from proseco.proposals.opencv import propose; image = np.load(sys.argv[1])\n"
+        f"import sys, numpy as np; from {search.__name__} import propose; image = np.load(sys.argv[1])\n"
         "propose(image[:40], seed=1); np.save(sys.argv[2], propose(image, seed=2**62 + 5))"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "image.npy"), str(tmp_path / "boxes.npy")]
     subprocess.run(command, cwd=ROOT, check=True)
-    assert (np.load(tmp_path / "boxes.npy") == opencv.propose(scene(), seed=2**62 + 5)).all()
+    assert (np.load(tmp_path / "boxes.npy") == search.propose(scene(), seed=2**62 + 5)).all()
 
 
-def test_other_seeds_give_the_same_boxes_in_another_order():
-    orders = [opencv.propose(scene(), seed=seed) for seed in (1, 2, 3)]
+def test_other_seeds_give_the_same_boxes_in_another_order(search):
+    orders = [search.propose(scene(), seed=seed) for seed in (1, 2, 3)]
     assert rows(orders[0]) == rows(orders[1]) == rows(orders[2])
     assert any((orders[0] != other).any() for other in orders[1:])
 
 
-def test_search_on_a_smaller_image_gives_boxes_of_the_given_one():
+def test_search_on_a_smaller_image_gives_boxes_of_the_given_one(search):
     large = cv2.resize(scene(), (252, 192), interpolation=cv2.INTER_CUBIC)
-    boxes = opencv.propose(large, seed=1, long_edge=84)
+    boxes = search.propose(large, seed=1, long_edge=84)
     assert (boxes >= 0).all() and (boxes <= [252, 192, 252, 192]).all() and boxes.max() > 200
     assert [best_iou(boxes, np.multiply(box, 3)) > 0.7 for box in OBJECTS] == [True] * 3
     assert np.allclose(boxes / 3, (boxes / 3).round(), atol=1e-3)  # whole pixels of the smaller image
-    tall = opencv.propose(np.ascontiguousarray(large.transpose(1, 0, 2)), seed=1, long_edge=84)
+    tall = search.propose(np.ascontiguousarray(large.transpose(1, 0, 2)), seed=1, long_edge=84)
     assert (tall <= [192, 252, 192, 252]).all() and tall[:, 3].max() > 200
 
 
-def test_an_image_is_not_enlarged():
-    assert (opencv.propose(scene(), seed=1, long_edge=500) == opencv.propose(scene(), seed=1)).all()
+def test_an_image_is_not_enlarged(search):
+    assert (search.propose(scene(), seed=1, long_edge=500) == search.propose(scene(), seed=1)).all()
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (16, 90), (17, 16)])
 @pytest.mark.parametrize("value", [0, 255])
-def test_an_image_without_content(shape, value):
-    boxes = opencv.propose(np.full((*shape, 3), value, np.uint8), seed=1)
+def test_an_image_without_content(search, shape, value):
+    boxes = search.propose(np.full((*shape, 3), value, np.uint8), seed=1)
     assert boxes.dtype == np.float32 and boxes.ndim == 2 and boxes.shape[1] == 4
     assert (boxes >= 0).all() and (boxes <= [shape[1], shape[0]] * 2).all()
 
 
-def test_an_unknown_mode():
+def test_an_unknown_mode(search):
     with pytest.raises(InputError, match=r"no Selective Search mode named 'slow'; there is fast, quality, single"):
-        opencv.propose(scene(), seed=1, mode="slow")
+        search.propose(scene(), seed=1, mode="slow")
 
 
 def test_random_boxes():

@@ -1,0 +1,173 @@
+"""Hierarchical grouping (Uijlings et al. 2013, Algorithm 1): merge the two most similar neighbours until none is left.
+
+OpenCV sorts the list of all similarities at every merge; here they lie in a heap, and an entry whose region has been
+merged since is passed over when it comes up.
+"""
+
+import numpy as np
+from numba import njit
+
+#: Weights of colour, fill, texture and size in a similarity, in OpenCV's order and with its rounding.
+ALL = np.array([0.25, 0.25, 0.25, 0.25], np.float32)
+NO_COLOUR = np.array([0, 0.3333, 0.3333, 0.3333], np.float32)
+FILL = np.array([0, 1, 0, 0], np.float32)
+SIZE = np.array([0, 0, 0, 1], np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _intersection(a, b):
+    """Of two histograms. The sum runs in order: another order would round to another most similar pair."""
+    total = np.float32(0)
+    for i in range(a.shape[0]):
+        total += min(a[i], b[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _similarity(a, b, weights, colour, texture, size, box, area):
+    total, parts = np.float32(0), np.float32(0)
+    one, none = np.float32(1), np.float32(0)
+    both = size[a] + size[b]
+    if weights[0] > 0:
+        total += weights[0] * _intersection(colour[a], colour[b])
+        parts += weights[0]
+    if weights[1] > 0:
+        width = max(box[a, 2], box[b, 2]) - min(box[a, 0], box[b, 0])
+        height = max(box[a, 3], box[b, 3]) - min(box[a, 1], box[b, 1])
+        total += weights[1] * max(min(one - np.float32(width * height - both) / np.float32(area), one), none)
+        parts += weights[1]
+    if weights[2] > 0:
+        total += weights[2] * _intersection(texture[a], texture[b])
+        parts += weights[2]
+    if weights[3] > 0:
+        total += weights[3] * max(min(one - np.float32(both) / np.float32(area), one), none)
+        parts += weights[3]
+    return total / parts
+
+
+@njit(cache=True, nogil=True)
+def _merge(histograms, a, b, into, size):
+    first, second = np.float32(size[a]), np.float32(size[b])
+    both = np.float32(size[a] + size[b])
+    for i in range(histograms.shape[1]):
+        histograms[into, i] = (histograms[a, i] * first + histograms[b, i] * second) / both
+
+
+@njit(cache=True, nogil=True)
+def _before(similarity, i, j):
+    """Whether pair i comes before pair j; of equals the later one, as after a stable sort."""
+    return similarity[i] > similarity[j] or (similarity[i] == similarity[j] and i > j)
+
+
+@njit(cache=True, nogil=True)
+def _push(heap, used, similarity, pair):
+    place = used
+    while place > 0:
+        above = (place - 1) >> 1
+        if not _before(similarity, pair, heap[above]):
+            break
+        heap[place] = heap[above]
+        place = above
+    heap[place] = pair
+
+
+@njit(cache=True, nogil=True)
+def _pop(heap, used, similarity):
+    """Take the first of ``used`` pairs out."""
+    best, last, place = heap[0], heap[used - 1], 0
+    while True:
+        below = 2 * place + 1
+        if below >= used - 1:
+            break
+        if below + 1 < used - 1 and _before(similarity, heap[below + 1], heap[below]):
+            below += 1
+        if not _before(similarity, heap[below], last):
+            break
+        heap[place] = heap[below]
+        place = below
+    heap[place] = last
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _grown(array, least):
+    larger = np.empty(max(least, 2 * array.size), array.dtype)
+    larger[: array.size] = array
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def group(pairs, size, box, colour, texture, weights, area):
+    """
+    :param pairs: (n, 2) touching segments.
+    :param size: (s,), ``box`` (s, 4), ``colour`` (s, bins), ``texture`` (s, bins) of each segment; not changed.
+    :param weights: of colour, fill, texture, size.
+    :param area: pixels of the image.
+    :returns: (r, 4) boxes and (r,) levels of all regions: the segments, then each merger. A segment has level 1, a
+        merger one more than the higher of its parts.
+    """
+    segments, size, box = len(size), size.copy(), box.copy()
+    colour = colour.copy() if weights[0] > 0 else colour
+    texture = texture.copy() if weights[2] > 0 else texture
+    most = 2 * segments - 1
+    row = np.empty(most, np.int64)  # where size, box and histograms of a region are
+    row[:segments] = np.arange(segments)
+    level = np.ones(most, np.int64)
+    boxes = np.empty((most, 4), np.int64)
+    boxes[:segments] = box
+    alive = np.ones(most, np.bool_)
+    seen = np.full(most, -1, np.int64)
+    # Pairs (a, b), their similarities, and a chain of its pairs for each region: entry 2 i is a's link, 2 i + 1 b's.
+    room = max(64, 4 * len(pairs))
+    ends = np.empty(2 * room, np.int64)
+    link = np.empty(2 * room, np.int64)
+    similarity = np.empty(room, np.float32)
+    heap = np.empty(room, np.int64)
+    head = np.full(most, -1, np.int64)
+    count, used, regions = 0, 0, segments
+    for n in range(len(pairs)):
+        a, b = pairs[n, 0], pairs[n, 1]
+        similarity[count] = _similarity(a, b, weights, colour, texture, size, box, area)
+        ends[2 * count], ends[2 * count + 1] = a, b
+        link[2 * count], link[2 * count + 1] = head[a], head[b]
+        head[a], head[b] = 2 * count, 2 * count + 1
+        _push(heap, used, similarity, count)
+        count, used = count + 1, used + 1
+    while used > 0:
+        best = _pop(heap, used, similarity)
+        used -= 1
+        a, b = ends[2 * best], ends[2 * best + 1]
+        if not (alive[a] and alive[b]):
+            continue
+        new, i, j = regions, row[a], row[b]
+        regions += 1
+        into = min(i, j)
+        row[new] = into
+        level[new] = max(level[a], level[b]) + 1
+        if weights[0] > 0:
+            _merge(colour, i, j, into, size)
+        if weights[2] > 0:
+            _merge(texture, i, j, into, size)
+        size[into] = size[i] + size[j]
+        for c in range(2):
+            box[into, c] = min(box[i, c], box[j, c])
+            box[into, 2 + c] = max(box[i, 2 + c], box[j, 2 + c])
+        boxes[new] = box[into]
+        alive[a] = alive[b] = False
+        for part in (a, b):
+            entry = head[part]
+            while entry >= 0:
+                other = ends[entry ^ 1]
+                if alive[other] and seen[other] != new:
+                    seen[other] = new
+                    if count == len(similarity):
+                        ends, link = _grown(ends, 2), _grown(link, 2)
+                        similarity, heap = _grown(similarity, 1), _grown(heap, 1)
+                    similarity[count] = _similarity(into, row[other], weights, colour, texture, size, box, area)
+                    ends[2 * count], ends[2 * count + 1] = new, other
+                    link[2 * count], link[2 * count + 1] = head[new], head[other]
+                    head[new], head[other] = 2 * count, 2 * count + 1
+                    _push(heap, used, similarity, count)
+                    count, used = count + 1, used + 1
+                entry = link[entry]
+    return boxes[:regions], level[:regions]
