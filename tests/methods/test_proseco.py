@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from proseco.detectors import deformable_detr
 from proseco.evaluation.finetune import load_start
 from proseco.losses import locsce
 from proseco.methods import proseco
@@ -75,6 +76,21 @@ def test_the_teacher_sees_the_weak_view_and_the_student_the_strong_one():
     assert torch.allclose(student[0], F.normalize(made.student.projector(out["queries"]), dim=-1), atol=1e-5)
     assert not teacher[0].requires_grad
     assert student[0].requires_grad
+
+
+def test_bytes_are_normalised_once_for_both_views(monkeypatch):
+    seen = []
+    normal = deformable_detr.normalise
+
+    def spy(images, mask):
+        seen.append(images)
+        return normal(images, mask)
+
+    monkeypatch.setattr(deformable_detr, "normalise", spy)
+    made, batch = method(), tiny.batch()
+    made.losses(batch)
+    assert len(seen) == 1 and seen[0].dtype == torch.uint8
+    assert torch.equal(seen[0], batch.views.flatten(0, 1))
 
 
 def test_sigma_is_the_cheapest_permutation():
