@@ -17,9 +17,10 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
 from proseco.pictures import INK
+from proseco.pictures import PALETTE as OKABE_ITO
 
-#: Okabe and Ito's colours, told apart by colour-blind eyes too; grey, for the reference, first.
-PALETTE = ("#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+#: Grey, for the reference, before colours that colour-blind eyes tell apart too.
+PALETTE = ("#8c8c8c", *OKABE_ITO)
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
 

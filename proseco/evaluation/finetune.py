@@ -125,11 +125,13 @@ def picture(
     for number in chosen:
         sample, record = source[number], source.records[number]
         truth = [categories[label] for label in sample.labels]
-        rows[0].append(pictures.draw_boxes(sample.image, sample.boxes_xyxy, color="#009E73", labels=truth))
+        rows[0].append(pictures.draw_boxes(sample.image, sample.boxes_xyxy, color=pictures.TRUTH, labels=truth))
         mine = detections[(detections[:, 0] == record["id"]) & (detections[:, 5] >= least)]
         corners = np.concatenate([mine[:, 1:3], mine[:, 1:3] + mine[:, 3:5]], 1)
         found = [categories[int(label)] for label in mine[:, 6]]
         rows[1].append(
-            pictures.draw_boxes(sample.image, corners, color="#D55E00", labels=found, scores=mine[:, 5].tolist())
+            pictures.draw_boxes(
+                sample.image, corners, color=pictures.DETECTION, labels=found, scores=mine[:, 5].tolist()
+            )
         )
     pictures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))
