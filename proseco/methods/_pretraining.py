@@ -38,6 +38,7 @@ def run(plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, d
         given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
     method = plugins.call("methods", plan["method"], detector.to(where), place="method", **given)
     batches = training_batches(reader, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=where)
+    print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
     album = Album(method, reader, results / "boxes.png", seed=seed, device=where)
     moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
     summary = fit(
