@@ -12,7 +12,7 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
@@ -144,6 +144,7 @@ def loss_curves(
                 _curves(panel, lines, colors)
                 scale = " (log scale)" * (panel.get_yscale() == "log")
                 panel.set_title(title.replace("_", " ") + scale, fontsize=9)
+                panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             for index, panel in enumerate(panels):
                 panel.set_visible(index < len(curves))
                 if index + columns >= len(curves):

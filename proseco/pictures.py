@@ -84,7 +84,7 @@ def _rgb(color: str) -> tuple[int, ...]:
 
 def _tag(canvas: np.ndarray, text: str, x: int, y: int, rgb: tuple[int, ...]) -> None:
     """Text on a plate of the box's colour, above the corner (x, y) or, at the upper edge, below it; in place."""
-    scale = max(canvas.shape[:2]) / 850
+    scale = max(0.45, max(canvas.shape[:2]) / 850)  # smaller letters run together
     face, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale * 2))
     (width, height), base = cv2.getTextSize(text, face, scale, weight)
     x = min(max(x, 0), max(0, canvas.shape[1] - width - 4))
