@@ -9,11 +9,14 @@ import torch
 from PIL import Image
 
 from benchmarks import views as benchmark
+from proseco.base import params
 from proseco.base.errors import InputError
+from proseco.data import images as decoding
 from proseco.data.sample import Sample
 from proseco.data.views import TwoViews
 
 ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "../shared/data/imagenet/train"
 WEAK = {"short_edges": [60, 75], "long_edge": 110, "first_short_edges": [70, 80], "crop_min": 48, "crop_max": 80}
 STRONG = {"jitter": [0.4, 0.4, 0.4, 0.1], "jitter_probability": 0.8, "grayscale_probability": 0.2}
 STRONG |= {"blur_probability": 0.5, "blur_sigma": [0.1, 2.0]}
@@ -69,3 +72,17 @@ def test_the_peer_makes_the_same_views(pil_blur):
         assert difference[0].max() <= 3  # resized twice, each within a level or two
         means.append(difference[1].mean())
     assert np.median(means) < 1.5 and max(means) < 4  # of 255; hue is kept in 256 steps by both
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data, the sample of ImageNet")
+def test_the_views_of_real_images_at_paper_scale_are_those_of_torchvision():
+    views = params.load(ROOT / "params.yaml")["scales"]["paper"]["views"]
+    transform, means = TwoViews(views["weak"], 30, views["strong"]), []
+    for seed, path in enumerate(sorted(SAMPLES.glob("*/*.JPEG"))[::33]):
+        image = decoding.read(path)
+        boxes = np.float32([[0, 0, *image.shape[1::-1]]] * benchmark.BOXES)
+        ours = transform(Sample("key", image, boxes), np.random.default_rng(seed)).views
+        theirs = benchmark.peer(Image.fromarray(image), np.random.default_rng(seed), transform)
+        means.append([np.abs(a.astype(int) - np.asarray(b)).mean() for a, b in zip(ours, theirs, strict=True)])
+    assert np.median(means, 0)[0] < 0.4 and np.median(means, 0)[1] < 2  # of 255 levels
+    assert np.max(means, 0)[0] < 1 and np.max(means, 0)[1] < 4
