@@ -12,14 +12,15 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
 from proseco.pictures import INK
+from proseco.pictures import PALETTE as OKABE_ITO
 
-#: Okabe and Ito's colours, told apart by colour-blind eyes too; grey, for the reference, first.
-PALETTE = ("#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+#: Grey, for the reference, before colours that colour-blind eyes tell apart too.
+PALETTE = ("#8c8c8c", *OKABE_ITO)
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
 
@@ -36,8 +37,16 @@ _STYLE = {
     "grid.color": FAINT,
     "legend.frameon": False,
 }
-#: Columns of a log that say nothing of what was learnt.
-_NOT_SHOWN = ("step", "epoch", "lr", "grad_norm", "images_per_second")
+#: Columns of a log that are no curve of what was learnt. Images per second would change the picture at every run.
+_NOT_SHOWN = ("step", "epoch", "lr", "images_per_second")
+#: Panels of columns whose names say too little.
+_PANELS = {
+    "coord": "coord (L1)",
+    "grad_norm": "gradient norm",
+    "matched_iou": "IoU of matched boxes",
+    "positives": "positives of an anchor",
+    "ema_distance": "teacher to student, relative",
+}
 
 
 def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
@@ -109,40 +118,57 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
     panel.set_ylim(bottom=0)
 
 
-def loss_curves(logs: dict[str, str | Path], path: str | Path) -> None:
+def loss_curves(
+    logs: dict[str, str | Path], path: str | Path, validations: dict[str, list[dict]] | None = None
+) -> None:
     """A small panel a column of the logs (the loss, its terms, what else was watched): raw values faint, over them
-    a moving mean of a twentieth of the run.
+    a moving mean of a twentieth of the run. Where a run was validated, its AP last.
 
     Runs with the same columns share panels (methods finetuned alike); runs with others (a pretraining) get their own,
     because equal names need not mean equal quantities there.
 
     :param logs: label -> ``log.csv``, with columns ``step``, ``loss`` and one a term.
+    :param validations: label -> ``step`` and ``AP`` (in %) of each validation.
     :raises InputError: a log is missing, has no line, or has no column ``step`` or ``loss``.
     """
-    blocks: dict[tuple[str, ...], dict[str, pandas.DataFrame]] = {}
-    for label, log in logs.items():
-        frame = _read_log(log)
-        terms = tuple(c for c in frame.columns if c not in _NOT_SHOWN and frame[c].notna().any())
-        blocks.setdefault(terms, {})[label] = frame
+    parts = _parts(logs, validations or {})
     colors = {label: _LINES[index % len(_LINES)] for index, label in enumerate(logs)}
-    columns = max(2, min(4, max(map(len, blocks))))
-    heights = [0.55 + 1.65 * math.ceil(len(terms) / columns) for terms in blocks]
+    columns = max(2, min(3, max(len(curves) for curves, _ in parts)))
+    heights = [0.55 + 1.65 * math.ceil(len(curves) / columns) for curves, _ in parts]
     with matplotlib.rc_context({**_STYLE, "font.size": 8, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout="constrained")
-        parts = figure.subfigures(len(blocks), height_ratios=heights, squeeze=False)[:, 0]
-        for part, (terms, frames) in zip(parts, blocks.items(), strict=True):
-            panels = part.subplots(math.ceil(len(terms) / columns), columns, squeeze=False).ravel()
-            for panel, term in zip(panels, terms, strict=False):
-                _curves(panel, {label: (frame["step"], frame[term]) for label, frame in frames.items()}, colors)
+        subfigures = figure.subfigures(len(parts), height_ratios=heights, squeeze=False)[:, 0]
+        for part, (curves, labels) in zip(subfigures, parts, strict=True):
+            panels = part.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).ravel()
+            for panel, (title, lines) in zip(panels, curves.items(), strict=False):
+                _curves(panel, lines, colors)
                 scale = " (log scale)" * (panel.get_yscale() == "log")
-                panel.set_title(term.replace("_", " ") + scale, fontsize=9)
+                panel.set_title(title.replace("_", " ") + scale, fontsize=9)
+                panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             for index, panel in enumerate(panels):
-                panel.set_visible(index < len(terms))
-                if index + columns >= len(terms):
+                panel.set_visible(index < len(curves))
+                if index + columns >= len(curves):
                     panel.set_xlabel("step")
-            handles = [line for line in panels[0].get_lines() if line.get_label() in frames]
-            part.legend(handles, list(frames), loc="outside upper left", ncols=4, fontsize=9)
+            handles = [line for line in panels[0].get_lines() if line.get_label() in labels]
+            part.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=9)
         _save(figure, path)
+
+
+def _parts(logs: dict[str, str | Path], validations: dict[str, list[dict]]) -> list[tuple[dict, list[str]]]:
+    """Runs that share panels: (title -> label -> steps and values, labels) of each such group."""
+    groups: dict[tuple[str, ...], dict[str, pandas.DataFrame]] = {}
+    for label, log in logs.items():
+        frame = _read_log(log)
+        columns = tuple(c for c in frame.columns if c not in _NOT_SHOWN and frame[c].notna().any())
+        groups.setdefault(columns, {})[label] = frame
+    parts = []
+    for columns, frames in groups.items():
+        curves = {_PANELS.get(c, c): {label: (f["step"], f[c]) for label, f in frames.items()} for c in columns}
+        scores = {label: pandas.DataFrame(validations[label]) for label in frames if label in validations}
+        if scores:
+            curves["validation AP (%)"] = {label: (score["step"], score["AP"]) for label, score in scores.items()}
+        parts.append((curves, list(frames)))
+    return parts
 
 
 def _read_log(path: str | Path) -> pandas.DataFrame:
@@ -163,7 +189,8 @@ def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], color
     for label, (steps, values) in curves.items():
         smooth = values.rolling(max(1, len(values) // 20), center=True, min_periods=1).mean()
         panel.plot(steps, values, color=colors[label], linewidth=0.6, alpha=0.3)
-        panel.plot(steps, smooth, color=colors[label], linewidth=1.4, label=label)
+        dots = "o" if len(values) < 20 else None
+        panel.plot(steps, smooth, color=colors[label], linewidth=1.4, marker=dots, markersize=3, label=label)
         # Single spikes may leave the panel: the axis shows what the run did, not its worst step.
         low = min(low, smooth.min(), values.quantile(0.01))
         high = max(high, smooth.max(), values.quantile(0.99))
@@ -208,7 +235,7 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
             panel.set_title(
                 f"{text}\n{shown['objects'].iloc[0]} objects, {shown['images'].iloc[0]} images", fontsize=10
             )
-            panel.set_xlabel("boxes of an image, best first")
+            panel.set_xlabel("boxes of an image, best first; at the end all of them")
             panel.set_ylim(0, 100)
         for index, panel in enumerate(panels):
             panel.set_visible(index < len(titles))

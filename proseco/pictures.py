@@ -15,13 +15,24 @@ from PIL import Image, ImageDraw, ImageFont
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
 
-#: Of Okabe and Ito's palette, told apart by colour-blind eyes too.
-TRUTH, DETECTION, PROPOSAL = "#009e73", "#e69f00", "#56b4e9"
+#: Okabe and Ito's colours, told apart by colour-blind eyes too.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+TRUTH, DETECTION = "#009e73", "#d55e00"
 INK = "#222222"
 
 _WIDTH = 1700  # pixels
 _GAP = 8  # pixels between the pictures of a sheet
 _PAGE = 4 / 3  # width to height that a montage aims at
+
+
+def colors(count: int) -> list[str]:
+    """A colour a box, in turn, so that boxes across each other can be told apart."""
+    return [PALETTE[index % len(PALETTE)] for index in range(count)]
+
+
+def cell_side(columns: int) -> int:
+    """Pixels of the side of a cell where so many fill the width of a page."""
+    return _WIDTH // columns - _GAP
 
 
 def draw_boxes(
@@ -32,6 +43,7 @@ def draw_boxes(
     labels: Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
     long_edge: int = 480,
+    at_most: int | None = None,
 ) -> np.ndarray:
     """Boxes with their names on a copy of an image.
 
@@ -40,19 +52,24 @@ def draw_boxes(
     :param color: a matplotlib colour, or one a box.
     :param labels: a name a box; ``scores`` a number 0..1 a box. The surest box is drawn last, on top.
     :param long_edge: an image whose long edge is shorter is enlarged by a whole factor, so that names are legible.
+    :param at_most: an image whose long edge is longer is shrunk to it before the boxes are drawn, so that their lines
+        do not shrink with it.
     :returns: fH x fW x 3, RGB, uint8, with f that factor.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     factor = max(1, math.ceil(long_edge / max(image.shape[:2])))
-    canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC if factor > 1 else 0)
-    colors = [color] * len(boxes) if isinstance(color, str) else list(color)
+    if at_most is not None:
+        factor = min(factor, at_most / max(image.shape[:2]))
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA)
+    names = [color] * len(boxes) if isinstance(color, str) else list(color)
     order = range(len(boxes)) if scores is None else np.argsort(np.asarray(scores), kind="stable")
-    line = max(1, round(max(canvas.shape[:2]) / 240))
+    line = max(2, round(max(canvas.shape[:2]) / 240))
     corners = np.rint(boxes * factor).astype(int).tolist()
-    fills = [tuple(round(255 * channel) for channel in matplotlib.colors.to_rgb(name)) for name in colors]
+    fills = [_rgb(name) for name in names]
     for i in order:
         x1, y1, x2, y2 = corners[i]
-        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), (255, 255, 255), line + 2)  # a rim, on any ground
+        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), _rgb(INK), line + 2)  # a rim, on any ground
         cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), fills[i], line)
     for i in order:  # after all boxes, so that none runs through a name
         words = ([labels[i]] if labels is not None else []) + ([f"{scores[i]:.2f}"] if scores is not None else [])
@@ -61,9 +78,13 @@ def draw_boxes(
     return canvas
 
 
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(round(255 * channel) for channel in matplotlib.colors.to_rgb(color))
+
+
 def _tag(canvas: np.ndarray, text: str, x: int, y: int, rgb: tuple[int, ...]) -> None:
     """Text on a plate of the box's colour, above the corner (x, y) or, at the upper edge, below it; in place."""
-    scale = max(canvas.shape[:2]) / 850
+    scale = max(0.45, max(canvas.shape[:2]) / 850)  # smaller letters run together
     face, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale * 2))
     (width, height), base = cv2.getTextSize(text, face, scale, weight)
     x = min(max(x, 0), max(0, canvas.shape[1] - width - 4))
@@ -122,7 +143,7 @@ def _misfit(columns: int, count: int, aspect: float) -> float:
 
 def _cell_width(images: list[np.ndarray], columns: int) -> int:
     """Width in pixels of a grid's cells: that of the widest image, if the page holds it."""
-    return min(max(image.shape[1] for image in images), _WIDTH // columns - _GAP)
+    return min(max(image.shape[1] for image in images), cell_side(columns))
 
 
 def _fit(image: np.ndarray, width: int, height: int | None) -> np.ndarray:

@@ -39,7 +39,11 @@ def write(
     first = next(iter(benchmarks))
     cells = {m: results / "finetune" / m / first / str(seeds[0]) for m in methods}
     logs |= {f"{methods[m]}, {benchmarks[first]}": cell / "log.csv" for m, cell in cells.items()}
-    figures.loss_curves(logs, out / "loss.png")
+    validations = {
+        f"{methods[m]}, {benchmarks[first]}": files.read_json(cell / "metrics.json")["validation"]
+        for m, cell in cells.items()
+    }
+    figures.loss_curves(logs, out / "loss.png", validations)
     pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}

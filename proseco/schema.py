@@ -144,6 +144,7 @@ def _schedule(section: dict, place: str) -> None:
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     checks.keys(entry, PRETRAIN, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
+    checks.positive(entry, ("pictures",), place)
     known = set(plugins.keywords("methods", name))
     own = entry.get("loss", {})
     for key in own:

@@ -215,8 +215,12 @@ def test_methods_that_pretrain_give_two_detectors(name):
     method.after_step()
 
     found = method.matched_predictions(batch)
-    assert [len(boxes) for boxes in found] == [min(len(b), QUERIES) for b in batch.boxes]
-    assert all(boxes.shape[1:] == (4,) and boxes.min() >= 0 and boxes.max() <= 1 for boxes in found if len(boxes))
+    assert set(found) == {"student", "teacher"}
+    for predicted in found.values():
+        assert [len(boxes) for boxes, _ in predicted] == [min(len(b), QUERIES) for b in batch.boxes]
+        for (boxes, numbers), drawn in zip(predicted, batch.boxes, strict=True):
+            assert boxes.shape == (len(numbers), 4) and set(numbers) <= set(range(len(drawn)))
+            assert ((boxes >= 0) & (boxes <= 1)).all()
 
     weights = method.weights_of()
     assert set(weights) == {"student", "teacher"}

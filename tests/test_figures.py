@@ -85,10 +85,18 @@ def test_many_bars_go_into_rows(tmp_path, panels):
 def test_losses_share_panels_where_the_terms_agree(tmp_path, panels):
     pre = write_log(tmp_path / "pre.csv", contrast=2, coord=0.3)
     one, two = (write_log(tmp_path / f"{i}.csv", seed=i, **{"class": 0.5, "coord": 0.3}) for i in (1, 2))
-    figures.loss_curves({"pretraining": pre, "one": one, "two": two}, tmp_path / "loss.png")
+    validations = {"two": [{"step": 30, "AP": 4.5}, {"step": 60, "AP": 6.5}]}
+    figures.loss_curves({"pretraining": pre, "one": one, "two": two}, tmp_path / "loss.png", validations)
     shown = [(p.get_title(), len(p.get_lines()) // 2) for p in panels if p.get_visible()]
-    assert shown == [("loss", 1), ("contrast", 1), ("coord", 1), ("loss", 2), ("class", 2), ("coord", 2)]
-    assert panels[0].get_xlabel() == "step"
+    first = [("loss", 1), ("contrast", 1), ("coord (L1)", 1), ("gradient norm", 1)]
+    assert shown == [
+        *first,
+        *(("loss", 2), ("class", 2), ("coord (L1)", 2), ("gradient norm", 2), ("validation AP (%)", 1)),
+    ]
+    below = [panel for panel in panels if panel.get_visible()][-1].get_lines()[-1]
+    assert below.get_xydata().tolist() == [[30, 4.5], [60, 6.5]] and below.get_label() == "two"
+    assert below.get_color() == [p for p in panels if p.get_visible()][-2].get_lines()[-1].get_color()
+    assert [panel.get_xlabel() for panel in panels[:4]] == ["", "step", "step", "step"]
     raw, smooth = panels[0].get_lines()
     assert np.abs(np.diff(smooth.get_ydata())).max() < np.abs(np.diff(raw.get_ydata())).max()
     assert raw.get_xdata()[[0, -1]].tolist() == [1, 60]

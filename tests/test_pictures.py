@@ -20,7 +20,7 @@ def share(image, color):
 
 
 def test_boxes_lie_where_they_should():
-    image = np.zeros((60, 80, 3), np.uint8)
+    image = np.full((60, 80, 3), 255, np.uint8)
     kept = image.copy()
     drawn = pictures.draw_boxes(image, [[10, 20, 50, 40]], color="#ff0000", long_edge=240)
     assert drawn.shape == (180, 240, 3)  # three times as large
@@ -28,9 +28,25 @@ def test_boxes_lie_where_they_should():
     assert (image == kept).all()
     red = (drawn == [255, 0, 0]).all(axis=-1)
     rows, columns = np.nonzero(red)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (60, 119, 30, 149)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (59, 120, 29, 150)  # the line's middle is the edge
     assert not red[62:118, 32:148].any()  # a frame, not a plate
-    assert (drawn[58, 30:150] == 255).all() or (drawn[59, 30:150] == 255).all()  # the white rim
+    assert (drawn[58, 30:150] == 0x22).all() and (drawn[57, 30:150] == 255).all()  # the dark rim, and nothing beyond
+
+
+def test_a_box_keeps_its_place_and_its_line_when_its_image_is_shrunk():
+    image = np.zeros((500, 900, 3), np.uint8)
+    drawn = pictures.draw_boxes(image, [[180, 90, 540, 360]], color="#ff0000", at_most=300)
+    assert drawn.shape == (167, 300, 3)
+    rows, columns = np.nonzero((drawn == [255, 0, 0]).all(axis=-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (29, 120, 59, 180)
+    assert (drawn[75, 50:70] == [255, 0, 0]).all(axis=-1).sum() == 3  # pixels wide, however large the image was
+    small = np.zeros((30, 40, 3), np.uint8)
+    assert pictures.draw_boxes(small, [], color=[], at_most=300).shape == (225, 300, 3)
+
+
+def test_boxes_take_colours_in_turn():
+    assert pictures.colors(9) == [*pictures.PALETTE, *pictures.PALETTE[:2]] and pictures.colors(0) == []
+    assert len(set(pictures.PALETTE)) == 7
 
 
 def test_large_images_keep_their_size_and_no_box_is_none():

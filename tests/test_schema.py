@@ -177,6 +177,7 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/propose/root", "pictures", ["scales.demo", "pictures"]),
         ("scales/demo/propose/samples_per_shard", 0, ["scales.demo.propose.samples_per_shard is 0"]),
         ("scales/demo/recall/images", 0, ["scales.demo.recall.images is 0"]),
+        ("scales/demo/pretrain/proseco/pictures", 0, ["scales.demo.pretrain.proseco.pictures is 0"]),
         ("scales/demo/recall/image", 5, ["key of scales.demo.recall named 'image'", "images"]),
         ("scales/demo/roots/coco", None, ["benchmarks.mini_coco_5", "scales.demo.roots.coco", "not set"]),
         ("scales/demo/roots/scenes", None, ["scales.demo.propose", "scales.demo.roots.scenes", "not set"]),

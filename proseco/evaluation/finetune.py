@@ -1,5 +1,6 @@
 """A finetuning from labels to AP: what stage ``finetune`` runs (Section 4.1, finetuning protocols)."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,14 +123,14 @@ def picture(
     with_objects = [i for i, record in enumerate(source.records) if len(source.rows[record["id"]])]
     chosen = with_objects[:: max(1, len(with_objects) // images)][:images]
     rows: list[list] = [[], []]
+    draw = partial(pictures.draw_boxes, at_most=pictures.cell_side(images))
     for number in chosen:
         sample, record = source[number], source.records[number]
         truth = [categories[label] for label in sample.labels]
-        rows[0].append(pictures.draw_boxes(sample.image, sample.boxes_xyxy, color="#009E73", labels=truth))
+        rows[0].append(draw(sample.image, sample.boxes_xyxy, color=pictures.TRUTH, labels=truth))
         mine = detections[(detections[:, 0] == record["id"]) & (detections[:, 5] >= least)]
         corners = np.concatenate([mine[:, 1:3], mine[:, 1:3] + mine[:, 3:5]], 1)
         found = [categories[int(label)] for label in mine[:, 6]]
-        rows[1].append(
-            pictures.draw_boxes(sample.image, corners, color="#D55E00", labels=found, scores=mine[:, 5].tolist())
-        )
+        scores = mine[:, 5].tolist()
+        rows[1].append(draw(sample.image, corners, color=pictures.DETECTION, labels=found, scores=scores))
     pictures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))

@@ -20,6 +20,7 @@ from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.annotations import subset
 from proseco.data.reader import ShardReader
+from proseco.data.sample import Sample
 from proseco.data.sources import AnnotatedImages
 
 IOUS = (0.5, 0.7)
@@ -124,10 +125,15 @@ def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def picture(reader: ShardReader, path: Path, *, images: int = 5, counts: tuple[int, ...] = (3, 10, 30)) -> None:
-    """The first boxes of evenly spaced samples: a column an image, a row a number of boxes. The best is on top."""
+    """The first boxes of evenly spaced samples: a column an image, a row a number of boxes. The best is on top, and a
+    box has one colour in all rows.
+    """
     samples = [reader[i * len(reader) // images] for i in range(min(images, len(reader)))]
-    rows = [
-        [pictures.draw_boxes(s.image, s.boxes_xyxy[:count][::-1], color=pictures.PROPOSAL) for s in samples]
-        for count in counts
-    ]
+    side = pictures.cell_side(images)
+
+    def drawn(sample: Sample, count: int) -> np.ndarray:
+        boxes = sample.boxes_xyxy[:count]
+        return pictures.draw_boxes(sample.image, boxes[::-1], color=pictures.colors(len(boxes))[::-1], at_most=side)
+
+    rows = [[drawn(sample, count) for sample in samples] for count in counts]
     pictures.contact_sheet(rows, path, (), [f"first {count} boxes" for count in counts])

@@ -4,15 +4,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from proseco import boxes as box_ops
-from proseco import pictures
 from proseco.base import files, plugins
-from proseco.base.randomness import generator
 from proseco.base.randomness import seed as derive_seed
-from proseco.data.loader import collate, training_batches
+from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
+from proseco.methods._album import Album
 from proseco.training.loop import fit, pick_device
 from proseco.training.schedules import Schedule
 from proseco.weights import checkpoint, start
@@ -41,7 +38,8 @@ def run(plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, d
         given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
     method = plugins.call("methods", plan["method"], detector.to(where), place="method", **given)
     batches = training_batches(reader, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=where)
-    album = Album(method, reader, seed=seed, device=where)
+    print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
+    album = Album(method, reader, results / "boxes.png", seed=seed, device=where)
     moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
     summary = fit(
         method,
@@ -55,39 +53,7 @@ def run(plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, d
         title=f"pretrain {title}",
         at_step=dict.fromkeys(moments, album.take),
     )
-    album.write(results / "boxes.png")
     checkpoint.save(out, method.weights_of(), {"method": plan["method"], "loss": plan["loss"], "steps": steps})
     files.write_json(results / "metrics.json", summary)
     inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
     files.write_json(results / "run.json", files.provenance(plan=plan, device=str(where), inputs=inputs))
-
-
-class Album:
-    """The boxes drawn of a few images and, at several moments of the training, the predictions matched with them."""
-
-    def __init__(self, method, reader: ShardReader, *, seed: int, device: torch.device, images: int = 5):
-        samples = [reader[i * len(reader) // images] for i in range(min(images, len(reader)))]
-        self.method = method
-        self.batch = collate([method.transform(s, generator(seed, "album", s.key)) for s in samples])
-        self.on_device = self.batch.to(device)
-        self.columns = [self._column(self.batch.boxes, "#0072B2")]
-        self.titles = ["drawn boxes"]
-
-    def _column(self, boxes: list[Tensor], color: str) -> list:
-        """Boxes (n, 4) cxcywh of each image, drawn on its first view without the padding."""
-        drawn = []
-        for view, mask, one in zip(self.batch.views[0], self.batch.mask, boxes, strict=True):
-            height, width = int((~mask[:, 0]).sum()), int((~mask[0]).sum())
-            corners = box_ops.scale(box_ops.cxcywh_to_xyxy(one), torch.tensor([width, height]))
-            picture = view[:, :height, :width].permute(1, 2, 0).contiguous().numpy()
-            drawn.append(pictures.draw_boxes(picture, corners.numpy(), color=color))
-        return drawn
-
-    def take(self, step: int) -> None:
-        """Add a column."""
-        self.columns.append(self._column(self.method.matched_predictions(self.on_device), "#D55E00"))
-        self.titles.append(f"step {step}")
-
-    def write(self, path: Path) -> None:
-        """A row an image: the drawn boxes, then the student's at each moment."""
-        pictures.contact_sheet([list(row) for row in zip(*self.columns, strict=True)], path, self.titles)

@@ -1,6 +1,8 @@
 """Proposal Selection Contrast (ProSeCo, ICLR 2023): Sections 3.1-3.3, Figure 2."""
 
 import copy
+import inspect
+import math
 from collections.abc import Callable
 
 import torch
@@ -62,7 +64,7 @@ class ProSeCo:
 
     def __init__(self, detector, transform, loss, ema_rate: float, projector, weights: dict, contrast_aux: bool):
         self.transform, self.loss, self.ema_rate, self.weights = transform, loss, ema_rate, weights
-        self.contrast_aux = contrast_aux
+        self.contrast_aux, self.positive_from = contrast_aux, _positive_from(loss)
         self.backbone = detector.backbone.requires_grad_(False)
         self.features = detector.features
         self.student = _Branch(detector, projector)
@@ -122,17 +124,22 @@ class ProSeCo:
 
     @torch.no_grad()
     def _figures(self, teacher, student, aligned, box_pairs, batch) -> dict[str, Tensor]:
-        """To watch: proposals that overlap an anchor (IoU >= .5), IoU with the drawn boxes, cosine of matches."""
+        """To watch: positives of an anchor (eq. 9), itself among them; IoU with the drawn boxes; cosine of matches;
+        how far the teacher is behind the student.
+        """
         (z, b), (z_hat, b_hat) = teacher, student
         corners = box_ops.cxcywh_to_xyxy(b[-1])
+        others = ~torch.eye(corners.shape[1], dtype=torch.bool, device=corners.device)
+        positive = (box_ops.iou(corners, corners) >= self.positive_from) & others
         ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
         sigma = aligned[len(z) - 1]
         partner = z_hat[-1].gather(1, sigma[..., None].expand(-1, -1, z_hat.shape[-1]))
         return {
-            "positives": (box_ops.iou(corners, corners) >= 0.5).float().sum(-1).mean(),
+            "positives": 1 + positive.float().sum(-1).mean(),
             "matched_iou": matched,
             "cosine": (z[-1] * partner).sum(-1).mean(),
+            "ema_distance": ema.distance(self.teacher, self.student),
         }
 
     def after_step(self) -> None:
@@ -140,18 +147,34 @@ class ProSeCo:
         ema.update(self.teacher, self.student, self.ema_rate)
 
     @torch.no_grad()
-    def matched_predictions(self, batch) -> list[Tensor]:
-        """For pictures: per image the student's boxes that were matched with the drawn ones, (K, 4) cxcywh."""
+    def matched_predictions(self, batch) -> dict[str, list[tuple[Tensor, list[int]]]]:
+        """For pictures: what ``student`` and ``teacher`` predict for the drawn boxes, matched as eq. 3-4.
+
+        :returns: network -> per image boxes (m, 4) cxcywh on the CPU, and the number of the drawn box of each; m is the
+            least of N and K.
+        """
         was = self.student.training
         self.student.eval()
         teacher, student = self.propose(batch)
-        _, box_pairs = self.match(teacher, student, batch)
         self.student.train(was)
-        return [b[rows] for b, (rows, _) in zip(student[1][-1].cpu(), box_pairs[-1], strict=True)]
+        found = {}
+        for name, predicted in (("student", student), ("teacher", teacher)):
+            _, box_pairs = self.match(predicted, predicted, batch)
+            last = zip(predicted[1][-1].cpu(), box_pairs[-1], strict=True)
+            found[name] = [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]
+        return found
 
     def weights_of(self) -> dict[str, dict[str, Tensor]]:
         """Both networks, each a whole detector with the backbone; the projector under ``projector.``."""
         return {"student": _flat(self.student), "teacher": _flat(self.teacher)}
+
+
+def _positive_from(loss: Callable) -> float:
+    """IoU from which the loss takes a proposal as a positive of another: its ``delta``. At 1, and in a loss without
+    one, an anchor is its only positive.
+    """
+    delta = inspect.signature(loss).parameters.get("delta")
+    return math.inf if delta is None or delta.default == 1 else delta.default
 
 
 def _flat(branch: _Branch) -> dict[str, Tensor]:

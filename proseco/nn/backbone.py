@@ -76,7 +76,7 @@ def normalise(images: Tensor, mask: Tensor) -> Tensor:
     """
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
-    normal = ((images.float() - mean) / std).masked_fill(mask[:, None], 0)
     # Batches lie in memory as decoded images do, channels last. In that order the backward pass of small convolutions
-    # writes beyond its memory on a CPU (torch 2.15 with oneDNN; found by tests/detectors), so it ends here.
-    return normal.contiguous()
+    # writes beyond its memory on a CPU (torch 2.15 with oneDNN; found by tests/detectors), so it ends here, while a
+    # pixel is a byte; what follows works in place on the copy that float() makes of bytes.
+    return images.contiguous().float().sub_(mean).div_(std).masked_fill_(mask[:, None], 0)

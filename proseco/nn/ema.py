@@ -1,7 +1,7 @@
 """Exponential moving average of a module's weights."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -12,8 +12,21 @@ def update(teacher: nn.Module, student: nn.Module, keep: float) -> None:
 
     :param keep: the keep rate, .999 in the paper. 0 makes the teacher equal to the student.
     """
-    pairs = [(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True) if a is not b]
-    torch._foreach_lerp_([a for a, _ in pairs], [b.detach() for _, b in pairs], 1 - keep)
+    torch._foreach_lerp_(*_parameters(teacher, student), 1 - keep)
     for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
         if ours is not theirs:
             ours.copy_(theirs)
+
+
+@torch.no_grad()
+def distance(teacher: nn.Module, student: nn.Module) -> Tensor:
+    """|teacher - student| / |student|, Euclidean, over all parameters that the two do not share: ()."""
+    ours, theirs = _parameters(teacher, student)
+    apart = torch.stack(torch._foreach_norm(torch._foreach_sub(ours, theirs))).norm()
+    return apart / torch.stack(torch._foreach_norm(theirs)).norm()
+
+
+def _parameters(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Those of each, in the same order, without the shared ones."""
+    pairs = [(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True) if a is not b]
+    return [a for a, _ in pairs], [b.detach() for _, b in pairs]

@@ -82,6 +82,22 @@ def test_fewer_boxes_than_asked_for_and_none():
         assert example.labels.shape == (0,)
 
 
+def test_a_crop_may_leave_no_box_and_an_image_may_be_one_pixel():
+    always = {**WEAK, "crop_probability": 1.0}
+    counts = set()
+    for seed in range(40):
+        example = views.TwoViews(always, boxes=7)(sample([[88, 50, 92, 60]]), np.random.default_rng(seed))
+        assert example.boxes_cxcywh.shape == (len(example.labels), 4) and example.boxes_cxcywh.dtype == np.float32
+        counts.add(len(example.labels))
+    assert counts == {0, 1}
+    for shape in ((1, 1, 3), (1, 40, 3), (40, 1, 3)):
+        one = Sample("k", np.full(shape, 7, np.uint8), np.float32([[0, 0, shape[1], shape[0]]]))
+        for seed in range(8):
+            example = views.TwoViews(always, boxes=7)(one, np.random.default_rng(seed))
+            assert np.abs(example.boxes_cxcywh - [[0.5, 0.5, 1, 1]]).max() < 1e-6
+            assert (example.views[0] == 7).all() and example.views[1].shape == example.views[0].shape
+
+
 def test_the_fixed_view_knows_no_chance():
     first, second = (views.FixedView(45, 100)(sample(), np.random.default_rng(seed)) for seed in (0, 1))
     assert (first.views[0] == second.views[0]).all() and first.views[0].shape == (45, 69, 3)

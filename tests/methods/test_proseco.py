@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from proseco.detectors import deformable_detr
 from proseco.evaluation.finetune import load_start
-from proseco.losses import locsce
+from proseco.losses import infonce, locsce, sce
 from proseco.methods import proseco
+from proseco.nn import ema
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
@@ -75,6 +77,21 @@ def test_the_teacher_sees_the_weak_view_and_the_student_the_strong_one():
     assert torch.allclose(student[0], F.normalize(made.student.projector(out["queries"]), dim=-1), atol=1e-5)
     assert not teacher[0].requires_grad
     assert student[0].requires_grad
+
+
+def test_bytes_are_normalised_once_for_both_views(monkeypatch):
+    seen = []
+    normal = deformable_detr.normalise
+
+    def spy(images, mask):
+        seen.append(images)
+        return normal(images, mask)
+
+    monkeypatch.setattr(deformable_detr, "normalise", spy)
+    made, batch = method(), tiny.batch()
+    made.losses(batch)
+    assert len(seen) == 1 and seen[0].dtype == torch.uint8
+    assert torch.equal(seen[0], batch.views.flatten(0, 1))
 
 
 def test_sigma_is_the_cheapest_permutation():
@@ -145,7 +162,7 @@ def test_a_batch_without_any_box():
     sum(terms.values()).backward()
     assert made.student.projector.layers[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None or p.grad.isfinite().all() for p in made.student.parameters())
-    assert [len(boxes) for boxes in made.matched_predictions(batch)] == [0, 0, 0]
+    assert [len(boxes) for boxes, _ in made.matched_predictions(batch)["teacher"]] == [0, 0, 0]
 
 
 def test_the_teacher_is_used():
@@ -237,25 +254,62 @@ def test_the_figures_to_watch():
     positives, similar, overlaps = 0, 0.0, []
     for image in range(3):
         corners = [oracles.corners_oracle(box) for box in b[-1, image]]
-        positives += sum(oracles.iou_oracle(p, q) >= 0.5 for p in corners for q in corners)
+        positives += sum(oracles.iou_oracle(p, q) >= LOSS["delta"] for p in corners for q in corners)
         similar += sum(cosine(z[-1, image, j], z_hat[-1, image, k]) for j, k in enumerate(aligned[1][image]))
         for row, column in zip(*box_pairs[-1][image], strict=True):
             ours, theirs = b_hat[-1, image, row], batch.boxes[image][column]
             overlaps.append(oracles.iou_oracle(oracles.corners_oracle(ours), oracles.corners_oracle(theirs)))
     assert figures["positives"].item() == pytest.approx(positives / 18)
+    assert figures["ema_distance"].item() == pytest.approx(ema.distance(made.teacher, made.student).item()) != 0
     assert figures["cosine"].item() == pytest.approx(similar / 18, abs=1e-5)
     assert len(overlaps) == 5
     assert figures["matched_iou"].item() == pytest.approx(sum(overlaps) / 5, rel=1e-4)
 
 
-def test_matched_predictions_leave_the_mode_alone():
-    made, batch = method(dropout=0.5), tiny.batch()
+@pytest.mark.parametrize("delta", [0.1, 0.5, 1.0])
+def test_the_positives_are_those_of_the_loss(delta):
+    """Eq. 9 counts by the loss's own delta; at 1, as in losses without one, an anchor is its only positive."""
+    batch = tiny.batch()
+    made = method(partial(locsce.loss, delta=delta))
+    with torch.no_grad():
+        for head in set(made.teacher.detector.bbox_embed):
+            head.layers[-1].bias[2:] += 2  # large boxes, which overlap
+        (_, b), _ = made.propose(batch)
+    corners = [[oracles.corners_oracle(box) for box in boxes] for boxes in b[-1]]
+    count = sum(
+        i == j or oracles.iou_oracle(p, q) >= delta for c in corners for i, p in enumerate(c) for j, q in enumerate(c)
+    )
+    assert (count > 18) == (delta < 1)
+    assert made.losses(batch)[1]["positives"].item() == pytest.approx(count / 18)
+    for loss in (infonce.loss, partial(sce.loss, tau=0.2)):
+        assert method(loss).losses(batch)[1]["positives"] == 1
+    assert method(locsce.loss).positive_from == 0.5  # its default
+
+
+def test_matched_predictions_are_the_cheapest_of_each_network():
+    made, batch = method(dropout=0.5), tiny.batch((4, 0, 8))
     for mode in (True, False):
         made.student.train(mode)
         first, second = made.matched_predictions(batch), made.matched_predictions(batch)
-        assert [tuple(boxes.shape) for boxes in first] == [(3, 4), (0, 4), (2, 4)]
-        assert all(torch.equal(a, c) for a, c in zip(first, second, strict=True))
+        assert list(first) == ["student", "teacher"]
+        for name, found in first.items():
+            assert [tuple(boxes.shape) for boxes, _ in found] == [(4, 4), (0, 4), (6, 4)]
+            assert all(torch.equal(a, c) and i == j for (a, i), (c, j) in zip(found, second[name], strict=True))
         assert made.student.training is mode
+    made.student.eval()
+    teacher, student = made.propose(batch)
+    for (_, boxes), found in ((student, first["student"]), (teacher, first["teacher"])):
+        for predicted, wanted, (ours, numbers) in zip(boxes[-1].tolist(), batch.boxes, found, strict=True):
+            cost = np.zeros((6, len(wanted)))
+            for i, j in np.ndindex(cost.shape):
+                cost[i, j] = oracles.box_cost_oracle(predicted[i], wanted[j], W["coord"], W["giou"])
+            assert len(set(numbers)) == len(numbers)
+            paid = sum(
+                oracles.box_cost_oracle(p, wanted[j], W["coord"], W["giou"])
+                for p, j in zip(ours.tolist(), numbers, strict=True)
+            )
+            least = sum(cost[i, j] for i, j in oracles.assignment_oracle(cost)[1])
+            assert paid == pytest.approx(least, abs=1e-4)
 
 
 def test_a_prediction_that_is_no_number_names_its_image():

@@ -102,6 +102,10 @@ def test_normalise_is_torchvisions_and_zero_on_padding():
     assert torch.allclose(ours[0], truth[0], atol=1e-5)
     assert torch.allclose(ours[1, :, :3, :4], truth[1, :, :3, :4], atol=1e-5)
     assert ours.masked_select(mask[:, None]).eq(0).all()
+    before = pixels.clone()
+    decoded = pixels.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # as batches lie in memory
+    assert torch.equal(normalise(decoded, mask), ours) and normalise(decoded, mask).is_contiguous()
+    assert torch.equal(pixels, before) and torch.equal(decoded, before)  # bytes are left as they are
     preset = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert (tuple(preset.mean), tuple(preset.std)) == (MEAN, STD)
 

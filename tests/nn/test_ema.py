@@ -81,6 +81,22 @@ def test_the_student_is_not_touched_and_nothing_needs_a_gradient():
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
+def test_the_distance_is_that_of_all_weights_not_shared():
+    student = network(1)
+    teacher = copy.deepcopy(student, {id(p): p for p in student[0].parameters()})
+    assert ema.distance(teacher, student) == 0
+    with torch.no_grad():
+        student[0].weight.fill_(99.0)  # shared
+        teacher[2].weight += 0.5
+        teacher[1].bias -= 2
+    pairs = [(a, b) for k in (1, 2) for a, b in zip(teacher[k].parameters(), student[k].parameters(), strict=True)]
+    apart = sum(((a - b) ** 2).sum().item() for a, b in pairs) ** 0.5
+    assert apart == pytest.approx((8 * 0.25 + 4 * 4) ** 0.5)
+    assert ema.distance(teacher, student).item() == pytest.approx(
+        apart / sum((b**2).sum().item() for _, b in pairs) ** 0.5
+    )
+
+
 def test_networks_of_other_shape_are_refused():
     with pytest.raises(ValueError, match="zip"):
         ema.update(network(0), nn.Linear(3, 4), 0.9)
