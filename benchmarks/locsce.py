@@ -1,0 +1,122 @@
+"""LocSCE in chunks of anchors against the plain form, which keeps every table of eq. 6-10, on the same proposals.
+
+    python -m benchmarks.locsce [--images 64] [--queries 300] [--dim 256] [--repeats 3]
+
+Forward and backward, float32, on one core. Each form runs in a process of its own, for its peak memory: the most that
+was resident, less what was before the first loss. At 64 images the plain form takes about 8 GiB and a minute.
+The last line has the ratios of the plain form's median time and peak to ours, and the largest difference of the two
+gradients with respect to the student's embeddings, relative to the largest gradient.
+"""
+
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import _proposals
+from proseco import boxes as box_ops
+from proseco.base import cli
+from proseco.base.errors import InputError
+from proseco.losses import locsce
+
+TAU, TAU_T, LAMBDA_SCE, DELTA = 0.1, 0.07, 0.5, 0.5  # the paper's
+
+
+def main(*, images: int = 64, queries: int = 300, dim: int = 256, repeats: int = 3) -> None:
+    """Time LocSCE and its plain form, and compare their peak memory and gradients."""
+    for name, value in (("images", images), ("queries", queries), ("dim", dim), ("repeats", repeats)):
+        if value < 1:
+            raise InputError(f"--{name} is {value}; it must be at least 1")
+    print(f"{images} images, {queries} queries, width {dim}: {images * queries} proposals; {repeats} repeats")
+    print(f"{'form':8} {'seconds':>9} {'peak MiB':>9} {'loss':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for form in FORMS:
+            found[form] = _alone(form, images, queries, dim, repeats, folder)
+            seconds, peak, value = found[form]
+            print(f"{form:8} {seconds:9.3f} {peak / 2**20:9.1f} {value:10.5f}", flush=True)
+        ours, plain = (np.load(Path(folder) / f"{form}.npy") for form in FORMS)
+    error = np.abs(ours - plain).max() / np.abs(plain).max()
+    speedup, memory_ratio = (found["plain"][i] / found["chunked"][i] for i in (0, 1))
+    print(f"locsce: speedup {speedup:.1f} memory_ratio {memory_ratio:.0f} grad_rel_err {error:.0e}")
+
+
+def plain(z: Tensor, z_hat: Tensor, boxes: Tensor) -> Tensor:
+    """Eq. 6-10 as one would write them down: tables of all pairs, and autograd. (B, N, D) twice, (B, N, 4) -> ()."""
+    images, queries, _ = z.shape
+    z, z_hat = z.flatten(0, 1), z_hat.flatten(0, 1)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    related = (z @ z.T / TAU_T).masked_fill(itself, float("-inf")).softmax(-1)
+    log_p = (z @ z_hat.T / TAU).log_softmax(-1)
+    corners = box_ops.cxcywh_to_xyxy(boxes)
+    target = (1 - LAMBDA_SCE) * related
+    pairs = target.view(images, queries, images, queries)
+    pairs[range(images), :, range(images)] += LAMBDA_SCE * (box_ops.iou(corners, corners) >= DELTA)
+    return -(target * log_p).sum(-1).mean()
+
+
+def chunked(z: Tensor, z_hat: Tensor, boxes: Tensor) -> Tensor:
+    """Ours."""
+    return locsce.loss(z, z_hat, boxes, tau=TAU, tau_t=TAU_T, lambda_sce=LAMBDA_SCE, delta=DELTA)
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"chunked": chunked, "plain": plain}
+
+
+def _alone(form: str, *arguments) -> tuple[float, int, float]:
+    """Measure in a new process."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(sender, form, *arguments))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        raise InputError(f"the {form} form ended with code {process.exitcode}: most likely out of memory") from None
+
+
+def _measure(sender, form: str, images: int, queries: int, dim: int, repeats: int, folder: str) -> None:
+    """Send (median seconds, peak bytes, loss), and leave the gradient in the folder."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    _step(form, *_inputs(2, 3, 5))  # loads what is loaded at first use
+    inputs = _inputs(images, queries, dim)
+    before = _most_resident()
+    seconds, values, gradients = zip(*[_step(form, *inputs) for _ in range(repeats)], strict=True)
+    peak = _most_resident() - before
+    np.save(Path(folder) / f"{form}.npy", gradients[-1].numpy())
+    sender.send((float(np.median(seconds)), peak, values[-1]))
+
+
+def _inputs(images: int, queries: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    (z, boxes), (z_hat, _) = _proposals.draw(images, queries, dim)
+    return z, z_hat, boxes
+
+
+def _step(form: str, z: Tensor, z_hat: Tensor, boxes: Tensor) -> tuple[float, float, Tensor]:
+    """Forward and backward -> seconds, loss, gradient."""
+    z_hat.requires_grad_()
+    start = time.perf_counter()
+    value = FORMS[form](z, z_hat, boxes)
+    (gradient,) = torch.autograd.grad(value, z_hat)
+    return time.perf_counter() - start, value.item(), gradient
+
+
+def _most_resident() -> int:
+    """Bytes; the system counts in KiB, on macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    cli.run(main)
