@@ -50,17 +50,17 @@ def main(*, images: int = 64, queries: int = 300, dim: int = 256, repeats: int =
 
 
 def plain(z: Tensor, z_hat: Tensor, boxes: Tensor) -> Tensor:
-    """Eq. 6-10 as one would write them down: tables of all pairs, and autograd. (B, N, D) twice, (B, N, 4) -> ()."""
+    """Eq. 6-10 with a table of all pairs at each step, differentiated by autograd. (B, N, D) twice, (B, N, 4) -> ()."""
     images, queries, _ = z.shape
-    z, z_hat = z.flatten(0, 1), z_hat.flatten(0, 1)
-    itself = torch.eye(len(z), dtype=torch.bool)
-    related = (z @ z.T / TAU_T).masked_fill(itself, float("-inf")).softmax(-1)
-    log_p = (z @ z_hat.T / TAU).log_softmax(-1)
+    logits = torch.einsum("ijd,nmd->ijnm", z, z_hat) / TAU
+    log_p = logits.flatten(2).log_softmax(-1)
+    relations = torch.einsum("ijd,nmd->ijnm", z, z).flatten(2) / TAU_T
+    itself = torch.eye(images * queries, dtype=torch.bool).view(images, queries, -1)
+    related = (relations.masked_fill(itself, float("-inf")).softmax(-1) * log_p).sum(-1)
     corners = box_ops.cxcywh_to_xyxy(boxes)
-    target = (1 - LAMBDA_SCE) * related
-    pairs = target.view(images, queries, images, queries)
-    pairs[range(images), :, range(images)] += LAMBDA_SCE * (box_ops.iou(corners, corners) >= DELTA)
-    return -(target * log_p).sum(-1).mean()
+    own = log_p.view_as(logits)[range(images), :, range(images)]  # (B, N, N)
+    likelihood = ((box_ops.iou(corners, corners) >= DELTA) * own).sum(-1)
+    return -(LAMBDA_SCE * likelihood + (1 - LAMBDA_SCE) * related).mean()
 
 
 def chunked(z: Tensor, z_hat: Tensor, boxes: Tensor) -> Tensor:
