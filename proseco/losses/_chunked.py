@@ -15,9 +15,9 @@ from torch.autograd.function import once_differentiable
 CHUNK_BYTES = 64 * 2**20
 TABLES = 3  # spare, relation and log p'', each (a, M)
 
-#: (rows, spare, relation) -> (local, share): the target w of some anchors, whose numbers are ``rows`` (a,), in two parts:
-#: local (a, N), the weights of the proposals of the anchor's own image; and share (a, 1), the weight of a distribution
-#: over all proposals, written to ``relation`` (a, M) unless share is None. What is left in ``spare`` (a, M) is not used.
+#: (rows, spare, relation) -> (local, share): the target w of the anchors with the numbers ``rows`` (a,), in two parts.
+#: local (a, N) has the weights of the proposals of each anchor's own image. share (a, 1) is that of a distribution over
+#: all proposals, written to ``relation`` (a, M); None if there is none. ``spare`` (a, M) may be written to.
 Target = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
@@ -49,7 +49,7 @@ class _CrossEntropy(torch.autograd.Function):
             local, share = target(chunk, spare, relation)
             anchors = z[chunk] / tau
             torch.log_softmax(torch.mm(anchors, z_hat.T, out=spare), -1, out=log_p)
-            images = log_p.view(len(chunk), -1, local.shape[1])  # (a, B, N), the same memory
+            images = log_p.unflatten(1, (-1, local.shape[1]))  # (a, B, N), the same memory
             own = torch.arange(len(chunk), device=chunk.device), chunk // local.shape[1]  # each anchor's image in it
             torch.sum(local * images[own], -1, out=entropy).neg_()
             if share is not None:

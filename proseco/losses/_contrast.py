@@ -45,7 +45,7 @@ def soft_cross_entropy(
         share = local.new_full((len(rows), 1), 1 - lambda_sce if related else 0.0)
         if related:
             logits = torch.mm(z[rows] / tau_t, z.T, out=spare)
-            torch.softmax(mask(logits, rows, queries, literal=literal), -1, out=relation)  # p' of eq. 6
+            torch.softmax(leave_out(logits, rows, queries, literal=literal), -1, out=relation)  # p' of eq. 6
         if normalize_target:
             total = (local.sum(-1, keepdim=True) + share).clamp(min=torch.finfo(dtype).tiny)
             local, share = local / total, share / total
@@ -55,11 +55,11 @@ def soft_cross_entropy(
     return cross_entropy(z, z_hat, rows, tau=tau, target=target)
 
 
-def mask(logits: Tensor, rows: Tensor, queries: int, *, literal: bool) -> Tensor:
+def leave_out(logits: Tensor, rows: Tensor, queries: int, *, literal: bool) -> Tensor:
     """Set to -inf, in place, what eq. 6 leaves out. logits (a, B N), of the anchors numbered ``rows`` (a,)."""
     each = torch.arange(len(rows), device=rows.device)
     if literal:
-        pairs = logits.view(len(rows), -1, queries)
+        pairs = logits.unflatten(1, (-1, queries))
         pairs[each, rows // queries] = float("-inf")
         pairs[each, :, rows % queries] = float("-inf")
     else:
