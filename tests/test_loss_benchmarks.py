@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import _proposals, locsce
+from benchmarks import _proposals, locsce, matching
+from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-NUMBER = r"-?\d+(\.\d+)?"
 
 
 def run(name, *words):
@@ -23,8 +23,8 @@ def test_locsce():
     done = run("locsce", "--images", 4, "--queries", 30, "--dim", 16, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     *_, ours, plain, last = done.stdout.splitlines()
-    found = re.fullmatch(rf"locsce: speedup {NUMBER} memory_ratio ({NUMBER}|nan|inf) grad_rel_err (\S+)", last)
-    assert found and float(found.groups()[-1]) < 1e-5
+    found = re.fullmatch(r"locsce: speedup \d+\.\d memory_ratio \d+ grad_rel_err (\S+)", last)
+    assert found and float(found[1]) < 1e-5
     assert ours.startswith("chunked") and plain.startswith("plain") and ours.split()[-1] == plain.split()[-1]
 
 
@@ -35,10 +35,10 @@ def test_matching():
     assert len(lines) == 7 and re.fullmatch(r"matching: speedup \d+\.\d cost_diff 0\.0", lines[-1])
 
 
-@pytest.mark.parametrize(("name", "option"), [("locsce", "--dim"), ("matching", "--rounds")])
-def test_a_mistake_is_one_line(name, option):
-    done = run(name, option, 0)
-    assert done.returncode == 1 and done.stderr == f"error: {option} is 0; it must be at least 1\n"
+@pytest.mark.parametrize(("name", "option"), [(locsce, "dim"), (matching, "rounds")])
+def test_a_mistake_is_named(name, option):
+    with pytest.raises(InputError, match=f"--{option} is 0; it must be at least 1"):
+        name.main(**{option: 0})
 
 
 def test_proposals_resemble_each_other():
