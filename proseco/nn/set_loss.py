@@ -53,15 +53,15 @@ def set_loss(out: dict, targets: list[dict], weights: dict[str, float]) -> dict[
     :returns: the weighted terms, summed over layers.
     :raises FloatingPointError: a prediction is not finite; it names the image.
     """
-    found = match(out["logits"], out["boxes"], targets, weights)
-    stages = [(*layer, targets) for layer in zip(out["logits"], out["boxes"], found, strict=True)]
+    matched = match(out["logits"], out["boxes"], targets, weights)
+    stages = [(logits, boxes, targets) for logits, boxes in zip(out["logits"], out["boxes"], strict=True)]
     if "encoder" in out:
         plain = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
-        logits, boxes = out["encoder"]["logits"], out["encoder"]["boxes"]
-        stages.append((logits, boxes, *match(logits[None], boxes[None], plain, weights), plain))
+        matched += match(out["encoder"]["logits"][None], out["encoder"]["boxes"][None], plain, weights)
+        stages.append((out["encoder"]["logits"], out["encoder"]["boxes"], plain))
     count = max(sum(len(t["labels"]) for t in targets), 1)
     sums = {name: out["boxes"].new_zeros(()) for name in weights}
-    for logits, boxes, pairs, wanted in stages:
+    for (logits, boxes, wanted), pairs in zip(stages, matched, strict=True):
         target_boxes = [t["boxes"] for t in wanted]
         one_hot = torch.zeros_like(logits)
         rows, columns = matcher.flatten(pairs, logits.shape[1], [len(b) for b in target_boxes], logits.device)
