@@ -32,16 +32,6 @@ def box_terms(boxes: Tensor, targets: list[Tensor], pairs: list[tuple], count: T
     return l1 / count, (1 - overlap).sum() / count
 
 
-@torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, targets: list[dict], weights: dict[str, float]) -> list[list[tuple]]:
-    """Matching of every layer with the targets: logits (layers, B, N, C), boxes (layers, B, N, 4) -> pairs."""
-    labels, wanted = (matcher.pad([t[name] for t in targets]) for name in ("labels", "boxes"))
-    cost = matcher.focal_cost(logits, labels, weight=weights["class"])
-    cost += matcher.box_cost(boxes, wanted, coord=weights["coord"], giou=weights["giou"])
-    names = [t["key"] for t in targets] if all("key" in t for t in targets) else None
-    return matcher.assign(cost, [len(t["labels"]) for t in targets], names=names)
-
-
 def set_loss(out: dict, targets: list[dict], weights: dict[str, float]) -> dict[str, Tensor]:
     """Class, L1 and GIoU losses of every decoder layer, each with its own matching, divided by the number of targets.
 
@@ -71,3 +61,13 @@ def set_loss(out: dict, targets: list[dict], weights: dict[str, float]) -> dict[
         sums["coord"] = sums["coord"] + weights["coord"] * l1
         sums["giou"] = sums["giou"] + weights["giou"] * giou
     return sums
+
+
+@torch.no_grad()
+def match(logits: Tensor, boxes: Tensor, targets: list[dict], weights: dict[str, float]) -> list[list[tuple]]:
+    """Matching of every layer with the targets: logits (layers, B, N, C), boxes (layers, B, N, 4) -> pairs."""
+    labels, wanted = (matcher.pad([t[name] for t in targets]) for name in ("labels", "boxes"))
+    cost = matcher.focal_cost(logits, labels, weight=weights["class"])
+    cost += matcher.box_cost(boxes, wanted, coord=weights["coord"], giou=weights["giou"])
+    names = [t["key"] for t in targets] if all("key" in t for t in targets) else None
+    return matcher.assign(cost, [len(t["labels"]) for t in targets], names=names)

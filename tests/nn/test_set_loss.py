@@ -62,17 +62,6 @@ def test_the_first_stage_learns_objects_of_label_0():
         assert (staged[name] - plain[name]).item() == pytest.approx(expected[name], rel=1e-4)
 
 
-def test_a_prediction_that_is_no_number_names_the_image():
-    out, targets = outputs(), wanted()
-    with torch.no_grad():
-        out["boxes"][1, 2, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match="image number 2 of the batch"):
-        set_loss.set_loss(out, targets, WEIGHTS)
-    named = [{**target, "key": f"n0{image}"} for image, target in enumerate(targets)]
-    with pytest.raises(FloatingPointError, match="image n02 is not finite"):
-        set_loss.set_loss(out, named, WEIGHTS)
-
-
 def test_terms_are_divided_by_the_boxes_of_the_batch():
     out, targets = outputs(), wanted((3, 0, 0))
     one = {name: value[:, :1] for name, value in out.items()}
@@ -96,6 +85,17 @@ def test_a_weight_scales_its_term_alone_when_the_matching_is_clear():
         for term in WEIGHTS:
             factor = 2 if term == name else 1
             assert changed[term].item() == pytest.approx(factor * base[term].item(), rel=1e-4)
+
+
+def test_a_prediction_that_is_no_number_names_the_image():
+    out, targets = outputs(), wanted()
+    with torch.no_grad():
+        out["boxes"][1, 2, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="image number 2 of the batch"):
+        set_loss.set_loss(out, targets, WEIGHTS)
+    named = [{**target, "key": f"n0{image}"} for image, target in enumerate(targets)]
+    with pytest.raises(FloatingPointError, match="image n02 is not finite"):
+        set_loss.set_loss(out, named, WEIGHTS)
 
 
 def test_focal_is_the_loops_and_torchvisions():
