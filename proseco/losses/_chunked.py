@@ -40,7 +40,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z_hat: Tensor, z: Tensor, rows: Tensor, tau: float, target: Target, learns: bool) -> Tensor:
         size = max(CHUNK_BYTES // (TABLES * len(z_hat) * z_hat.element_size()), 1)
-        # Allocated once: new tables for every chunk cost a third of the time on a CPU, which clears their pages.
+        # Allocated once: a CPU clears the pages of new ones, which for every chunk cost up to a third of the time.
         tables = z_hat.new_empty(TABLES, min(size, len(rows)), len(z_hat))
         entropies = z_hat.new_empty(len(rows))
         gradient = torch.zeros_like(z_hat) if learns else None
