@@ -180,6 +180,50 @@ def box_cost_oracle(a, b, coord, giou):
     return coord * l1 + giou * (1 - giou_oracle(corners_oracle(a), corners_oracle(b)))
 
 
+def proposal_cost_oracle(z, z_hat, b, b_hat, sim, coord, giou):
+    """Eq. 2 for a proposal and a prediction; the similarity lowers the cost (docs/method.md)."""
+    dot, square, other = (
+        sum(float(x) * float(y) for x, y in zip(*pair, strict=True)) for pair in ((z, z_hat), (z, z), (z_hat, z_hat))
+    )
+    return box_cost_oracle(b, b_hat, coord, giou) - sim * dot / np.sqrt(square * other)
+
+
+def proseco_oracle(teacher, student, drawn, weights, contrast, layers):
+    """The terms of eq. 5, of all images, from the outputs of both networks.
+
+    :param teacher: embeddings (layers, B, N, D), boxes (layers, B, N, 4) cxcywh; ``student`` likewise.
+    :param drawn: per image its Selective Search boxes.
+    :param weights: ``contrast``, ``sim``, ``coord`` and ``giou``.
+    :param contrast: (z, z_hat, boxes, sigma) -> eq. 10; of the layers ``layers``.
+    """
+    (z, b), (z_hat, b_hat) = teacher, student
+    terms = {"contrast": 0.0, "coord": 0.0, "giou": 0.0}
+    for layer in layers:
+        sigma = []
+        for image in range(len(z[layer])):
+            proposals = list(zip(z[layer][image], b[layer][image], strict=True))
+            predictions = list(zip(z_hat[layer][image], b_hat[layer][image], strict=True))
+            cost = [
+                [
+                    proposal_cost_oracle(u, v, p, q, weights["sim"], weights["coord"], weights["giou"])
+                    for v, q in predictions
+                ]
+                for u, p in proposals
+            ]
+            sigma.append([prediction for _, prediction in assignment_oracle(cost)[1]])
+        terms["contrast"] += weights["contrast"] * contrast(z[layer], z_hat[layer], b[layer], sigma)
+    boxes = sum(len(wanted) for wanted in drawn)
+    for layer in b_hat:
+        for predicted, wanted in zip(layer, drawn, strict=True):
+            cost = np.zeros((len(wanted), len(predicted)))
+            for j, k in np.ndindex(cost.shape):
+                cost[j, k] = box_cost_oracle(wanted[j], predicted[k], weights["coord"], weights["giou"])
+            for j, k in assignment_oracle(cost)[1]:
+                terms["coord"] += box_cost_oracle(wanted[j], predicted[k], weights["coord"], 0) / boxes
+                terms["giou"] += box_cost_oracle(wanted[j], predicted[k], 0, weights["giou"]) / boxes
+    return terms
+
+
 def focal_oracle(logit, target, alpha=0.25):
     """Sigmoid focal loss with gamma 2 of one number (Lin et al. 2017)."""
     p = 1 / (1 + np.exp(-float(logit)))

@@ -62,8 +62,9 @@ class Batch:
         )
 
     def targets(self) -> list[dict]:
-        """Per image ``boxes`` and ``labels``, as detectors' losses take them."""
-        return [{"boxes": b, "labels": c} for b, c in zip(self.boxes, self.labels, strict=True)]
+        """Per image ``key``, ``boxes`` and ``labels``, as detectors' losses take them."""
+        rows = zip(self.keys, self.boxes, self.labels, strict=True)
+        return [{"key": key, "boxes": boxes, "labels": labels} for key, boxes, labels in rows]
 
 
 def collate(examples: list[Example]) -> Batch:

@@ -1,60 +1,11 @@
-"""What the four losses share: similarities over the batch, relations among proposals, overlapping positives."""
+"""What the four losses share: the target of eq. 9, and the cross-entropy against it (eq. 10)."""
 
 import torch
 from torch import Tensor
 
 from proseco import boxes as box_ops
 from proseco.losses import _ranges
-
-
-def log_similarity(z: Tensor, z_hat: Tensor, tau: float) -> Tensor:
-    """log p'' of eq. 7, in float32. z (a, N, D), z_hat (B, N, D) -> (a, N, B, N), normalised over the last two axes."""
-    _ranges.check(tau=tau)
-    logits = torch.einsum("ijd,nmd->ijnm", z.float(), z_hat.float()) / tau
-    return logits.flatten(2).log_softmax(-1).view_as(logits)
-
-
-def relation(z: Tensor, anchors: slice, tau_t: float, mask: str) -> Tensor:
-    """p' of eq. 6: softmax of an anchor over the other teacher embeddings. (B, N, D) -> (a, N, B, N), no gradient.
-
-    :param mask: ``self`` leaves out the anchor itself; ``literal`` every pair of the same image or the same query, as
-        the product of the two indicators reads. A row of which nothing is left is 0.
-    """
-    _ranges.check(tau_t=tau_t, relation_mask=mask)
-    z = z.detach().float()
-    logits = torch.einsum("ijd,nmd->ijnm", z[anchors], z) / tau_t
-    images = torch.eye(len(z), dtype=torch.bool, device=z.device)[anchors]
-    queries = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)
-    same_image, same_query = images[:, None, :, None], queries[None, :, None, :]
-    left_out = same_image & same_query if mask == "self" else same_image | same_query
-    logits = logits.masked_fill(left_out, float("-inf"))
-    return logits.flatten(2).softmax(-1).nan_to_num(0.0).view_as(logits)
-
-
-def positives(boxes: Tensor, delta: float) -> Tensor:
-    """The indicator of eq. 9: IoU_i(j, m) >= delta between proposals of one image. (a, N, 4) cxcywh -> (a, N, N) bool.
-
-    Every proposal is its own positive. At delta = 1 it is the only one, also when two boxes coincide, so that the
-    localised losses become the plain ones exactly.
-    """
-    _ranges.check(delta=delta)
-    corners = box_ops.cxcywh_to_xyxy(boxes.detach().float())
-    own = torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device)
-    if delta == 1:
-        return own.expand(len(boxes), -1, -1)
-    return (box_ops.iou(corners, corners) >= delta) | own
-
-
-def own_image(pairs: Tensor, anchors: slice) -> Tensor:
-    """The part of (a, N, B, N) whose two proposals are of one image -> (a, N, N)."""
-    images = torch.arange(pairs.shape[2], device=pairs.device)[anchors]
-    return pairs[torch.arange(len(images), device=pairs.device), :, images]
-
-
-def positive_log_likelihood(log_p: Tensor, boxes: Tensor, anchors: slice, delta: float) -> tuple[Tensor, Tensor]:
-    """Sum of log p'' over an anchor's positives, and their number: 2 x (a, N)."""
-    positive = positives(boxes[anchors], delta)
-    return (own_image(log_p, anchors) * positive).sum(-1), positive.sum(-1)
+from proseco.losses._chunked import cross_entropy
 
 
 def soft_cross_entropy(
@@ -64,18 +15,67 @@ def soft_cross_entropy(
     *,
     anchors: slice,
     tau: float,
-    tau_t: float,
-    lambda_sce: float,
     delta: float,
-    relation_mask: str,
-    normalize_target: bool,
+    lambda_sce: float = 1.0,
+    tau_t: float = 1.0,
+    relation_mask: str = "self",
+    normalize_target: bool = False,
 ) -> Tensor:
-    """Eq. 10: cross-entropy of p'' against w = lambda_sce [positive] + (1 - lambda_sce) p', mean over the anchors."""
-    _ranges.check(lambda_sce=lambda_sce)
-    log_p = log_similarity(z[anchors].detach(), z_hat, tau)
-    likelihood, count = positive_log_likelihood(log_p, boxes, anchors, delta)
-    related = (relation(z, anchors, tau_t, relation_mask) * log_p).sum((-1, -2))
-    rows = lambda_sce * likelihood + (1 - lambda_sce) * related
-    if normalize_target:  # the target of each row sums to 1, as in SCE's reference code
-        rows = rows / (lambda_sce * count + (1 - lambda_sce))
-    return -rows.mean()
+    """Eq. 10: cross-entropy of p'' (eq. 7) against w = lambda_sce [positive] + (1 - lambda_sce) p' (eq. 9).
+
+    With ``lambda_sce`` = 1 no relation counts and this is eq. 12; with ``delta`` = 1 as well, eq. 11.
+
+    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    :param relation_mask: which pairs p' (eq. 6) leaves out: ``self`` the anchor itself; ``literal`` every pair of the
+        same image or the same query, as the product of the two indicators reads.
+    :param normalize_target: each row of w is divided by its sum, as in SCE's reference code.
+    :returns: mean over the anchors; float64 where an embedding is, else float32.
+    """
+    _ranges.check(tau=tau, delta=delta, lambda_sce=lambda_sce, tau_t=tau_t, relation_mask=relation_mask)
+    images, queries, _ = z.shape
+    dtype = torch.promote_types(torch.promote_types(z.dtype, z_hat.dtype), torch.float32)
+    z, z_hat = z.detach().to(dtype).flatten(0, 1), z_hat.to(dtype).flatten(0, 1)
+    corners = box_ops.cxcywh_to_xyxy(boxes.detach().to(torch.promote_types(boxes.dtype, torch.float32)))
+    # A mask leaves something of every row, or of none: of none there is no relation.
+    literal = relation_mask == "literal"
+    related = lambda_sce < 1 and (min(images, queries) > 1 if literal else len(z) > 1)
+
+    def target(rows: Tensor, spare: Tensor, relation: Tensor) -> tuple[Tensor, Tensor | None]:
+        local = lambda_sce * positives(corners, rows, delta).to(dtype)
+        share = local.new_full((len(rows), 1), 1 - lambda_sce if related else 0.0)
+        if related:
+            logits = torch.mm(z[rows] / tau_t, z.T, out=spare)
+            torch.softmax(leave_out(logits, rows, queries, literal=literal), -1, out=relation)  # p' of eq. 6
+        if normalize_target:
+            total = (local.sum(-1, keepdim=True) + share).clamp(min=torch.finfo(dtype).tiny)
+            local, share = local / total, share / total
+        return local, share if related else None
+
+    rows = torch.arange(len(z), device=z.device).view(images, queries)[anchors].flatten()
+    return cross_entropy(z, z_hat, rows, tau=tau, target=target)
+
+
+def leave_out(logits: Tensor, rows: Tensor, queries: int, *, literal: bool) -> Tensor:
+    """Set to -inf, in place, what eq. 6 leaves out. logits (a, B N), of the anchors numbered ``rows`` (a,)."""
+    each = torch.arange(len(rows), device=rows.device)
+    if literal:
+        pairs = logits.unflatten(1, (-1, queries))
+        pairs[each, rows // queries] = float("-inf")
+        pairs[each, :, rows % queries] = float("-inf")
+    else:
+        logits[each, rows] = float("-inf")
+    return logits
+
+
+def positives(corners: Tensor, rows: Tensor, delta: float) -> Tensor:
+    """The indicator of eq. 9: IoU_i(j, m) >= delta within the anchor's image. (B, N, 4) xyxy, (a,) -> (a, N) bool.
+
+    Every proposal is its own positive. At delta = 1 it is the only one, also when two boxes coincide, so that the
+    localised losses become the plain ones exactly.
+    """
+    queries = corners.shape[1]
+    image, query = rows // queries, rows % queries
+    own = query[:, None] == torch.arange(queries, device=corners.device)
+    if delta == 1:
+        return own
+    return (box_ops.iou(corners[image, query][:, None], corners[image])[:, 0] >= delta) | own

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from proseco.losses._contrast import log_similarity, positive_log_likelihood
+from proseco.losses._contrast import soft_cross_entropy
 
 
 def loss(
@@ -12,5 +12,4 @@ def loss(
 
     :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
     """
-    log_p = log_similarity(z[anchors].detach(), z_hat, tau)
-    return -positive_log_likelihood(log_p, boxes, anchors, delta)[0].mean()
+    return soft_cross_entropy(z, z_hat, boxes, anchors=anchors, tau=tau, delta=delta)

@@ -95,17 +95,17 @@ class ProSeCo:
         """
         (z, b), (z_hat, b_hat) = teacher, student
         w, names = self.weights, batch.keys
-        last = len(z) - 1
+        layers = list(range(len(z))) if self.contrast_aux else [len(z) - 1]
         with torch.no_grad():
-            aligned = {}
-            for layer in range(len(z)) if self.contrast_aux else [last]:
-                cost = matcher.similarity_cost(z[layer], z_hat[layer], sim=w["sim"])
-                cost = cost + matcher.box_cost(b[layer], b_hat[layer], coord=w["coord"], giou=w["giou"])
-                sigma = [columns for _, columns in matcher.assign(cost, names=names)]
-                aligned[layer] = torch.stack(sigma).to(z.device)
-            counts = [len(t) for t in batch.boxes]
-            costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"]).cpu()
-            box_pairs = [matcher.assign(cost, counts, names=names) for cost in costs]
+            proposal_costs = matcher.similarity_cost(z[layers], z_hat[layers], sim=w["sim"])
+            proposal_costs += matcher.box_cost(b[layers], b_hat[layers], coord=w["coord"], giou=w["giou"])
+            box_costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"])
+            sigmas = matcher.assign(proposal_costs, names=names)  # teacher's rows: all, in order
+            aligned = {
+                layer: torch.stack([columns for _, columns in sigma]).to(z.device)
+                for layer, sigma in zip(layers, sigmas, strict=True)
+            }
+            box_pairs = matcher.assign(box_costs, [len(t) for t in batch.boxes], names=names)
         return aligned, box_pairs
 
     def contrast(self, teacher, student, aligned, box_pairs, batch) -> tuple[dict, dict]:

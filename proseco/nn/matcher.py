@@ -1,7 +1,10 @@
-"""Bipartite matching: costs in one batch on the device, assignment by SciPy."""
+"""Bipartite matching: costs in one batch on the device, assignment by lapx on the host, threads over the images."""
 
+import itertools
+
+import lap
+import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from proseco import boxes as box_ops
@@ -9,7 +12,7 @@ from proseco import boxes as box_ops
 
 def box_cost(a: Tensor, b: Tensor, *, coord: float, giou: float) -> Tensor:
     """coord * L1 + giou * (1 - GIoU) of every pair (eq. 2 and 4). (..., N, 4), (..., K, 4) cxcywh -> (..., N, K)."""
-    a, b = a.float(), b.float()
+    a, b = lift(a), lift(b)
     l1 = torch.cdist(a, b, p=1)
     overlap = box_ops.giou(
         box_ops.cxcywh_to_xyxy(a)[..., :, None, :],
@@ -23,41 +26,64 @@ def similarity_cost(a: Tensor, b: Tensor, *, sim: float) -> Tensor:
 
     :param a: (..., N, D), L2-normalised; b (..., K, D) likewise.
     """
-    return -sim * (a.float() @ b.float().transpose(-1, -2))
+    with torch.autocast(a.device.type, enabled=False):  # which would round the cosines to bfloat16
+        return -sim * (lift(a) @ lift(b).transpose(-1, -2))
 
 
 def focal_cost(logits: Tensor, labels: Tensor, *, weight: float, alpha: float = 0.25) -> Tensor:
     """Difference of the focal loss with and without the label (Deformable DETR's class cost, gamma 2).
 
-    :param logits: (..., N, C); labels (..., K) int64 -> (..., N, K).
+    :param logits: (..., N, C); labels (..., K) int64, its leading axes broadcast -> (..., N, K).
     """
-    p = logits.float().sigmoid()
+    p = lift(logits).sigmoid()
     positive = alpha * (1 - p) ** 2 * -(p + 1e-8).log()
     negative = (1 - alpha) * p**2 * -(1 - p + 1e-8).log()
     cost = positive - negative
     return weight * cost.gather(-1, labels[..., None, :].expand(*cost.shape[:-1], labels.shape[-1]))
 
 
-def assign(cost: Tensor, counts: list[int] | None = None, *, names: list[str] | None = None) -> list[tuple]:
-    """Assignment of least total cost, per image.
+def assign(
+    costs: Tensor, counts: list[int] | None = None, *, names: list[str] | None = None
+) -> list[list[tuple[Tensor, Tensor]]]:
+    """Assignment of least total cost, per layer and image. All costs are moved to the host at once.
 
-    :param cost: (B, N, K).
+    :param costs: (layers, B, N, K).
     :param counts: how many of the K columns of each image are real; all of them when None.
     :param names: of the images, for the error.
-    :returns: per image (rows, columns), int64 tensors on the CPU of min(N, count) entries, sorted by row.
+    :returns: per layer, per image (rows, columns), int64 tensors on the CPU of min(N, count) entries, sorted by row.
     :raises FloatingPointError: a cost is not finite; it names the image.
     """
-    table = cost.detach().cpu().double().numpy()
-    pairs = []
-    for index, matrix in enumerate(table):
-        matrix = matrix[:, : counts[index]] if counts is not None else matrix
-        try:
-            rows, columns = linear_sum_assignment(matrix)
-        except ValueError:
-            name = names[index] if names else f"number {index} of the batch"
-            raise FloatingPointError(f"matching: a cost of image {name} is not finite") from None
-        pairs.append((torch.from_numpy(rows), torch.from_numpy(columns)))
-    return pairs
+    layers, images, queries, width = costs.shape
+    tables = lift(costs.detach()).flatten(0, 1).cpu().numpy()
+    widths = np.tile(counts if counts is not None else [width] * images, layers)
+    pairs: list = [None] * len(tables)
+    for count in np.unique(widths):  # problems of one size are solved in one call
+        (same,) = np.nonzero(widths == count)
+        problems = (tables if len(same) == len(tables) else tables[same])[:, :, :count]
+        finite = np.isfinite(problems).all((1, 2))
+        if not finite.all():  # lapx would not notice
+            image = same[finite.argmin()] % images
+            name = names[image] if names else f"number {image} of the batch"
+            raise FloatingPointError(f"matching: a cost of image {name} is not finite")
+        # Sums in float64, as SciPy's: square problems have them anyway, others only where the costs are float64 too.
+        precision = "native" if count == queries else "float64"
+        found = lap.lapjvr_batch(
+            problems, extend_cost=True, return_cost=False, n_threads=torch.get_num_threads(), precision=precision
+        )
+        for number, *pair in zip(same, *found, strict=True):
+            pairs[number] = tuple(map(torch.from_numpy, pair))
+    return [pairs[first : first + images] for first in range(0, len(pairs), images)]
+
+
+def flatten(pairs: list[tuple], queries: int, counts: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The pairs of all images as numbers of the B N predictions and of all targets after each other: 2 x (P,) int64.
+
+    One move to the device instead of two an image.
+    """
+    starts = itertools.accumulate(counts[:-1], initial=0)
+    rows = torch.cat([rows + image * queries for image, (rows, _) in enumerate(pairs)])
+    columns = torch.cat([columns + start for (_, columns), start in zip(pairs, starts, strict=True)])
+    return tuple(torch.stack([rows, columns]).to(device))
 
 
 def pad(tensors: list[Tensor], length: int | None = None) -> Tensor:
@@ -67,3 +93,8 @@ def pad(tensors: list[Tensor], length: int | None = None) -> Tensor:
     for row, tensor in zip(out, tensors, strict=True):
         row[: len(tensor)] = tensor
     return out
+
+
+def lift(x: Tensor) -> Tensor:
+    """Half precision -> float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -10,7 +10,8 @@ from proseco.nn import matcher
 
 def focal(logits: Tensor, target: Tensor, alpha: float = 0.25) -> Tensor:
     """Sigmoid focal loss with gamma 2 (Lin et al. 2017), summed. logits and one-hot target (..., C) -> ()."""
-    logits, target = logits.float(), target.float()
+    logits = matcher.lift(logits)
+    target = target.to(logits.dtype)
     p = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = p * (1 - target) + (1 - p) * target
@@ -19,9 +20,8 @@ def focal(logits: Tensor, target: Tensor, alpha: float = 0.25) -> Tensor:
 
 def matched_boxes(boxes: Tensor, targets: list[Tensor], pairs: list[tuple]) -> tuple[Tensor, Tensor]:
     """Predicted and target boxes of the matched pairs, all images after each other: 2 x (P, 4) cxcywh."""
-    ours = [b[rows.to(b.device)] for b, (rows, _) in zip(boxes, pairs, strict=True)]
-    theirs = [t[columns.to(t.device)] for t, (_, columns) in zip(targets, pairs, strict=True)]
-    return torch.cat(ours).float(), torch.cat(theirs).float()
+    rows, columns = matcher.flatten(pairs, boxes.shape[1], [len(t) for t in targets], boxes.device)
+    return matcher.lift(boxes.flatten(0, 1)[rows]), matcher.lift(torch.cat(targets)[columns])
 
 
 def box_terms(boxes: Tensor, targets: list[Tensor], pairs: list[tuple], count: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -37,31 +37,37 @@ def set_loss(out: dict, targets: list[dict], weights: dict[str, float]) -> dict[
 
     :param out: ``logits`` (layers, B, N, C), ``boxes`` (layers, B, N, 4) cxcywh; perhaps ``encoder`` (two stages),
         which learns object against background with every label 0.
-    :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64; n may be 0.
+    :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64; n may be 0; perhaps ``key``, the
+        image's name for errors.
     :param weights: of ``class``, ``coord`` and ``giou``, in the cost and in the loss.
     :returns: the weighted terms, summed over layers.
+    :raises FloatingPointError: a prediction is not finite; it names the image.
     """
+    matched = match(out["logits"], out["boxes"], targets, weights)
     stages = [(logits, boxes, targets) for logits, boxes in zip(out["logits"], out["boxes"], strict=True)]
     if "encoder" in out:
         plain = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
+        matched += match(out["encoder"]["logits"][None], out["encoder"]["boxes"][None], plain, weights)
         stages.append((out["encoder"]["logits"], out["encoder"]["boxes"], plain))
     count = max(sum(len(t["labels"]) for t in targets), 1)
     sums = {name: out["boxes"].new_zeros(()) for name in weights}
-    for logits, boxes, wanted in stages:
-        counts = [len(t["labels"]) for t in wanted]
-        labels = matcher.pad([t["labels"] for t in wanted])
+    for (logits, boxes, wanted), pairs in zip(stages, matched, strict=True):
         target_boxes = [t["boxes"] for t in wanted]
-        with torch.no_grad():
-            cost = matcher.focal_cost(logits, labels, weight=weights["class"])
-            cost = cost + matcher.box_cost(
-                boxes, matcher.pad(target_boxes), coord=weights["coord"], giou=weights["giou"]
-            )
-        pairs = matcher.assign(cost, counts)
         one_hot = torch.zeros_like(logits)
-        for image, (rows, columns) in enumerate(pairs):
-            one_hot[image, rows, wanted[image]["labels"][columns.to(labels.device)]] = 1
+        rows, columns = matcher.flatten(pairs, logits.shape[1], [len(b) for b in target_boxes], logits.device)
+        one_hot.flatten(0, 1)[rows, torch.cat([t["labels"] for t in wanted])[columns]] = 1
         l1, giou = box_terms(boxes, target_boxes, pairs, count)
         sums["class"] = sums["class"] + weights["class"] * focal(logits, one_hot) / count
         sums["coord"] = sums["coord"] + weights["coord"] * l1
         sums["giou"] = sums["giou"] + weights["giou"] * giou
     return sums
+
+
+@torch.no_grad()
+def match(logits: Tensor, boxes: Tensor, targets: list[dict], weights: dict[str, float]) -> list[list[tuple]]:
+    """Matching of every layer with the targets: logits (layers, B, N, C), boxes (layers, B, N, 4) -> pairs."""
+    labels, wanted = (matcher.pad([t[name] for t in targets]) for name in ("labels", "boxes"))
+    cost = matcher.focal_cost(logits, labels, weight=weights["class"])
+    cost += matcher.box_cost(boxes, wanted, coord=weights["coord"], giou=weights["giou"])
+    names = [t["key"] for t in targets] if all("key" in t for t in targets) else None
+    return matcher.assign(cost, [len(t["labels"]) for t in targets], names=names)

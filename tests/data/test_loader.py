@@ -75,6 +75,7 @@ def test_collate_pads_at_the_right_and_at_the_bottom():
     assert [len(b) for b in batch.boxes] == [0, 1, 2] and [c.tolist() for c in batch.labels] == [[], [0], [0, 1]]
     assert batch.sizes.tolist() == [[90, 50], [40, 70], [60, 60]]  # width, height
     targets = batch.targets()
+    assert [target["key"] for target in targets] == batch.keys
     assert targets[2]["boxes"].shape == (2, 4) and targets[2]["labels"].tolist() == [0, 1]
     moved = batch.to(torch.device("meta"))
     assert moved.views.device.type == moved.mask.device.type == moved.boxes[0].device.type == "meta"

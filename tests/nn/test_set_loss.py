@@ -87,6 +87,17 @@ def test_a_weight_scales_its_term_alone_when_the_matching_is_clear():
             assert changed[term].item() == pytest.approx(factor * base[term].item(), rel=1e-4)
 
 
+def test_a_prediction_that_is_no_number_names_the_image():
+    out, targets = outputs(), wanted()
+    with torch.no_grad():
+        out["boxes"][1, 2, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="image number 2 of the batch"):
+        set_loss.set_loss(out, targets, WEIGHTS)
+    named = [{**target, "key": f"n0{image}"} for image, target in enumerate(targets)]
+    with pytest.raises(FloatingPointError, match="image n02 is not finite"):
+        set_loss.set_loss(out, named, WEIGHTS)
+
+
 def test_focal_is_the_loops_and_torchvisions():
     draws = torch.Generator().manual_seed(0)
     logits = torch.randn(N, C, generator=draws) * 3
