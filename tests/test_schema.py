@@ -24,7 +24,7 @@ OPTIONAL = {
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(swav|scrl|proseco_swav)",
+    r"methods\.(swav|scrl|proseco_swav|detreg_public)",
     r"scales\.demo\.schedules\.(?!mini_coco_5$|mini_voc_10$)\w+",
     r"scales\.demo\.roots\.fsod",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
