@@ -25,11 +25,12 @@ def run(plan: dict, out: Path, results: Path) -> None:
     classes = architecture.classes(found.state)
     model = plugins.call("detectors", entry, num_classes=classes, place="detector")
     checkpoint.load_into(model, found.state, source=path, new=(), unused=())
-    # Heads and points share a product, which alone the shapes show: the file says how, or has to be believed.
-    heads = None if architecture.says_heads(found.facts) else entry["heads"]
-    heads = architecture.entry(found.state, found.facts, heads=heads, place=path)["heads"]
-    if heads != entry["heads"]:
-        raise InputError(f"checkpoint {path!r} is of {heads} heads; detector.heads is {entry['heads']} (params.yaml)")
+    # Heads and points share a product, which is all that the shapes show: the file says how, or has to be believed.
+    wanted = model.transformer.decoder.layers[0].cross_attn.heads
+    believed = None if architecture.says_heads(found.facts) else wanted
+    heads = architecture.entry(found.state, found.facts, heads=believed, place=path)["heads"]
+    if heads != wanted:
+        raise InputError(f"checkpoint {path!r} is of {heads} heads; detector.heads is {wanted} (params.yaml)")
     state = model.state_dict()
     checkpoint.save(out, {"student": state, "teacher": state}, {"method": None, "detector": entry})
     files.write_json(results / "metrics.json", {"steps": 0, "seconds": 0.0, "images_per_second": None})

@@ -1,15 +1,21 @@
 """A row whose detector comes from a file, through the stations of the pipeline; class heads of another size."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
+from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.evaluation.finetune import load_start
 from proseco.methods import _public
 from proseco.weights import architecture, checkpoint
+from stages import backbone, plan, pretrain
 from tests import public_files, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 REFINED = {"box_refinement": True}
 STAGED = REFINED | {"two_stage": True}
@@ -22,9 +28,9 @@ def public(path, model, **options):
 
 def run(folder, path, changes, **choice):
     sizes = {key: value for key, value in (tiny.SIZES | changes).items() if key != "num_classes"}
-    plan = {"detector": {"name": "deformable_detr", **sizes}, "checkpoint": {"checkpoint": str(path), **choice}}
+    settings = {"detector": {"name": "deformable_detr", **sizes}, "checkpoint": {"checkpoint": str(path), **choice}}
     results = folder / "results"
-    _public.run(plan, folder / "start.safetensors", results)
+    _public.run(settings, folder / "start.safetensors", results)
     return folder / "start.safetensors", results
 
 
@@ -131,3 +137,25 @@ def test_a_pretrained_detector_has_no_class_head(tmp_path):
         _public.load(tmp_path / "x.safetensors", content, classes=9)
     with pytest.raises(InputError, match="has no class head; say with --classes how many classes a new one shall have"):
         _public.load(tmp_path / "x.safetensors", content, new_head=True)
+
+
+def test_the_stages_make_a_row_of_a_file(tmp_path, monkeypatch):
+    """From params.yaml to the checkpoint that finetuning begins with: nothing is trained, no backbone is needed."""
+    whole = params.load(ROOT / "params.yaml")
+    sizes = {key: value for key, value in tiny.SIZES.items() if key != "num_classes"}
+    sizes["backbone"] = {key: list(value) if isinstance(value, tuple) else value for key, value in tiny.BODY.items()}
+    whole["run"]["methods"] = ["detreg_public"]
+    whole["scales"]["demo"]["detector"] = {"name": "deformable_detr", **sizes}
+    whole["scales"]["demo"]["pretrain"]["detreg_public"] = {"checkpoint": "detreg.pth"}
+    YAML().dump(whole, tmp_path / "params.yaml")
+    theirs = tiny.detector(seed=1)
+    public(tmp_path / "detreg.pth", theirs)
+    monkeypatch.chdir(tmp_path)
+    plan.main(scale="demo")
+    backbone.main(scale="demo")
+    pretrain.main(scale="demo", method="detreg_public")
+    model = tiny.detector(seed=2, num_classes=3)
+    load_start(model, tmp_path / "checkpoints/demo/pretrain/detreg_public.safetensors", "student")
+    assert torch.equal(model.transformer.level_embed, theirs.transformer.level_embed)
+    made = checkpoint.load(tmp_path / "checkpoints/demo/backbone/detreg_public.safetensors", "backbone")
+    assert torch.equal(made["conv1.weight"], theirs.backbone[0].body.conv1.weight)
