@@ -33,6 +33,7 @@ def import_file(
     """Write a public Deformable DETR or DETReg file as a checkpoint of ours."""
     from proseco.weights import checkpoint
 
+    _refuse_folder(out)
     loaded = _load(file, network, heads, classes, new_head)
     facts = {"detector": loaded.entry, "classes": loaded.classes, "source": file.name, "digest": files.digest(file)}
     checkpoint.save(out, {"detector": loaded.model.state_dict()}, facts)
@@ -52,11 +53,18 @@ def export(
     """Write a detector for other programs: --to deformable_detr, transformers or safetensors."""
     from proseco.weights import export
 
+    _refuse_folder(out)
     loaded = _load(file, network, heads, classes, new_head)
     if to == "transformers" and loaded.classes is None:
         raise InputError(f"{str(file)!r} has no class head, which transformers needs: --classes N --new-head draws one")
     export.write(out, to, loaded.model.state_dict(), detector=loaded.entry, classes=loaded.classes)
     print(f"wrote {out}{'' if loaded.classes else ', which has no class head'}")
+
+
+def _refuse_folder(out: Path) -> None:
+    """What is written replaces what was there whole; that must be no folder of the user's."""
+    if out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder that is there already; name a new one, or remove it")
 
 
 def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool):

@@ -28,7 +28,9 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
     :raises InputError: a name that every Deformable DETR has is missing, heads are unknown or do not fit, or the
         backbone is dilated (its weights look the same and compute something else).
     """
-    stated = _stated(facts, place)
+    stated = _stated(facts)
+    if facts.get("args", {}).get("dilation"):
+        raise InputError(f"checkpoint {str(place)!r} has a dilated backbone (DC5), which is not built here")
     try:
         levels, width = state["transformer.level_embed"].shape
         found = {
@@ -46,7 +48,8 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
         if not found["two_stage"]:
             found["queries"] = len(state["query_embed.weight"])
     except KeyError as error:
-        raise InputError(f"checkpoint {str(place)!r} lacks {error.args[0]}, which every Deformable DETR has") from None
+        what = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
+        raise InputError(f"checkpoint {str(place)!r} {what}") from None
     usual = _PUBLISHED["heads"] if product == _PUBLISHED["heads"] * _PUBLISHED["points"] else None
     heads = heads or stated.get("heads") or usual
     if heads is None or product % heads:
@@ -59,7 +62,7 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
 
 def says_heads(facts: dict) -> bool:
     """Whether a file tells of how many heads it is."""
-    return "heads" in _stated(facts, "")
+    return "heads" in _stated(facts)
 
 
 def classes(state: dict[str, Tensor]) -> int | None:
@@ -67,12 +70,10 @@ def classes(state: dict[str, Tensor]) -> int | None:
     return len(state["class_embed.0.bias"]) if "class_embed.0.bias" in state else None
 
 
-def _stated(facts: dict, place: str | Path) -> dict:
+def _stated(facts: dict) -> dict:
     if "detector" in facts:
         return facts["detector"]
     args = facts.get("args", {})
-    if args.get("dilation"):
-        raise InputError(f"checkpoint {str(place)!r} has a dilated backbone (DC5), which is not built here")
     names = {"nheads": "heads", "dropout": "dropout", "num_queries": "queries"}
     return {ours: args[theirs] for theirs, ours in names.items() if theirs in args}
 

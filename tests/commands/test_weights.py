@@ -115,6 +115,16 @@ def test_a_mistake_is_one_line(run, pretrained, tmp_path):
     assert code == 1 and err.startswith("error: no format named 'onnx'; there is deformable_detr, safetensors,")
 
 
+def test_a_folder_of_the_user_is_never_replaced(run, public, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    words = [("import", public)] + [("export", public, "--to", to) for to in ("deformable_detr", "transformers")]
+    for command in words:
+        code, _, err = run(*command, "--out", tmp_path / "mine")
+        assert code == 1 and "mine' is a folder that is there already; name a new one, or remove it" in err
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
 def test_the_program_itself():
     """And its help needs no torch, which takes seconds to import."""
     done = subprocess.run(

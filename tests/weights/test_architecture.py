@@ -87,5 +87,5 @@ def test_a_dilated_backbone_is_refused():
 def test_a_name_that_cannot_be_done_without(key):
     state = tiny.detector().state_dict()
     del state[key]
-    with pytest.raises(InputError, match=rf"x\.pth' lacks {key}, which every Deformable DETR has"):
+    with pytest.raises(InputError, match=rf"x\.pth' lacks {key}, which every Deformable DETR on a ResNet has"):
         architecture.entry(state, {"args": ARGS}, place="x.pth")
