@@ -1,6 +1,6 @@
 """Deformable DETR in the names of ``transformers``: what ``DeformableDetrForObjectDetection.from_pretrained`` reads.
 
-The names are those of its files, which versions 4 and 5 read alike. ``transformers`` itself is not needed.
+The names are those of its files; version 5 has others in memory. ``transformers`` itself is not needed.
 """
 
 import re
