@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proseco.base import files, plugins
-from proseco.schema import check
+from proseco.schema import check, from_file
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -34,11 +34,15 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
     """All that the pretraining of a method depends on, and nothing else.
 
     :returns: ``detector``, ``seed``, and for a method that is pretrained ``method`` (its entry for the plug-in),
-        ``loss``, ``views``, ``schedule``, ``pictures``, ``code``; else these are None.
+        ``loss``, ``views``, ``schedule``, ``pictures``, ``code``; else these are None, but for ``code`` and
+        ``checkpoint`` (its entry) of a row whose detector comes from a file.
     """
     section, plugin = params["scales"][scale], params["methods"][name]["name"]
     settings = {"detector": section["detector"], "seed": params["seed"]}
-    settings |= dict.fromkeys(("method", "loss", "views", "schedule", "pictures", "code"))
+    settings |= dict.fromkeys(("method", "loss", "views", "schedule", "pictures", "checkpoint", "code"))
+    if from_file(section, name):
+        used = code(("detectors", section["detector"]["name"]))
+        return settings | {"checkpoint": section["pretrain"][name], "code": used}
     if plugin not in section["pretrain"]:
         return settings
     chosen = section["pretrain"][plugin]
@@ -59,11 +63,17 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
 def backbones(params: dict, scale: str) -> dict:
     """What the backbone stage depends on: ``files`` (method -> backbone entry), ``backbones``, ``body``, ``seed``."""
     section = params["scales"][scale]
-    names = {}
+    names, entries = {}, dict(section["backbones"])
     for name in params["run"]["methods"]:
-        backbone = params["methods"][name]["backbone"]
-        names[name] = section["backbones"][backbone].get("same_as", backbone)
-    used = {name: section["backbones"][name] for name in sorted(set(names.values()))}
+        if from_file(section, name):  # which has a backbone in it
+            chosen = section["pretrain"][name]
+            names[name] = f"{name}@{chosen['checkpoint']}"  # no name of an entry has an @
+            prefix = f"{chosen['network']}.backbone.0.body." if "network" in chosen else None
+            entries[names[name]] = {"checkpoint": chosen["checkpoint"], "prefix": prefix}
+        else:
+            backbone = params["methods"][name]["backbone"]
+            names[name] = section["backbones"][backbone].get("same_as", backbone)
+    used = {name: entries[name] for name in sorted(set(names.values()))}
     trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
     body = section["detector"]["backbone"]
     return {"files": names, "backbones": used, "body": body, "seed": params["seed"], "code": trained}

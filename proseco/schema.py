@@ -17,7 +17,7 @@ from proseco.training.schedules import Schedule
 TOP = dict.fromkeys(("run", "loss", "methods", "benchmarks", "scales"), "dict")
 TOP |= {"scale": "str", "device": "str", "seed": "int"}
 RUN = dict.fromkeys(("methods", "benchmarks", "seeds"), "list")
-METHOD = dict.fromkeys(("name", "title", "backbone"), "str")
+METHOD = dict.fromkeys(("name", "title"), "str") | {"backbone": "str | None"}
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
 BENCHMARK |= {"test": "str | None", "fraction": "float"}
 SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
@@ -29,6 +29,7 @@ BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
 PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
+CHECKPOINT = {"checkpoint": "str"}
 FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
 
 #: The one method that a row may have without a pretraining; any other would silently be finetuned as if it were this.
@@ -67,7 +68,8 @@ def check(params: dict) -> None:
     for kind, field, part in (("methods", "backbone", "backbones"), ("benchmarks", "root", "roots")):
         known = {key for section in params["scales"].values() for key in section[part]}
         for name, entry in params[kind].items():
-            checks.choice(entry[field], known, field, f"{kind}.{name}.{field}; scales.<scale>.{part} define them")
+            if entry[field] is not None:
+                checks.choice(entry[field], known, field, f"{kind}.{name}.{field}; scales.<scale>.{part} define them")
     _run(params, params["scales"][params["scale"]], f"scales.{params['scale']}")
 
 
@@ -118,9 +120,13 @@ def _scale(params: dict, section: dict, place: str) -> None:
     for name, schedule in section["schedules"].items():
         checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _schedule(schedule, f"{place}.schedules.{name}")
+    trained = plugins.names("methods")
     for name, entry in section["pretrain"].items():
-        checks.choice(name, plugins.names("methods"), "method plug-in", f"{place}.pretrain")
-        _pretraining(params["loss"], name, entry, f"{place}.pretrain.{name}")
+        checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
+        if from_file(section, name) or name not in trained:
+            checks.keys(entry, CHECKPOINT, f"{place}.pretrain.{name}", optional={"network": "str"})
+        else:
+            _pretraining(params["loss"], name, entry, f"{place}.pretrain.{name}")
     for name, entry in checks.entries(section["backbones"], f"{place}.backbones"):
         _backbone(section["backbones"], entry, f"{place}.backbones.{name}")
     used = {entry["root"] for entry in params["benchmarks"].values()} | {section["propose"]["root"]}
@@ -161,6 +167,12 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     checks.plugin("methods", {"name": name, **entry["method"]}, f"{place}.method", given=of_loss | (GIVEN & known))
 
 
+def from_file(section: dict, row: str) -> bool:
+    """Whether a scale takes the pretrained detector of a row from a file, backbone included, instead of training it."""
+    entry = section["pretrain"].get(row)
+    return isinstance(entry, dict) and "checkpoint" in entry
+
+
 def _backbone(entries: dict, entry: dict, place: str) -> None:
     if not isinstance(entry, dict) or not {"same_as", "checkpoint", "name"} & set(entry):
         raise InputError(f"{place} is {entry!r}; it needs same_as, or checkpoint, or a method's name (params.yaml)")
@@ -183,8 +195,16 @@ def _run(params: dict, section: dict, place: str) -> None:
     needed[f"{place}.propose"] = section["propose"]["root"]
     for name in params["run"]["methods"]:
         entry = params["methods"][name]
+        if from_file(section, name):
+            continue
+        if entry["backbone"] is None:
+            raise InputError(
+                f"methods.{name}.backbone is null, so its detector comes from a file: {place}.pretrain.{name} needs a "
+                "checkpoint (params.yaml)"
+            )
         checks.choice(entry["backbone"], section["backbones"], "backbone", f"methods.{name}; {place}.backbones")
-        if entry["name"] not in (NOT_PRETRAINED, *section["pretrain"]):
+        trained = [plugin for plugin in section["pretrain"] if not from_file(section, plugin)]
+        if entry["name"] not in (NOT_PRETRAINED, *trained):
             raise InputError(f"{place}.pretrain lacks {entry['name']}, the plug-in of methods.{name} (params.yaml)")
     for name in params["run"]["benchmarks"]:
         needed[f"benchmarks.{name}"] = params["benchmarks"][name]["root"]

@@ -70,6 +70,22 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("scales/paper/pretrain/proseco/pictures", 3) == set()
 
 
+def test_a_row_from_a_file_depends_on_the_file_and_the_detector_alone():
+    whole = changed("run/methods", ["proseco", "detreg_public"]) | {"scale": "paper"}
+    path = whole["scales"]["paper"]["pretrain"]["detreg_public"]["checkpoint"]
+    settings = plan.resolve(whole)
+    row, backbones = settings["pretrain/detreg_public.json"], settings["backbone.json"]
+    assert {key for key, value in row.items() if value is not None} == {"detector", "seed", "checkpoint", "code"}
+    assert row["checkpoint"] == {"checkpoint": path}
+    assert list(row["code"]) == ["proseco/detectors/deformable_detr.py"]
+    name = backbones["files"]["detreg_public"]
+    assert backbones["backbones"][name] == {"checkpoint": path, "prefix": None}
+    assert set(backbones["backbones"]) == {name, "scrl"}
+    whole["scales"]["paper"]["pretrain"]["detreg_public"]["network"] = "student"
+    entry = plan.backbones(whole, "paper")["backbones"][name]
+    assert entry == {"checkpoint": path, "prefix": "student.backbone.0.body."}
+
+
 def test_the_row_without_a_pretraining_knows_nothing_of_it():
     settings = plan.resolve(REAL)["pretrain/supervised.json"]
     assert {key for key, value in settings.items() if value is not None} == {"detector", "seed"}

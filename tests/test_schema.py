@@ -24,7 +24,7 @@ OPTIONAL = {
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(swav|scrl|proseco_swav)",
+    r"methods\.(swav|scrl|proseco_swav|detreg_public)",
     r"scales\.demo\.schedules\.(?!mini_coco_5$|mini_voc_10$)\w+",
     r"scales\.demo\.roots\.fsod",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
@@ -149,6 +149,11 @@ def test_odd_values_never_escape_as_another_error():
         ("run/methods", [], ["run.methods is []", "at least one method"]),
         ("run/methods", ["proseco", "proseco"], ["run.methods names 'proseco' twice"]),
         ("run/methods", ["swav"], ["backbone named 'swav'", "scrl, supervised", "methods.swav", "scales.demo"]),
+        (
+            "run/methods",
+            ["detreg_public"],
+            ["methods.detreg_public.backbone is null", "scales.demo.pretrain.detreg_public needs a checkpoint"],
+        ),
         ("run/benchmarks", ["coco_2x"], ["benchmark named 'coco_2x'", "coco_1x", "run.benchmarks"]),
         ("run/seeds", [42, 42], ["run.seeds is [42, 42]", "different"]),
         ("run/seeds", [True], ["run.seeds is [True]"]),
@@ -202,6 +207,13 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
+        (
+            "scales/demo/pretrain/detreg",
+            {"checkpoint": "x.pth"},
+            ["method or plug-in named 'detreg'", "detreg_public", "scales.demo.pretrain"],
+        ),
+        ("scales/paper/pretrain/detreg_public/checkpoint", 3, ["pretrain.detreg_public.checkpoint is 3", "str"]),
+        ("scales/paper/pretrain/detreg_public/pictures", 3, ["key of scales.paper.pretrain.detreg_public", "network"]),
         ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),
         ("scales/demo/schedules/mini_coco_5/lr", "1e-4x", ["schedules.mini_coco_5.lr is '1e-4x'", "float"]),
         ("scales/demo/generate/side", "big", ["scales.demo.generate.side is 'big'", "int"]),
@@ -212,6 +224,14 @@ def test_a_mistake_is_one_line_with_value_choices_and_place(path, value, words):
     message = refusal(changed(path, value))
     assert message is not None
     assert [word for word in words if word not in message] == [], message
+
+
+def test_a_row_may_come_from_a_file_at_one_scale_and_be_trained_at_another():
+    whole = changed("scales/demo/pretrain/proseco", {"checkpoint": "proseco.safetensors", "network": "student"})
+    assert refusal(whole) is None
+    whole["run"]["methods"] = ["proseco_swav"]
+    whole["methods"]["proseco_swav"]["backbone"] = "scrl"
+    assert "scales.demo.pretrain lacks proseco, the plug-in of methods.proseco_swav" in refusal(whole)
 
 
 def test_a_mistake_is_found_without_torch():

@@ -75,7 +75,8 @@ def run(
         detections = predict(model, sources["test"], best.view, batch=predict_batch, device=where, title="test")
     scores = coco_ap.score(annotations["test"], detections)
     picture(sources["test"], detections, results / "detections.png")
-    checkpoint.save(out, {"detector": best.weights}, {**names, "classes": [c["name"] for c in classes]})
+    made = {**names, "classes": [c["name"] for c in classes], "detector": detector}
+    checkpoint.save(out, {"detector": best.weights}, made)
     counts = {"labels": len(sources["train"]), "test_images": len(sources["test"])}
     chosen = {"best_step": best.step, "validation": best.history}
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, **summary})
@@ -90,10 +91,10 @@ def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
     :raises InputError: the checkpoint is of another detector; it names the keys.
     """
     state = checkpoint.load(start, network)
-    new = ("class_embed.",)
+    new = checkpoint.CLASS_HEAD
     if all(key.startswith("backbone.") for key in state):
         new += tuple(name for name, _ in model.named_children() if name != "backbone")
-    checkpoint.load_into(model, state, source=str(start), new=new, unused=("projector.", "class_embed."))
+    checkpoint.load_into(model, state, source=str(start), new=new, unused=("projector.", *checkpoint.CLASS_HEAD))
 
 
 class _Best:

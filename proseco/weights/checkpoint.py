@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
+
+#: What the names of a detector's class head begin with; with two stages the decoder has it too.
+CLASS_HEAD = ("class_embed.", "transformer.decoder.class_embed.")
 
 
 def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) -> None:
@@ -51,17 +55,38 @@ def load_into(
 
     :param new: beginnings of names that the module may have and the file not: they keep their initial values.
     :param unused: beginnings of names that the file may have and the module not.
-    :raises InputError: another key is missing or unexpected, or a shape differs; it names them.
+    :raises InputError: another key is missing or unexpected, a shape differs, or copies of a tied parameter do; it
+        names them.
     """
-    wanted = module.state_dict()
     state = {key: value for key, value in state.items() if not key.startswith(unused)}
-    missing = [key for key in wanted if key not in state and not key.startswith(new)]
-    unexpected = [key for key in state if key not in wanted]
-    reshaped = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
-    problems = []
-    for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)):
-        if keys:
-            problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    found = compare(module, state)
+    found["missing"] = [key for key in found["missing"] if not key.startswith(new)]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in found.items()
+        if keys
+    ]
     if problems:
         raise InputError(f"checkpoint {source!r} does not fit the detector: {'; '.join(problems)}")
     module.load_state_dict(state, strict=False)
+
+
+def compare(module: nn.Module, state: dict[str, Tensor]) -> dict[str, list[str]]:
+    """How a state dict differs from what a module wants: kind of difference -> names. Meta tensors will do.
+
+    ``untied`` are names that are one parameter in the module and have several values here: loading would keep the last.
+    """
+    wanted = module.state_dict(keep_vars=True)
+    common = [key for key in state if key in wanted]
+    first = {id(wanted[key]): key for key in reversed(common)}
+    fits = [key for key in common if state[key].shape == wanted[key].shape]
+    return {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "of another shape": [key for key in common if state[key].shape != wanted[key].shape],
+        "untied": [key for key in fits if not _equal(state[key], state[first[id(wanted[key])]])],
+    }
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a is b or torch.equal(a, b)

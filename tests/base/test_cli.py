@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from proseco.base import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = '''
 from proseco.base import cli
@@ -87,3 +89,46 @@ def test_wrong_options(run, options, words):
 def test_help_is_the_first_line_of_the_docstring(run):
     done = run("--help")
     assert done.returncode == 0 and "Do a thing." in done.stdout and "More of it" not in done.stdout
+
+
+def command(file: Path, name: str, *, count: int | None = None, loud: bool = False, out: Path = Path("out")) -> None:
+    """Do one thing."""
+    print(repr((str(file), name, count, loud, str(out))))
+
+
+def other(*, times: int) -> None:
+    """Do another."""
+    print(times)
+
+
+def run_here(monkeypatch, capsys, *words, commands=None):
+    monkeypatch.setattr(sys, "argv", ["program", *words])
+    code = 0
+    try:
+        cli.run(commands or {"one": command, "more": {"deep": other, "wide": command}}, program="python -m x")
+    except SystemExit as end:
+        code = end.code
+    done = capsys.readouterr()
+    return code, done.out, done.err
+
+
+def test_places_flags_and_optional_numbers(monkeypatch, capsys):
+    assert run_here(monkeypatch, capsys, "a", "b", commands=command)[1] == "('a', 'b', None, False, 'out')\n"
+    words = ("--loud", "a", "b", "--count", "3", "--out", "x/y")
+    assert run_here(monkeypatch, capsys, *words, commands=command)[1] == "('a', 'b', 3, True, 'x/y')\n"
+    code, _, err = run_here(monkeypatch, capsys, "a", "b", "--count", "three", commands=command)
+    assert code == 2 and "argument --count: invalid int value: 'three'" in err
+    code, _, err = run_here(monkeypatch, capsys, "a", commands=command)
+    assert code == 2 and "required: name" in err
+
+
+def test_commands_are_chosen_by_name(monkeypatch, capsys):
+    assert run_here(monkeypatch, capsys, "more", "deep", "--times", "4") == (0, "4\n", "")
+    assert run_here(monkeypatch, capsys, "one", "a", "b")[1] == "('a', 'b', None, False, 'out')\n"
+    code, _, err = run_here(monkeypatch, capsys, "more", "depe")
+    assert code == 2 and "invalid choice: 'depe'" in err and "usage: python -m x more" in err
+    for words in ((), ("more",)):
+        code, _, err = run_here(monkeypatch, capsys, *words)
+        assert code == 2 and "required" in err
+    code, out, _ = run_here(monkeypatch, capsys, "more", "--help")
+    assert code == 0 and "Do another." in out and "Do one thing." in out

@@ -43,6 +43,40 @@ def test_outside_is_zero_and_the_edge_fades():
     assert torch.allclose(out, torch.tensor([0, 0, 0, 0.5, 0.5, 1]))
 
 
+def test_between_pixels_by_hand():
+    """Of a 2 x 3 map, pixel centres at x = 1/6, 1/2, 5/6 and y = 1/4, 3/4."""
+    value = torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]).view(1, 6, 1, 1)
+    where = torch.tensor([[1 / 6, 0.25], [5 / 6, 0.75], [1 / 3, 0.25], [2 / 3, 0.5], [1.0, 0.25]])
+    points, weights = where.view(1, 5, 1, 1, 1, 2), torch.ones(1, 5, 1, 1, 1)
+    # Two centres; halfway between two columns; amid four pixels; on the edge, where the outside is the other half.
+    expected = torch.tensor([1, 32, 1.5, (2 + 4 + 16 + 32) / 4, 2])
+    assert torch.allclose(sample_levels(value, [(2, 3)], points, weights)[0, :, 0], expected)
+
+
+def test_each_level_is_where_its_shape_says():
+    """Levels of one size in another order have the same length: only their order and shapes tell them apart."""
+    shapes = [(2, 3), (3, 2), (1, 6)]
+    value = torch.arange(18.0).view(1, 18, 1, 1)
+    points = torch.tensor([[[0.5, 0.25], [0.25, 0.5], [1.5 / 6, 0.5]]]).view(1, 1, 1, 3, 1, 2)
+    for level, expected in enumerate((1, 6 + 2, 12 + 1)):
+        weights = torch.zeros(1, 1, 1, 3, 1)
+        weights[..., level, 0] = 1
+        assert sample_levels(value, shapes, points, weights).item() == pytest.approx(expected)
+
+
+def test_heads_and_images_do_not_mix():
+    draws = torch.Generator().manual_seed(2)
+    value = torch.randn(B, S, HEADS, 2, generator=draws)
+    points = torch.rand(B, Q, HEADS, 2, P, 2, generator=draws)
+    weights = torch.rand(B, Q, HEADS, 2, P, generator=draws)
+    whole = sample_levels(value, SHAPES, points, weights).view(B, Q, HEADS, 2)
+    for b in range(B):
+        for h in range(HEADS):
+            alone = (slice(b, b + 1), slice(None), slice(h, h + 1))
+            one = sample_levels(value[alone], SHAPES, points[alone], weights[alone])
+            assert torch.allclose(one[0], whole[b, :, h], atol=1e-6)
+
+
 def test_sampling_is_the_loops():
     draws = torch.Generator().manual_seed(0)
     value = torch.randn(B, S, HEADS, 2, generator=draws, dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from proseco.nn import set_loss
-from tests import oracles
+from tests import oracles, references
 
 LAYERS, B, N, C = 2, 3, 4, 5
 WEIGHTS = {"class": 2.0, "coord": 5.0, "giou": 3.0}
@@ -60,6 +60,27 @@ def test_the_first_stage_learns_objects_of_label_0():
     expected = truth([(first["logits"], first["boxes"])], objects)
     for name in WEIGHTS:
         assert (staged[name] - plain[name]).item() == pytest.approx(expected[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("counts", [(2, 0, 3), (1, 4, 6), (0, 1, 0)])
+def test_it_is_transformers_loss(counts, stages):
+    targets, found = wanted(counts), []
+    for function in (set_loss.set_loss, references.set_loss):
+        out = outputs()
+        if stages == 2:
+            draws = torch.Generator().manual_seed(5)
+            logits, boxes = torch.randn(B, 6, C, generator=draws), torch.rand(B, 6, 4, generator=draws) * 0.5 + 0.1
+            out["encoder"] = {"logits": logits.requires_grad_(), "boxes": boxes.requires_grad_()}
+        terms = function(out, targets, WEIGHTS)
+        sum(terms.values()).backward()
+        parts = [out, out["encoder"]] if stages == 2 else [out]
+        found.append((terms, [part[name].grad for part in parts for name in ("logits", "boxes")]))
+    (ours, grads), (theirs, expected) = found
+    for name in WEIGHTS:
+        assert ours[name].item() == pytest.approx(theirs[name].item(), rel=1e-5)
+    for mine, other in zip(grads, expected, strict=True):
+        assert (mine - other).abs().max() < 1e-5 * other.abs().max()
 
 
 def test_terms_are_divided_by_the_boxes_of_the_batch():

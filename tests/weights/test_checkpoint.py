@@ -116,3 +116,36 @@ def test_an_unused_key_may_have_any_shape():
     kept = module[2].weight.clone()
     checkpoint.load_into(module, state, source="a", new=("2.",), unused=("2.",))
     assert torch.equal(module[2].weight, kept)
+
+
+def test_copies_of_a_tied_weight_must_be_equal():
+    model = tiny.detector()  # its heads are one
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    checkpoint.load_into(model, state, source="a", new=(), unused=())
+    state["class_embed.1.bias"] += 1
+    with pytest.raises(InputError, match=r"1 untied \(class_embed\.1\.bias\)"):
+        checkpoint.load_into(model, state, source="a", new=(), unused=())
+    refined = tiny.detector(box_refinement=True)  # its class heads are two
+    state = {key: value.clone() for key, value in refined.state_dict().items()}
+    state["class_embed.1.bias"] += 1
+    checkpoint.load_into(refined, state, source="a", new=(), unused=())
+    assert torch.equal(refined.class_embed[1].bias, state["class_embed.1.bias"])
+    state["transformer.decoder.bbox_embed.0.layers.2.bias"] += 1  # the decoder's are the detector's
+    found = checkpoint.compare(refined, state)
+    assert found["untied"] == ["transformer.decoder.bbox_embed.0.layers.2.bias"] or found["untied"] == [
+        "bbox_embed.0.layers.2.bias"
+    ]
+
+
+def test_differences_can_be_told_without_the_network():
+    with torch.device("meta"):
+        module = network()
+    state = network(1, outputs=7).state_dict() | {"extra": torch.ones(1)}
+    del state["0.bias"]
+    found = checkpoint.compare(module, state)
+    assert found == {
+        "missing": ["0.bias"],
+        "unexpected": ["extra"],
+        "of another shape": ["2.weight", "2.bias"],
+        "untied": [],
+    }

@@ -1,0 +1,88 @@
+"""``python -m proseco weights``: look into checkpoints, take public ones in, give ours out (docs/weights.md)."""
+
+from pathlib import Path
+
+from proseco.base import files
+from proseco.base.errors import InputError
+
+# Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
+
+
+def show(file: Path, *, network: str | None = None, heads: int | None = None) -> None:
+    """Say which detector a file holds, and name what is missing, unexpected or of another shape."""
+    from proseco.methods import _public
+
+    content = _public.look(file, network=network, heads=heads)
+    _describe(content)
+    if content.found.beside:
+        print(f"beside it: {_public.summary(content.found.beside)}")
+    for kind, names in content.differences.items():
+        for name in names:
+            print(f"{kind}: {name}")
+
+
+def import_file(
+    file: Path,
+    *,
+    out: Path,
+    network: str | None = None,
+    heads: int | None = None,
+    classes: int | None = None,
+    new_head: bool = False,
+) -> None:
+    """Write a public Deformable DETR or DETReg file as a checkpoint of ours."""
+    from proseco.weights import checkpoint
+
+    _refuse_folder(out)
+    loaded = _load(file, network, heads, classes, new_head)
+    facts = {"detector": loaded.entry, "classes": loaded.classes, "source": file.name, "digest": files.digest(file)}
+    checkpoint.save(out, {"detector": loaded.model.state_dict()}, facts)
+    print(f"wrote {out}, network detector")
+
+
+def export(
+    file: Path,
+    *,
+    to: str,
+    out: Path,
+    network: str | None = None,
+    heads: int | None = None,
+    classes: int | None = None,
+    new_head: bool = False,
+) -> None:
+    """Write a detector for other programs: --to deformable_detr, transformers or safetensors."""
+    from proseco.weights import export
+
+    _refuse_folder(out)
+    loaded = _load(file, network, heads, classes, new_head)
+    if to == "transformers" and loaded.classes is None:
+        raise InputError(f"{str(file)!r} has no class head, which transformers needs: --classes N --new-head draws one")
+    export.write(out, to, loaded.model.state_dict(), detector=loaded.entry, classes=loaded.classes)
+    print(f"wrote {out}{'' if loaded.classes else ', which has no class head'}")
+
+
+def _refuse_folder(out: Path) -> None:
+    """What is written replaces what was there whole; that must be no folder of the user's."""
+    if out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder that is there already; name a new one, or remove it")
+
+
+def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool):
+    from proseco.methods import _public
+
+    content = _public.look(file, network=network, heads=heads)
+    _describe(content)
+    loaded = _public.load(file, content, classes=classes, new_head=new_head)
+    for kind, names in (("left out", loaded.left), ("drawn anew", loaded.new)):
+        if names:
+            print(f"{kind}: {_public.summary(names)}")
+    return loaded
+
+
+def _describe(content) -> None:
+    for key, value in content.entry.items():
+        print(f"{key}: {value}")
+    print(f"class head: {f'{content.classes} classes' if content.classes else 'none'}")
+
+
+COMMANDS = {"show": show, "import": import_file, "export": export}

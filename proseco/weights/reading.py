@@ -1,0 +1,71 @@
+"""Reading checkpoint files of any origin. Nothing is unpickled beyond tensors, plain values and argparse.Namespace."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from proseco.base.errors import InputError
+
+#: Dictionaries around a state dict whose own names say nothing.
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """All tensors of a file and what it says of itself.
+
+    :returns: name -> tensor on the CPU, the names of wrapping dictionaries left out; facts: the header that
+        :func:`proseco.weights.checkpoint.save` writes, or ``{"args": ...}``, the options of the training program that
+        the DETR family stores.
+    :raises InputError: missing, unreadable, or holding anything that would have to be run to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint {str(path)!r}")
+    try:
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # rubbish makes an unpickler raise anything, KeyError and IndexError among them
+        raise InputError(f"cannot read checkpoint {str(path)!r}: {_reason(error)}") from None
+    args = content.get("args") if isinstance(content, dict) else None
+    facts = {"args": dict(vars(args))} if isinstance(args, argparse.Namespace) else {}
+    found = list(_tensors(content))
+    tensors = dict(found)
+    if len(tensors) < len(found):
+        raise InputError(f"checkpoint {str(path)!r} holds two networks with the same names; save one of them alone")
+    return tensors, facts
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    with safe_open(path, "pt") as file:
+        facts = json.loads((file.metadata() or {}).get("proseco", "{}"))
+        return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 (it is no dictionary)
+
+
+def _reason(error: Exception) -> str:
+    """One line; torch's own advice is to load without protection."""
+    held = re.search(r"GLOBAL (\S+)", str(error))
+    if held:
+        return f"it holds {held[1]}; only tensors and plain values are read"
+    if isinstance(error, SafetensorError | RuntimeError | OSError):
+        return str(error).partition("\n")[0]
+    return "it is no file of torch.save"
+
+
+def _tensors(content, at: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of nested dictionaries."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(value, Tensor):
+                yield f"{at}{key}", value
+            elif key in _WRAPPERS:
+                yield from _tensors(value, at)
+            elif isinstance(value, dict):
+                yield from _tensors(value, f"{at}{key}.")
