@@ -32,7 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     mine = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
         process = int(left.name.removeprefix(mine).split(".")[0])
-        if process != os.getpid() and alive(process):
+        if process != os.getpid() and _alive(process):
             raise InputError(f"process {process} is writing {str(path)!r}; wait for it, or end it")
         _remove(left)
     part = path.parent / f"{mine}{os.getpid()}.part"
@@ -45,8 +45,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(part)
 
 
-def alive(process: int) -> bool:
-    """Whether a process of this machine has not ended."""
+def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

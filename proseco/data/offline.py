@@ -4,10 +4,8 @@ Work happens in a scratch folder: ``shards`` holds what is finished, ``parts`` w
 killed at any point is taken up by running the same again, and many runs can each make a part.
 """
 
-import os
 import re
 import shutil
-import socket
 from pathlib import Path
 
 import joblib
@@ -87,9 +85,8 @@ def _make_missing(
             left.unlink(missing_ok=True)
     done = {name: found for name in groups if (found := shards.finished(folder, name)) is not None}
     skipped = [entry for found in done.values() for entry in found["skipped"]]
-    starter = (socket.gethostname(), os.getpid())
     tasks = (
-        joblib.delayed(shards.make)(name, items, where.absolute(), recipe, folder, parts, starter)
+        joblib.delayed(shards.make)(name, items, where.absolute(), recipe, folder, parts)
         for name, items in groups.items()
         if name not in done
     )

@@ -1,5 +1,8 @@
 """Tasks on all cores of this machine, or on a running Dask or Ray cluster, as the environment says."""
 
+import os
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +12,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from proseco.base import environment
 from proseco.base.errors import InputError
+
+_PATIENCE = 20  # seconds in which a scheduler must answer
 
 
 def results(tasks: Iterable, kept: Path) -> Iterator:
@@ -25,7 +30,8 @@ def results(tasks: Iterable, kept: Path) -> Iterator:
         elif backend == "ray":
             _ray(address)
         workers = environment.workers() if backend == "loky" else None  # a cluster knows its own number
-        with joblib.parallel_config(backend=backend, n_jobs=-1 if workers is None else max(1, workers)):
+        end = {"initializer": _end_with, "initargs": (os.getpid(),)} if backend == "loky" else {}
+        with joblib.parallel_config(backend=backend, n_jobs=-1 if workers is None else max(1, workers), **end):
             # Ray's backend gives all results at the end.
             pool = joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered", batch_size=1)
         try:
@@ -37,6 +43,17 @@ def results(tasks: Iterable, kept: Path) -> Iterator:
             ) from None
 
 
+def _end_with(starter: int) -> None:
+    """End this worker soon after the process that started it, which ``kill -9`` gives no time to say so."""
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _dask(address: str, stack: ExitStack) -> type[BaseException]:
     """Connect; returns what is raised when workers die again and again."""
     try:
@@ -44,7 +61,7 @@ def _dask(address: str, stack: ExitStack) -> type[BaseException]:
     except ImportError:
         raise InputError("PROSECO_BACKEND is dask, which is not installed: pip install 'proseco[dask]'") from None
     try:
-        client = stack.enter_context(distributed.Client(address, timeout=20))
+        client = stack.enter_context(distributed.Client(address, timeout=_PATIENCE))
     except (OSError, ValueError) as error:
         raise InputError(f"PROSECO_CLUSTER is {address!r}: no Dask scheduler answers there: {error}") from None
     threads = client.nthreads()

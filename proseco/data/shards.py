@@ -91,18 +91,17 @@ def finished(folder: Path, name: str) -> dict | None:
 
 
 def make(
-    name: str, items: list[tuple[str, File]], where: Path, recipe: Recipe, folder: Path, parts: Path, starter: tuple
+    name: str, items: list[tuple[str, File]], where: Path, recipe: Recipe, folder: Path, parts: Path
 ) -> tuple[str, dict]:
     """Make one shard: tar and index are written in ``parts`` and then moved into ``folder``, the index last.
 
     :param items: (key, file) of its images; ``where`` is the folder or tar that holds them.
-    :param starter: host and process that started this one, which ends where that one has ended, as after ``kill -9``.
     :returns: the name and the statistics.
     :raises InputError: an image is not as it was listed; the plug-in returns what is no box; the disk is full.
     """
     cv2.setNumThreads(1)  # a shard a core
-    host = socket.gethostname()
-    tar, index = (parts / f"{name}.{host}.{os.getpid()}.{suffix}" for suffix in ("tar", "json"))
+    mine = f"{name}.{socket.gethostname()}.{os.getpid()}"
+    tar, index = parts / f"{mine}.tar", parts / f"{mine}.json"
     advice = f"finished shards are kept in {str(folder)!r}: make room and run the same command again"
     room = partial(files.writing, tar, sum(image.size for _, image in items), advice)
     statistics, samples = dict.fromkeys(COUNTS, 0), []
@@ -116,8 +115,6 @@ def make(
         archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
         read = stack.enter_context(listing.reading(where))
         for key, image in items:
-            if host == starter[0] and not files.alive(starter[1]):
-                raise InputError(f"process {starter[1]}, which started this one, has ended")
             try:
                 members, facts = _sample(key, image.path, read(image), recipe)
             except images.BrokenImage as error:
