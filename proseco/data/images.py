@@ -29,11 +29,11 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)  # before loading, which turns a TIFF upright
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
             if mode in ("F", "I"):  # it is not known which value is white, and OpenCV refuses them
                 raise BrokenImage("32 bits a sample, which training cannot read")
-            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
             upright = ImageOps.exif_transpose(image)
             if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
