@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,8 @@ def results(tasks: Iterable, kept: Path) -> Iterator:
         with joblib.parallel_config(backend=backend, n_jobs=-1 if workers is None else max(1, workers), **end):
             # Ray's backend gives all results at the end.
             pool = joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered", batch_size=1)
+        # Said when the caller stops at a mistake, which needs no further words.
+        warnings.filterwarnings("ignore", message=".*tasks which were still being processed by the workers")
         try:
             yield from pool(tasks)
         except died:
