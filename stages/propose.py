@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from proseco.base import cli, environment, files, params, plugins
+from proseco.base import cli, environment, files, params, plugins, randomness
 from proseco.data import filters, images, listing, offline, scratch, shards
 
 
@@ -22,7 +22,7 @@ def main(*, scale: str, part: str = "") -> None:
     )
     plugin = files.read_json(Path("work", scale, "plan", "propose.json"))["code"]
     depends = scratch.fingerprint(
-        [*map(Path, plugin), *(Path(module.__file__) for module in (filters, images, shards))],
+        [*map(Path, plugin), *(Path(module.__file__) for module in (filters, images, randomness, shards))],
         listing=listing.digest(found),
         seed=recipe.seed,
         min_side=recipe.min_side,

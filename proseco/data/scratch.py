@@ -42,7 +42,10 @@ def claimed(folder: Path, part: str = "") -> Iterator[None]:
     """
     with ExitStack() as stack:
         while True:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make {str(folder)!r}: {error.strerror} (PROSECO_SCRATCH)") from None
             # The first lock is shared by parts. Each writer's own lock says who it is, and keeps out its like.
             descriptors = [
                 stack.enter_context(_lock(folder / _SHARED, fcntl.LOCK_SH if part else fcntl.LOCK_EX)),

@@ -35,6 +35,12 @@ def test_subsets():
     assert listing.below(found, "rain") == listing.below(found, "..") == []
 
 
+def test_where_the_paths_lead(tmp_path):
+    (tmp_path / "images.tar").touch()
+    assert listing.place(tmp_path, "train") == tmp_path / "train"
+    assert listing.place(tmp_path / "images.tar", "train") == tmp_path / "images.tar"
+
+
 def test_the_digest_does_not_know_where_the_images_lie():
     assert listing.digest([File("a", 1, 5)]) == listing.digest([File("a", 1)]) != listing.digest([File("a", 2)])
 

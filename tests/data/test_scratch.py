@@ -68,6 +68,13 @@ def test_a_finished_run_may_take_the_folder_with_it(tmp_path):
             assert len(list((tmp_path / "work").iterdir())) == 2
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    words = r"cannot make '.*file/work': Not a directory \(PROSECO_SCRATCH\)"
+    with pytest.raises(InputError, match=words), scratch.claimed(tmp_path / "file/work"):
+        pass
+
+
 def test_the_name_follows_facts_code_and_versions(tmp_path, monkeypatch):
     (tmp_path / "a.py").write_text("a = 1\n")
     names = [scratch.fingerprint([tmp_path / "a.py"], seed=3, boxes=None)]
