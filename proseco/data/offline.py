@@ -90,6 +90,7 @@ def _make_missing(
         for name, items in groups.items()
         if name not in done
     )
+    _judge(skipped, total, max_skipped, folder)
     before = sum(len(groups[name]) for name in done)
     count = sum(map(len, groups.values()))
     with tqdm(total=count, initial=before, desc="proposals", unit="image", smoothing=0.05) as bar:
