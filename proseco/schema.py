@@ -9,7 +9,7 @@ from dataclasses import fields
 from proseco import checks, splits
 from proseco.base import plugins
 from proseco.base.errors import InputError
-from proseco.data import augment, demo
+from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
 from proseco.training.schedules import Schedule
 
@@ -23,7 +23,7 @@ BENCHMARK |= {"test": "str | None", "fraction": "float"}
 SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
 SCALE = dict.fromkeys(SCALE, "dict") | {"generate": "dict | None"}
 PROPOSE = {"root": "str", "subset": "str", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
-PROPOSE |= {"proposals": "dict"}
+PROPOSE |= {"shard_bytes": "int | None", "filter": "dict", "proposals": "dict"}
 BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[int]"}
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
@@ -92,7 +92,8 @@ def _scale(params: dict, section: dict, place: str) -> None:
     if section["generate"] is not None:
         checks.call(section["generate"], demo.write, f"{place}.generate", given=("workers",))
     checks.keys(section["propose"], PROPOSE, f"{place}.propose")
-    checks.positive(section["propose"], ("samples_per_shard",), f"{place}.propose")
+    checks.positive(section["propose"], ("samples_per_shard", "shard_bytes"), f"{place}.propose")
+    _filter(section["propose"]["filter"], f"{place}.propose.filter")
     checks.plugin("proposals", section["propose"]["proposals"], f"{place}.propose.proposals", given=("seed",))
     checks.keys(section["split"], {"validation": "int | str"}, f"{place}.split")
     count = section["split"]["validation"]
@@ -135,6 +136,14 @@ def _scale(params: dict, section: dict, place: str) -> None:
         checks.choice(name, used, "data set", f"{place}.roots; propose, backbones and benchmarks name them")
         if not checks.fits(folder, "str | None"):
             raise InputError(f"{place}.roots.{name} is {folder!r}; it must be a folder or null (params.yaml)")
+
+
+def _filter(section: dict, place: str) -> None:
+    checks.call(section, filters.keep, place)
+    checks.positive(section, ("limit",), place)
+    for key in ("aspect", "size"):
+        if section[key] is not None and section[key][0] > section[key][1]:
+            raise InputError(f"{place}.{key} is {section[key]}; it must be [least, most] (params.yaml)")
 
 
 def _schedule(section: dict, place: str) -> None:

@@ -18,7 +18,8 @@ def main(*, scale: str) -> None:
             demo.write(out, **generate)
             Image.fromarray(demo.contact_sheet(out)).save(out / "scenes.png")
         else:
-            found = {name: str(params.root(settings, scale, name)) for name in roots if roots[name] is not None}
+            given = [name for name, where in roots.items() if where is not None]
+            found = {name: str(params.root(settings, scale, name, archive=True)) for name in given}
             files.write_json(out / "roots.json", found)
 
 

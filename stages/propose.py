@@ -3,32 +3,44 @@
 from functools import partial
 from pathlib import Path
 
-from proseco.base import cli, files, params, plugins
-from proseco.base.errors import InputError
-from proseco.data import images, shards
+from proseco.base import cli, environment, files, params, plugins, randomness
+from proseco.data import filters, images, listing, offline, scratch, shards
 
 
-def main(*, scale: str) -> None:
-    """Write shards of images and proposals."""
+def main(*, scale: str, part: str = "") -> None:
+    """Write shards of images and proposals; with --part k/n every n-th of them from the k-th, to be collected later."""
     settings = params.load()
-    propose = params.get(settings, "scales", scale, "propose")
-    folder = params.root(settings, scale, propose["root"]) / propose["subset"]
-    paths = [path for path, _ in files.list_files(folder, images.SUFFIXES)]
-    if not paths:
-        raise InputError(f"no image ({', '.join(images.SUFFIXES)}) in {str(folder)!r} (scales.{scale}.propose)")
-    options = {key: value for key, value in propose["proposals"].items() if key != "name"}
-    with files.replacing(Path("work", scale, "shards")) as out:
-        summary = shards.write(
-            out,
-            folder,
-            paths,
-            partial(plugins.load("proposals", propose["proposals"]["name"]), **options),
-            seed=settings["seed"],
-            samples_per_shard=propose["samples_per_shard"],
-            min_side=propose["min_side"],
-            max_skipped=propose["max_skipped"],
-        )
-    print(shards.describe(summary))
+    section = params.get(settings, "scales", scale, "propose")
+    where = params.root(settings, scale, section["root"], archive=True)
+    found = listing.load(Path("work", scale, "inventory", "propose.tsv"))
+    spec, sizes = section["proposals"], {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
+    recipe = shards.Recipe(
+        propose=partial(plugins.load("proposals", spec["name"]), **{k: v for k, v in spec.items() if k != "name"}),
+        keep=partial(filters.keep, **section["filter"]),
+        seed=settings["seed"],
+        min_side=section["min_side"],
+    )
+    plugin = files.read_json(Path("work", scale, "plan", "propose.json"))["code"]
+    depends = scratch.fingerprint(
+        [*map(Path, plugin), *(Path(module.__file__) for module in (filters, images, randomness, shards))],
+        listing=listing.digest(found),
+        seed=recipe.seed,
+        min_side=recipe.min_side,
+        proposals=spec,
+        filter=section["filter"],
+        **sizes,
+    )
+    summary = offline.write(
+        Path("work", scale, "shards"),
+        listing.place(where, section["subset"]),
+        found,
+        recipe,
+        work=environment.scratch() / "propose" / depends,
+        max_skipped=section["max_skipped"],
+        part=offline.parse_part(part),
+        **sizes,
+    )
+    print(shards.describe(summary) if summary else f"part {part} is done; `dvc repro propose@{scale}` collects all")
 
 
 if __name__ == "__main__":

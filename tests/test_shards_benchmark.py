@@ -1,17 +1,13 @@
-import contextlib
-import io
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from proseco.data import shards
-from proseco.proposals import random
+from tests.making import write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,10 +20,7 @@ def folder(tmp_path_factory):
     for i in range(7):
         pixels = np.random.default_rng(i).integers(0, 256, (20 + i, 31, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"images/{i}.{'png' if i == 3 else 'jpg'}")
-    paths = sorted(path.name for path in (root / "images").iterdir())
-    options = {"seed": 3, "samples_per_shard": 3, "min_side": 16, "max_skipped": 0.0, "workers": 1}
-    with contextlib.redirect_stderr(io.StringIO()):
-        shards.write(root / "shards", root / "images", paths, partial(random.propose, count=6), **options)
+    write(root / "shards", root / "images", samples_per_shard=3, max_skipped=0.0)
     return root
 
 

@@ -1,8 +1,11 @@
 """Environment variables: what differs between machines and changes no result."""
 
 import os
+from pathlib import Path
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, one_of
+
+BACKENDS = ("loky", "dask", "ray")
 
 
 def workers() -> int | None:
@@ -16,3 +19,34 @@ def workers() -> int | None:
     if not (given.isascii() and given.isdigit()):
         raise InputError(f"PROSECO_WORKERS is {given!r}; it must be a whole number from 0 (environment)")
     return int(given)
+
+
+def backend() -> tuple[str, str]:
+    """PROSECO_BACKEND, joblib's backend for offline work (``loky`` where unset), and PROSECO_CLUSTER, its address.
+
+    :raises InputError: no such backend; a cluster without its address, or an address without a cluster.
+    """
+    name, address = os.environ.get("PROSECO_BACKEND") or "loky", os.environ.get("PROSECO_CLUSTER", "")
+    if name not in BACKENDS:
+        raise one_of("backend", name, BACKENDS, "PROSECO_BACKEND, environment")
+    if name == "loky" and address:
+        raise InputError(f"PROSECO_CLUSTER is {address!r}, but PROSECO_BACKEND is not dask or ray (environment)")
+    if name != "loky" and not address:
+        raise InputError(
+            f"PROSECO_BACKEND is {name}; set PROSECO_CLUSTER to the running cluster's address (environment)"
+        )
+    return name, address
+
+
+def scratch() -> Path:
+    """Folder of unfinished work: PROSECO_SCRATCH, else ``.scratch`` in the repository, as an absolute path.
+
+    An experiment of ``dvc exp run --temp`` or of its queue runs in a copy below ``.dvc/tmp/exps``, which is removed
+    afterwards; it uses the folder of the repository that it was copied from.
+    """
+    given = os.environ.get("PROSECO_SCRATCH")
+    if given:
+        return Path(given).absolute()
+    here = Path.cwd()
+    copies = (folder.parents[2] for folder in (here, *here.parents) if folder.parts[-3:] == (".dvc", "tmp", "exps"))
+    return next(copies, here) / ".scratch"

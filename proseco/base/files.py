@@ -1,5 +1,6 @@
 """Files that are whole or absent, and the record of what made them."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -8,7 +9,7 @@ import platform
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -61,6 +62,42 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move(source: Path, target: Path) -> None:
+    """Move a folder of files to a path, in place of what is there; also to another file system.
+
+    A kill loses nothing: what was made is whole in one of the two places.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove(target)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replacing(target) as part:
+            part.mkdir()
+            for path in source.iterdir():
+                shutil.copyfile(path, part / path.name)
+        shutil.rmtree(source)
+
+
+@contextmanager
+def writing(path: str | Path, size: int, advice: str) -> Iterator[None]:
+    """What the system says against writing a file, as a line: which one, what it needs, and what to do.
+
+    :param size: bytes that the file needs, about.
+    :raises InputError: the disk is full, or the folder cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        room = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(Path(path).parent).free
+            room = f" (it needs about {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free)"
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror}{room}; {advice}") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with ``\\n`` line ends, whole or not at all."""
     with replacing(path) as part:
@@ -91,15 +128,31 @@ def digest(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def digests(paths: Iterable[str | Path]) -> str:
+    """BLAKE2b of several files together, in their order."""
+    return hashlib.blake2b("".join(map(digest, paths)).encode(), digest_size=16).hexdigest()
+
+
 def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path."""
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders.sort()
-        for name in files:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                path = os.path.join(folder, name)
-                found.append((Path(os.path.relpath(path, root)).as_posix(), os.path.getsize(path)))
+    """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path.
+
+    Links are followed.
+
+    :raises InputError: a link leads nowhere, or a folder cannot be read.
+    """
+
+    def fail(error: OSError):
+        raise error
+
+    found, start = [], len(os.path.join(root, ""))
+    try:
+        for folder, _, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
+            for name in names:
+                if name.lower().endswith(suffixes) and not name.startswith("."):
+                    path = os.path.join(folder, name)
+                    found.append((path[start:].replace(os.sep, "/"), os.stat(path).st_size))
+    except OSError as error:
+        raise InputError(f"cannot list {error.filename!r}: {error.strerror}") from None
     return sorted(found)
 
 

@@ -40,9 +40,10 @@ def get(params: dict, *keys: str):
     return value
 
 
-def root(params: dict, scale: str, name: str) -> Path:
+def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
     """Where a data set lies.
 
+    :param archive: whether it may also be a file, a tar.
     :raises InputError: no such key, null, or no such folder.
     """
     where = get(params, "scales", scale, "roots", name)
@@ -50,6 +51,6 @@ def root(params: dict, scale: str, name: str) -> Path:
     if where is None:
         raise InputError(f"{place} is null; set it to the folder of the data set (params.yaml)")
     path = Path(where)
-    if not path.is_dir():
+    if not (path.is_dir() or (archive and path.is_file())):
         raise InputError(f"{place}: no folder {where!r} (params.yaml)")
     return path

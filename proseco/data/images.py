@@ -11,6 +11,7 @@ from proseco.base.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class BrokenImage(Exception):
@@ -28,16 +29,18 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)  # before loading, which turns a TIFF upright
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
-            if mode == "F":
-                raise BrokenImage("32-bit float, which training cannot read")
-            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+            if mode in ("F", "I"):  # it is not known which value is white, and OpenCV refuses them
+                raise BrokenImage("32 bits a sample, which training cannot read")
             upright = ImageOps.exif_transpose(image)
             if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             rgb = np.asarray(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (BrokenImage, MemoryError):
+        raise
+    except Exception as error:  # of a damaged file PIL raises whatever its parser stumbles over
         reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
         raise BrokenImage(reason) from None
     facts = {
@@ -54,6 +57,11 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
     :raises InputError: not an image; it says ``name``.
     """
+    if data.startswith(_TIFF):  # OpenCV multiplies colours with alpha, and has its own idea of CIELAB
+        try:
+            return inspect(data)[0]
+        except BrokenImage as error:
+            raise InputError(f"{name}: {error}") from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if image is None:
         raise InputError(f"{name}: not an image that can be decoded")

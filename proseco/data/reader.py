@@ -39,7 +39,7 @@ class ShardReader:
         :raises InputError: no shards; one is missing, left over or cut; an index is damaged; samples are missing.
         """
         self.folder = Path(folder)
-        samples, sizes = _listing(self.folder)
+        samples, indexes, sizes = _listing(self.folder)
         self._tars = sorted(name for name in sizes if name.endswith(".tar"))
         keys, lengths, members = zip(
             *(_read_index(self.folder / name, sizes[name]) for name in self._tars), strict=True
@@ -49,9 +49,11 @@ class ShardReader:
         self._ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         self._members = np.concatenate(members)  # (samples, 2, 3): offset, size and CRC-32 of boxes and image
         self._files = _Files()
+        where = str(self.folder)
         if len(self) != samples:
-            where = str(self.folder)
             raise InputError(f"the indexes in {where!r} list {len(self)} samples, its summary {samples}; {_ANEW}")
+        if files.digests(self.folder / name.replace(".tar", ".json") for name in self._tars) != indexes:
+            raise InputError(f"an index in {where!r} is not the one that its summary was written for; {_ANEW}")
 
     def __len__(self) -> int:
         return len(self._members)
@@ -113,8 +115,8 @@ class _Files:
             os.close(self._open.popitem()[1])
 
 
-def _listing(folder: Path) -> tuple[int, dict[str, int]]:
-    """The summary's number of samples, and name -> bytes of all its shards and indexes: no fewer, no more."""
+def _listing(folder: Path) -> tuple[int, str, dict[str, int]]:
+    """The summary's number of samples and digest of the indexes; name -> bytes of all shards and indexes, no more."""
     path = folder / "summary.json"
     if not path.is_file():
         raise InputError(f"no shards in {str(folder)!r}, which lacks summary.json; stage propose makes them")
@@ -131,7 +133,7 @@ def _listing(folder: Path) -> tuple[int, dict[str, int]]:
             raise InputError(
                 f"{str(folder)!r} {verb} {min(names)}{more}: its summary counts {counts[0]} shards; {_ANEW}"
             )
-    return counts[1], sizes
+    return counts[1], summary.get("indexes", ""), sizes
 
 
 def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray]:

@@ -1,178 +1,209 @@
-"""WebDataset shards of images with their proposals: ``{key}.jpg``, ``{key}.boxes.npy``, ``{key}.json``.
+"""WebDataset shards of images with their proposals: ``{key}.boxes.npy``, ``{key}.jpg``, ``{key}.json``.
 
-Writing gives equal bytes for any number of workers: samples keep the order of their paths, tar headers carry no time
-and no owner, and each image's randomness comes from its key. An index beside each tar (``shard-000000.json``) holds the
-offset, size and CRC-32 of every member and the shard's statistics, and serves random access
-(:mod:`proseco.data.reader`).
+What is in a shard, and each of its bytes, is a function of the listing and the recipe alone: samples keep the order of
+their paths, tar headers carry no time and no owner, and each image's randomness comes from its key. An index beside
+each tar (``shard-000000.json``) holds the offset, size and CRC-32 of every member and the shard's statistics, and
+serves random access (:mod:`proseco.data.reader`).
 """
 
 import io
 import json
+import os
+import socket
+import tarfile
 import zlib
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
 
-import joblib
+import cv2
 import numpy as np
-from tqdm import tqdm
 
 from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
-from proseco.data import images
+from proseco.data import images, listing
+from proseco.data.listing import File
+
+#: What a shard's statistics count, beside the images left out.
+COUNTS = ("samples", "boxes", "without_boxes", "grayscale", "cmyk", "rotated")
 
 
-def assign_keys(paths: list[str]) -> list[str]:
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of an image. It travels to the workers, so it must pickle.
+
+    ``propose(image, seed=...) -> boxes_xyxy``, ranked; ``keep(boxes_xyxy, width, height)`` says which of them are
+    stored; images with a side below ``min_side`` pixels are left out.
+    """
+
+    propose: Callable[..., np.ndarray]
+    keep: Callable[..., np.ndarray]
+    seed: int
+    min_side: int
+
+
+def assign_keys(paths: Iterable[str]) -> list[str]:
     """Key of each relative path: without suffix, dots in names replaced (WebDataset cuts at the first dot).
 
     Where two paths would share a key, the later one gets its suffix appended.
     """
-    keys: list[str] = []
-    taken = set()
+    keys: dict[str, None] = {}
     for path in paths:
-        pure = PurePosixPath(path)
-        key = str(pure.with_suffix("")).replace(".", "_")
-        if key in taken:
-            key = f"{key}_{pure.suffix[1:]}"
-        if key in taken:
+        stem, _, suffix = path.rpartition(".")
+        key = stem.replace(".", "_")
+        if key in keys:
+            key = f"{key}_{suffix}"
+        if key in keys:
             raise InputError(f"two images would have the key {key!r}; rename {path!r}")
-        taken.add(key)
-        keys.append(key)
-    return keys
+        keys[key] = None
+    return list(keys)
 
 
-def _make_shard(
-    path: Path,
-    root: Path,
-    items: list[tuple[str, str]],
-    propose: Callable[..., np.ndarray],
-    seed: int,
-    min_side: int,
-) -> dict:
-    """Write one shard and its index; return its statistics. ``items`` are (key, path relative to root)."""
-    import cv2
-    import webdataset  # here, because it imports torch, which the parent process need not wait for
+def partition(
+    found: list[File], *, samples_per_shard: int, shard_bytes: int | None
+) -> dict[str, list[tuple[str, File]]]:
+    """Name of each shard -> the (key, file) of its images: a function of the listing alone.
 
-    cv2.setNumThreads(1)  # a shard a core
-    counts, skipped, buffer = Counter(samples=0, boxes=0, grayscale=0, cmyk=0, rotated=0), [], io.BytesIO()
-    per_image = []
-    writer = webdataset.TarWriter(buffer, user="", group="", mtime=0, mode=0o644, format="PAX_FORMAT")
-    for key, relative in items:
-        data = (root / relative).read_bytes()
-        try:
-            image, facts = images.inspect(data)
-            height, width = image.shape[:2]
-            if min(width, height) < min_side:
-                raise images.BrokenImage(f"smaller than {min_side} pixels")
-        except images.BrokenImage as error:
-            skipped.append({"file": relative, "reason": str(error)})
-            continue
-        boxes = np.asarray(propose(image, seed=derive_seed(seed, "proposals", key)), np.float32).reshape(-1, 4)
-        about = {"key": key, "width": width, "height": height, "boxes": len(boxes)}
-        if "/" in relative:
-            about["label"] = relative.split("/")[0]  # the class folder, in ImageNet's layout
-        meta = json.dumps(about, sort_keys=True).encode()
-        writer.write({"__key__": key, facts.pop("format"): data, "boxes.npy": boxes, "json": meta})
-        counts.update(samples=1, boxes=len(boxes), **{name: int(flag) for name, flag in facts.items()})
-        per_image.append(len(boxes))
-    writer.close()
-    stats = dict(counts) | {
-        "skipped": skipped,
-        "boxes_min": min(per_image, default=0),
-        "boxes_max": max(per_image, default=0),
-    }
-    path.write_bytes(buffer.getvalue())
-    index = {"bytes": len(buffer.getvalue()), "samples": _scan(buffer), "statistics": stats}
-    path.with_suffix(".json").write_text(json.dumps(index, sort_keys=True) + "\n")
-    return stats
-
-
-def _scan(buffer: io.BytesIO) -> list[dict]:
-    """Offset, size and CRC-32 of every member, a dictionary a sample: {"key", "image", "boxes.npy", "json"}."""
-    import tarfile
-
-    buffer.seek(0)
-    data = buffer.getbuffer()
-    samples: list[dict] = []
-    with tarfile.open(fileobj=buffer) as tar:
-        for member in tar:
-            folder, _, name = member.name.rpartition("/")
-            stem, _, extension = name.partition(".")
-            key = f"{folder}/{stem}" if folder else stem
-            if not samples or samples[-1]["key"] != key:
-                samples.append({"key": key})
-            extension = extension if extension in ("boxes.npy", "json") else "image"
-            crc = zlib.crc32(data[member.offset_data : member.offset_data + member.size])
-            samples[-1][extension] = [member.offset_data, member.size, crc]
-    return samples
-
-
-def write(
-    out: Path,
-    root: Path,
-    paths: list[str],
-    propose: Callable[..., np.ndarray],
-    *,
-    seed: int,
-    samples_per_shard: int,
-    min_side: int,
-    max_skipped: float,
-    workers: int = -1,
-) -> dict:
-    """Write shards of all images into the folder ``out``; it need not exist.
-
-    :param root: folder that ``paths`` are relative to.
-    :param propose: ``(image, *, seed) -> boxes_xyxy``; sent to the workers, so it must pickle.
-    :param min_side: images with a side below it, in pixels, are left out.
-    :param max_skipped: share of left-out images (0..1) above which this fails.
-    :param workers: processes; -1 for one a core. It does not change a byte.
-    :returns: the summary that is also written to ``summary.json``.
-    :raises InputError: no image is left, or too many were left out.
+    :param shard_bytes: a shard is full before its image files have more bytes together; None for no such limit.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    items = list(zip(assign_keys(paths), paths, strict=True))
-    parts = [items[i : i + samples_per_shard] for i in range(0, len(items), samples_per_shard)]
-    tasks = [
-        joblib.delayed(_make_shard)(out / f"shard-{i:06d}.tar", root, part, propose, seed, min_side)
-        for i, part in enumerate(parts)
-    ]
-    all_stats = []
-    with tqdm(total=len(items), desc="proposals", unit="image") as bar:
-        results = joblib.Parallel(n_jobs=min(workers, len(parts)) if workers > 0 else workers, return_as="generator")(
-            tasks
-        )
-        for part, stats in zip(parts, results, strict=True):
-            all_stats.append(stats)
-            bar.update(len(part))
-    summary = {name: sum(s[name] for s in all_stats) for name in ("samples", "boxes", "grayscale", "cmyk", "rotated")}
-    summary["shards"] = len(parts)
-    summary["boxes_min"] = min((s["boxes_min"] for s in all_stats if s["samples"]), default=0)
-    summary["boxes_max"] = max(s["boxes_max"] for s in all_stats)
-    summary["boxes_mean"] = round(summary["boxes"] / max(summary["samples"], 1), 2)
-    summary["skipped"] = [entry for s in all_stats for entry in s["skipped"]]
-    files.write_json(out / "summary.json", summary)
-    _judge(summary, len(items), max_skipped)
-    return summary
+    parts: list[list[tuple[str, File]]] = []
+    size = 0
+    for key, file in zip(assign_keys(file.path for file in found), found, strict=True):
+        size += file.size
+        if not parts or len(parts[-1]) == samples_per_shard or (shard_bytes is not None and size > shard_bytes):
+            parts.append([])
+            size = file.size
+        parts[-1].append((key, file))
+    return {f"shard-{number:06d}": part for number, part in enumerate(parts)}
+
+
+def finished(folder: Path, name: str) -> dict | None:
+    """Statistics of a shard that is whole, or None."""
+    with suppress(InputError, OSError, KeyError, TypeError):
+        index = files.read_json(folder / f"{name}.json")
+        if index["bytes"] == (folder / f"{name}.tar").stat().st_size:
+            return index["statistics"]
+    return None
+
+
+def make(
+    name: str, items: list[tuple[str, File]], where: Path, recipe: Recipe, folder: Path, parts: Path
+) -> tuple[str, dict]:
+    """Make one shard: tar and index are written in ``parts`` and then moved into ``folder``, the index last.
+
+    :param items: (key, file) of its images; ``where`` is the folder or tar that holds them.
+    :returns: the name and the statistics.
+    :raises InputError: an image is not as it was listed; the plug-in returns what is no box; the disk is full.
+    """
+    cv2.setNumThreads(1)  # a shard a core
+    mine = f"{name}.{socket.gethostname()}.{os.getpid()}"
+    tar, index = parts / f"{mine}.tar", parts / f"{mine}.json"
+    advice = f"finished shards are kept in {str(folder)!r}: make room and run the same command again"
+    room = partial(files.writing, tar, sum(image.size for _, image in items), advice)
+    statistics, samples = dict.fromkeys(COUNTS, 0), []
+    skipped, counts = [], []
+    with ExitStack() as stack:
+        for path in (tar, index):
+            stack.callback(path.unlink, missing_ok=True)
+        with room():
+            file = open(tar, "wb")  # noqa: SIM115, for closing it may fail once more where the disk is full
+        stack.callback(_close, file)
+        archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+        read = stack.enter_context(listing.reading(where))
+        for key, image in items:
+            try:
+                members, facts = _sample(key, image.path, read(image), recipe)
+            except images.BrokenImage as error:
+                skipped.append({"file": image.path, "reason": str(error)})
+                continue
+            with room():
+                samples.append({"key": key} | {kind: _add(archive, *member) for kind, member in members.items()})
+            statistics = {name: statistics[name] + facts[name] for name in COUNTS}
+            counts.append(facts["boxes"])
+        about = statistics | {"boxes_min": min(counts, default=0), "boxes_max": max(counts, default=0)}
+        about["skipped"] = skipped
+        with room():
+            archive.close()
+            _settle(file)
+            with open(index, "w", encoding="utf-8", newline="") as text:
+                whole = {"bytes": file.tell(), "samples": samples, "statistics": about}
+                text.write(json.dumps(whole, sort_keys=True) + "\n")
+                _settle(text)
+            os.replace(tar, folder / f"{name}.tar")
+            os.replace(index, folder / f"{name}.json")
+    return name, about
+
+
+def _sample(key: str, path: str, data: bytes, recipe: Recipe) -> tuple[dict[str, tuple[str, bytes]], dict[str, int]]:
+    """Members of a sample (name in the index -> name in the tar, bytes), and what it adds to the statistics.
+
+    :raises images.BrokenImage: it cannot be used.
+    """
+    image, facts = images.inspect(data)
+    height, width = image.shape[:2]
+    if min(width, height) < recipe.min_side:
+        raise images.BrokenImage(f"smaller than {recipe.min_side} pixels")
+    found = recipe.propose(image, seed=derive_seed(recipe.seed, "proposals", key))
+    boxes = np.asarray(found, np.float32).reshape(-1, 4)
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+        raise InputError(f"the proposals of {path!r} hold a box that is not finite or whose corners are not in order")
+    boxes = recipe.keep(boxes, width, height)
+    about = {"key": key, "width": width, "height": height, "boxes": len(boxes)}
+    if "/" in path:
+        about["label"] = path.split("/")[0]  # the class folder, in ImageNet's layout
+    array = io.BytesIO()
+    np.lib.format.write_array(array, boxes, allow_pickle=False)
+    members = {
+        "boxes.npy": (f"{key}.boxes.npy", array.getvalue()),
+        "image": (f"{key}.{facts.pop('format')}", data),
+        "json": (f"{key}.json", json.dumps(about, sort_keys=True).encode()),
+    }
+    tally = {"samples": 1, "boxes": len(boxes), "without_boxes": int(not len(boxes))}
+    return members, tally | {name: int(flag) for name, flag in facts.items()}
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> list[int]:
+    """Append a file, owned by nobody at no time; returns its offset, size and CRC-32."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    archive.addfile(info, io.BytesIO(data))
+    return [archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, len(data), zlib.crc32(data)]
+
+
+def _settle(file: IO) -> None:
+    """To the disk: a network file system may say only now that it is full."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _close(file: IO) -> None:
+    with suppress(OSError):  # what cannot be written was said before
+        file.close()
+
+
+def summary(statistics: list[dict], indexes: str) -> dict:
+    """Of all shards together, from the statistics of each in order; ``indexes`` is the digest of all indexes."""
+    total = {name: sum(s[name] for s in statistics) for name in COUNTS}
+    return total | {
+        "shards": len(statistics),
+        "boxes_min": min((s["boxes_min"] for s in statistics if s["samples"]), default=0),
+        "boxes_max": max(s["boxes_max"] for s in statistics),
+        "boxes_mean": round(total["boxes"] / max(total["samples"], 1), 2),
+        "skipped": [entry for s in statistics for entry in s["skipped"]],
+        "indexes": indexes,
+    }
 
 
 def describe(summary: dict) -> str:
-    """The summary of :func:`write` in words; left-out images are named with their reasons."""
+    """The summary in words; left-out images are named with their reasons."""
     s = summary
     text = (
         f"{s['samples']} images, {s['boxes']} boxes ({s['boxes_min']} to {s['boxes_max']}, mean {s['boxes_mean']}) "
         f"in {s['shards']} shards; {s['grayscale']} grayscale, {s['cmyk']} CMYK, {s['rotated']} rotated by EXIF, "
-        f"{len(s['skipped'])} left out"
+        f"{s['without_boxes']} without a box, {len(s['skipped'])} left out"
     )
-    return text + "".join(f"\n  {entry['file']}: {entry['reason']}" for entry in summary["skipped"])
-
-
-def _judge(summary: dict, count: int, max_skipped: float) -> None:
-    skipped = summary["skipped"]
-    share = len(skipped) / count
-    if not summary["samples"] or share > max_skipped:
-        first = ", ".join(f"{s['file']} ({s['reason']})" for s in skipped[:3])
-        raise InputError(
-            f"{len(skipped)} of {count} images cannot be used, {share:.1%}; propose.max_skipped is {max_skipped:.1%}: "
-            f"{first}"
-        )
+    return text + "".join(f"\n  {entry['file']}: {entry['reason']}" for entry in s["skipped"])

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from proseco.base import environment
@@ -17,3 +19,40 @@ def test_what_is_no_number_of_workers(monkeypatch, value):
     monkeypatch.setenv("PROSECO_WORKERS", value)
     with pytest.raises(InputError, match=r"^PROSECO_WORKERS is .*; it must be a whole number from 0 \(environment\)$"):
         environment.workers()
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "expected"),
+    [
+        (None, None, ("loky", "")),
+        ("", "", ("loky", "")),
+        ("loky", None, ("loky", "")),
+        ("dask", "tcp://a:1", ("dask", "tcp://a:1")),
+        ("ray", "auto", ("ray", "auto")),
+        ("dusk", None, r"no backend named 'dusk'; there is dask, loky, ray \(PROSECO_BACKEND, environment\)"),
+        ("dask", None, "PROSECO_BACKEND is dask; set PROSECO_CLUSTER"),
+        ("ray", "", "PROSECO_BACKEND is ray; set PROSECO_CLUSTER"),
+        (None, "tcp://a:1", "PROSECO_CLUSTER is 'tcp://a:1', but PROSECO_BACKEND is not dask or ray"),
+    ],
+)
+def test_backend(monkeypatch, name, address, expected):
+    for variable, value in (("PROSECO_BACKEND", name), ("PROSECO_CLUSTER", address)):
+        monkeypatch.delenv(variable, raising=False)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    if isinstance(expected, tuple):
+        assert environment.backend() == expected
+    else:
+        with pytest.raises(InputError, match=expected):
+            environment.backend()
+
+
+def test_scratch(monkeypatch, tmp_path):
+    monkeypatch.delenv("PROSECO_SCRATCH", raising=False)
+    copy = tmp_path / "project/.dvc/tmp/exps/tmp1x/inner"
+    copy.mkdir(parents=True)
+    for here, expected in ((tmp_path / "project", "project"), (copy, "project"), (tmp_path, ".")):
+        monkeypatch.chdir(here)
+        assert environment.scratch() == tmp_path / expected / ".scratch"
+    monkeypatch.setenv("PROSECO_SCRATCH", "fast")
+    assert environment.scratch() == Path.cwd() / "fast" and environment.scratch().is_absolute()

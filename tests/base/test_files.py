@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -146,3 +147,45 @@ def test_leftovers_of_a_kill_are_removed_and_a_living_writer_is_respected(tmp_pa
     with files.replacing(target) as part:
         part.mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_a_folder_is_moved_in_place_of_another(tmp_path, monkeypatch, across):
+    for name in ("source", "deep/target"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / name[0]).write_text(name)
+    if across:
+
+        def rename(source, target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "rename", rename)
+    files.move(tmp_path / "source", tmp_path / "deep/target")
+    assert names(tmp_path) == ["deep"] and names(tmp_path / "deep") == ["target"]
+    assert names(tmp_path / "deep/target") == ["s"] and (tmp_path / "deep/target/s").read_text() == "source"
+
+
+def test_a_kill_while_moving_to_another_file_system_loses_nothing(tmp_path, monkeypatch):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a").write_text("a")
+    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "x")))
+    monkeypatch.setattr(files.shutil, "copyfile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        files.move(tmp_path / "source", tmp_path / "target")
+    assert names(tmp_path) == ["source"] and names(tmp_path / "source") == ["a"]
+
+
+def test_what_the_system_says_against_writing(tmp_path):
+    words = r"^cannot write '.*/none/a': No such file or directory; look$"
+    with pytest.raises(InputError, match=words), files.writing(tmp_path / "none/a", 5, "look"):
+        (tmp_path / "none/a").write_text("a")
+    words = r"^cannot write '.*/a': No space left on device \(it needs about 3\.0 MiB, \d+\.\d MiB are free\); look$"
+    with pytest.raises(InputError, match=words), files.writing(tmp_path / "a", 3 * 2**20, "look"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_digest_of_several_files_knows_their_order(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    one, other = (files.digests(tmp_path / name for name in order) for order in ("ab", "ba"))
+    assert one != other and one == files.digests([str(tmp_path / "a"), tmp_path / "b"])

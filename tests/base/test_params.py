@@ -54,11 +54,16 @@ def test_a_value_by_its_keys():
 def test_roots(tmp_path):
     roots = {"coco": str(tmp_path), "voc": None, "fsod": str(tmp_path / "absent")}
     tree = {"scales": {"demo": {"roots": roots}}}
-    assert params.root(tree, "demo", "coco") == tmp_path
+    assert params.root(tree, "demo", "coco") == params.root(tree, "demo", "coco", archive=True) == tmp_path
+    (tmp_path / "train.tar").touch()
+    roots["imagenet"] = str(tmp_path / "train.tar")
+    assert params.root(tree, "demo", "imagenet", archive=True) == tmp_path / "train.tar"
+    with pytest.raises(InputError, match=r"roots\.imagenet: no folder '.*train\.tar'"):
+        params.root(tree, "demo", "imagenet")
     for name, words in (
         ("voc", r"scales\.demo\.roots\.voc is null; set it .*params\.yaml"),
         ("fsod", r"scales\.demo\.roots\.fsod: no folder '.*absent' \(params\.yaml\)"),
-        ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, voc"),
+        ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, imagenet, voc"),
     ):
         with pytest.raises(InputError, match=words):
             params.root(tree, "demo", name)

@@ -98,9 +98,88 @@ def test_sixteen_bits_are_scaled_not_clipped():
     assert distance(images.decode(data, "x"), strict) <= 1
 
 
-def test_floats_are_refused_by_name():
-    with pytest.raises(images.BrokenImage, match=r"^32-bit float, which training cannot read$"):
-        images.inspect(stored(np.linspace(0, 1, 40 * 56, dtype=np.float32).reshape(40, 56), "TIFF"))
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_samples_of_32_bits_are_refused_by_name(kind):
+    data = stored(np.linspace(0, 1e5, 40 * 56).astype(kind).reshape(40, 56), "TIFF")
+    with pytest.raises(images.BrokenImage, match=r"^32 bits a sample, which training cannot read$"):
+        images.inspect(data)
+    with pytest.raises(InputError, match=r"^cat: 32 bits a sample"):
+        images.decode(data, "cat")
+
+
+def with_alpha(mode):
+    """Transparent at the top, opaque at the bottom."""
+    image = Image.fromarray(picture()).convert(mode)
+    image.putalpha(Image.fromarray(np.linspace(0, 255, 40 * 56).reshape(40, 56).astype(np.uint8)))
+    return image
+
+
+def cmyk(adobe=True, transform=None):
+    """A JPEG of four inks, which PIL stores inverted as Adobe does; without Adobe's marker, or as YCCK."""
+    rng = np.random.default_rng(1)
+    inks = cv2.resize(rng.integers(0, 256, (4, 5, 4), dtype=np.uint8), (56, 40), interpolation=cv2.INTER_CUBIC)
+    data = stored(Image.fromarray(inks, "CMYK"), "JPEG", quality=98, subsampling=0)
+    marker = data.index(b"Adobe") - 4
+    if not adobe:
+        return data[:marker] + data[marker + 16 :]
+    return data if transform is None else data[: marker + 15] + bytes([transform]) + data[marker + 16 :]
+
+
+def turned(kind, orientation, mode="RGB", **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return stored(Image.fromarray(picture()).convert(mode), kind, exif=exif, **options)
+
+
+def two(kind, **options):
+    """A file of two pictures, of which the first counts."""
+    return stored(picture(), kind, save_all=True, append_images=[Image.fromarray(picture(seed=3))], **options)
+
+
+SIXTEEN = (cv2.resize(np.random.default_rng(2).random((4, 5, 4)), (56, 40)) * 65535).clip(0, 65535).astype(np.uint16)
+PALETTE = Image.fromarray(picture()).convert("P")
+UNUSUAL = {
+    **{f"alpha {kind}": lambda kind=kind: stored(with_alpha("RGB"), kind) for kind in ("PNG", "TIFF", "BMP")},
+    "alpha WEBP": lambda: stored(with_alpha("RGB"), "WEBP", lossless=True, exact=True),
+    **{f"grey alpha {kind}": lambda kind=kind: stored(with_alpha("L"), kind) for kind in ("PNG", "TIFF")},
+    "palette, one colour transparent": lambda: stored(PALETTE, "PNG", transparency=3),
+    "palette, all half transparent": lambda: stored(PALETTE, "PNG", transparency=bytes(range(256))),
+    "grey, one value transparent": lambda: stored(Image.fromarray(picture()).convert("L"), "PNG", transparency=99),
+    "one bit, fax": lambda: stored(Image.fromarray(picture()).convert("1"), "TIFF", compression="group4"),
+    "CMYK": cmyk,
+    "CMYK, not Adobe's": lambda: cmyk(adobe=False),
+    "YCCK": lambda: cmyk(transform=2),
+    "CMYK turned": lambda: turned("JPEG", 6, "CMYK"),
+    "CMYK TIFF": lambda: stored(Image.fromarray(picture()).convert("CMYK"), "TIFF"),
+    "Lab TIFF": lambda: stored(Image.fromarray(picture()).convert("LAB"), "TIFF"),
+    "16 bits RGB PNG": lambda: cv2.imencode(".png", SIXTEEN[..., :3])[1].tobytes(),
+    "16 bits RGBA PNG": lambda: cv2.imencode(".png", SIXTEEN)[1].tobytes(),
+    "16 bits RGB TIFF": lambda: cv2.imencode(".tiff", SIXTEEN[..., :3])[1].tobytes(),
+    "16 bits grey TIFF": lambda: stored(SIXTEEN[..., 0].copy(), "TIFF"),
+    "MPO": lambda: two("MPO"),
+    "MPO turned": lambda: turned("MPO", 8),
+    "animated WEBP": lambda: two("WEBP", lossless=True),
+    "animated PNG": lambda: two("PNG"),
+    "TIFF of two pages": lambda: two("TIFF"),
+    **{
+        f"{kind} turned {orientation}": lambda kind=kind, orientation=orientation: turned(kind, orientation)
+        for kind in ("PNG", "WEBP", "TIFF")
+        for orientation in range(2, 9)
+    },
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_both_decoders_agree_on_unusual_images(name):
+    """Proposals are made on what one sees, training crops what the other sees."""
+    data = UNUSUAL[name]()
+    strict, facts = images.inspect(data)
+    assert distance(images.decode(data, name), strict) <= 2
+    turn = name.rpartition(" turned")
+    assert facts["rotated"] == bool(turn[1])
+    assert strict.shape == ((56, 40, 3) if turn[1] and turn[2].strip() not in ("2", "3", "4") else (40, 56, 3))
+    assert facts["cmyk"] == ("CMYK" in name or "YCCK" in name)
+    assert strict.std() > 10
 
 
 def test_a_truncated_jpeg_is_refused():

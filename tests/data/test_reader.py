@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
+from proseco.base.files import digests
 from proseco.data import reader
 from proseco.data.reader import ShardReader
 
@@ -31,6 +32,12 @@ def npy(array):
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def summarise(folder):
+    """The summary of what is there."""
+    indexes = digests(sorted(folder.glob("shard-*.json")))
+    (folder / "summary.json").write_text(json.dumps({"shards": len(COUNTS), "samples": TOTAL, "indexes": indexes}))
 
 
 def write(folder, change=lambda number, members: None):
@@ -61,7 +68,7 @@ def write(folder, change=lambda number, members: None):
         (folder / f"shard-{shard:06d}.tar").write_bytes(buffer.getvalue())
         index = {"bytes": len(buffer.getvalue()), "samples": samples, "statistics": {}}
         (folder / f"shard-{shard:06d}.json").write_text(json.dumps(index))
-    (folder / "summary.json").write_text(json.dumps({"shards": len(COUNTS), "samples": TOTAL}))
+    summarise(folder)
     return folder
 
 
@@ -215,6 +222,31 @@ def test_a_tar_cut_or_removed_while_it_is_read_is_named(folder):
     (folder / "shard-000000.tar").unlink()
     with pytest.raises(InputError, match=r"cannot read shard '.*shard-000000\.tar': No such file"):
         opened[0]
+
+
+@pytest.mark.parametrize("suffixes", [("tar",), ("json",), ("tar", "json")])
+def test_shards_that_changed_places_are_noticed(tmp_path, suffixes):
+    folder = write(tmp_path / "out")
+    for suffix in suffixes:
+        first, other = (folder / f"shard-{i:06d}.{suffix}" for i in (0, 2))
+        first.rename(folder / "aside")
+        other.rename(first)
+        (folder / "aside").rename(other)
+    words = "is not the one that its summary was written for" if len(suffixes) == 2 else "its index says"
+    assert words in refusal(folder)
+
+
+def test_a_shard_of_another_run_is_noticed(tmp_path):
+    """Whole, of equal size, with its own index: only the boxes differ."""
+    folder = write(tmp_path / "out")
+    other = write(
+        tmp_path / "other", lambda number, members: number == 5 and members.update({"boxes.npy": npy(BOX * 2)})
+    )
+    for suffix in ("tar", "json"):
+        (other / f"shard-000002.{suffix}").rename(folder / f"shard-000002.{suffix}")
+    assert "is not the one that its summary was written for" in refusal(folder)
+    summarise(folder)
+    assert (ShardReader(folder)[5].boxes_xyxy == BOX * 2).all()
 
 
 BOX = np.array([[1, 2, 3, 4]], np.float32)

@@ -1,10 +1,8 @@
-import contextlib
 import io
 import json
 import os
 import tarfile
 import zlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +11,13 @@ import webdataset
 from PIL import Image
 
 from proseco.base.errors import InputError
-from proseco.base.files import list_files
 from proseco.base.randomness import seed as derive_seed
 from proseco.data import images, shards
+from proseco.data.listing import File
 from proseco.data.reader import ShardReader
-from proseco.proposals import random
+from tests.making import PROPOSE, listed, tree, write
 
 SAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/imagenet/train"
-PROPOSE = partial(random.propose, count=6)
 
 
 def save(path, height, width, mode="RGB", kind="JPEG", **options):
@@ -70,21 +67,10 @@ KEPT = {
 }
 
 
-def write(out, root, workers=1, **changes):
-    paths = [path for path, _ in list_files(root, images.SUFFIXES)]
-    options = {"seed": 3, "samples_per_shard": 5, "min_side": 16, "max_skipped": 0.5, **changes}
-    with contextlib.redirect_stderr(io.StringIO()):  # the bar
-        return shards.write(out, root, paths, PROPOSE, workers=workers, **options)
-
-
 @pytest.fixture(scope="module")
 def out(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "out"
     return out, write(out, folder)
-
-
-def tree(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_equal_bytes_however_often_and_by_however_many(folder, out, tmp_path):
@@ -103,6 +89,7 @@ def test_the_summary_counts_and_names_what_was_left_out(out):
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert summary["skipped"] == SKIPPED
     counts = {"samples": 8, "shards": 3, "boxes": 48, "boxes_min": 6, "boxes_max": 6, "boxes_mean": 6.0}
+    counts["without_boxes"] = 0
     assert {name: summary[name] for name in counts} == counts
     assert (summary["grayscale"], summary["cmyk"], summary["rotated"]) == (1, 1, 1)
     text = shards.describe(summary)
@@ -170,13 +157,14 @@ def test_keys():
 
 @pytest.mark.parametrize("max_skipped", [0.33, 0.0])
 def test_too_many_left_out(folder, tmp_path, max_skipped):
-    with pytest.raises(InputError, match=r"4 of 12 images cannot be used, 33\.3%; propose\.max_skipped is .*small"):
+    with pytest.raises(InputError, match=r"\d of 12 images cannot be used, .*; propose\.max_skipped is .*small\.jpg"):
         write(tmp_path / "out", folder, max_skipped=max_skipped)
+    assert not (tmp_path / "out").exists()
     write(tmp_path / "enough", folder, max_skipped=0.34)
 
 
 def test_nothing_left(folder, tmp_path):
-    with pytest.raises(InputError, match=r"12 of 12 images cannot be used, .*n01/a\.v2\.JPEG \(smaller than 99"):
+    with pytest.raises(InputError, match=r"none of the 12 images can be used: n01\.x/c\.jpg \(smaller than 99.* and 9"):
         write(tmp_path / "out", folder, min_side=99, max_skipped=1.0)
 
 
@@ -196,13 +184,60 @@ def test_min_side_counts_the_shorter_side(folder, tmp_path):
 def test_imagenet(tmp_path):
     if not SAMPLES.is_dir():
         pytest.skip(f"no ImageNet samples in {os.path.relpath(SAMPLES)}")
-    paths = [path for path, _ in list_files(SAMPLES, images.SUFFIXES)][::16]
-    options = {"seed": 0, "samples_per_shard": 10, "min_side": 16, "max_skipped": 0.0}
-    with contextlib.redirect_stderr(io.StringIO()):
-        summary = shards.write(tmp_path / "out", SAMPLES, paths, PROPOSE, workers=1, **options)
+    listing = listed(SAMPLES)[::16]
+    paths = [file.path for file in listing]
+    summary = write(tmp_path / "out", SAMPLES, listing, samples_per_shard=10, max_skipped=0.0)
     assert summary["samples"] == len(paths)
     reader = ShardReader(tmp_path / "out")
     for number, path in enumerate(paths):
         boxes, (height, width) = reader[number].boxes_xyxy, reader[number].image.shape[:2]
         assert reader[number].key == path.removesuffix(".JPEG")
         assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
+
+
+def partition(sizes, samples, limit):
+    found = [File(f"{i}.jpg", size) for i, size in enumerate(sizes)]
+    parts = shards.partition(found, samples_per_shard=samples, shard_bytes=limit)
+    assert list(parts) == [f"shard-{i:06d}" for i in range(len(parts))]
+    assert [item for part in parts.values() for item in part] == [(str(i), file) for i, file in enumerate(found)]
+    return [[file.size for _, file in part] for part in parts.values()]
+
+
+def test_shards_are_cut_by_samples_and_by_bytes():
+    sizes = [3, 4, 5, 20, 1, 1, 1, 9]
+    assert partition(sizes, 3, None) == [[3, 4, 5], [20, 1, 1], [1, 9]]
+    assert partition(sizes, 3, 12) == [[3, 4, 5], [20], [1, 1, 1], [9]]  # one image may be larger than the limit
+    assert partition(sizes, 100, 11) == [[3, 4], [5], [20], [1, 1, 1], [9]]
+
+
+def test_filters_apply_to_every_plugin(folder, tmp_path):
+    def keep(boxes, width, height):
+        return boxes[:0] if width < height else boxes[1:3]
+
+    summary = write(tmp_path / "out", folder, keep=keep)
+    reader = ShardReader(tmp_path / "out")
+    for number in range(len(reader)):
+        height, width = reader[number].image.shape[:2]
+        assert len(reader[number].boxes_xyxy) == (0 if width < height else 2)
+    assert summary["without_boxes"] == 3 and summary["boxes"] == 10 and summary["boxes_min"] == 0
+
+
+@pytest.mark.parametrize("box", [[0, 0, np.nan, 3], [4, 0, 2, 3]])
+def test_boxes_that_are_none_are_refused_when_they_are_made(folder, tmp_path, box):
+    with pytest.raises(
+        InputError, match=r"proposals of 'n01\.x/c\.jpg' hold a box that is not finite or whose corners"
+    ):
+        write(tmp_path / "out", folder, propose=lambda image, *, seed: np.array([box]))
+
+
+@pytest.mark.parametrize("damage", ["cut tar", "cut index", "no index", "no tar"])
+def test_what_is_not_whole_is_not_finished(out, tmp_path, damage):
+    for name in ("shard-000001.tar", "shard-000001.json"):
+        (tmp_path / name).write_bytes((out[0] / name).read_bytes())
+    assert shards.finished(tmp_path, "shard-000001")["samples"] == 2
+    path = tmp_path / f"shard-000001.{'tar' if 'tar' in damage else 'json'}"
+    if damage.startswith("no"):
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-10])
+    assert shards.finished(tmp_path, "shard-000001") is None

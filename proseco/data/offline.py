@@ -1,0 +1,117 @@
+"""All shards of a data set: which are missing, who makes them, and the folder that they end in.
+
+Work happens in a scratch folder: ``shards`` holds what is finished, ``parts`` what is being written. A run that was
+killed at any point is taken up by running the same again, and many runs can each make a part.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import joblib
+from tqdm import tqdm
+
+from proseco.base import files
+from proseco.base.errors import InputError
+from proseco.data import parallel, scratch, shards
+from proseco.data.listing import File
+
+
+def parse_part(text: str) -> tuple[int, int] | None:
+    """``3/16`` -> (3, 16); nothing -> None.
+
+    :raises InputError: anything else.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part[0] <= part[1]:
+        raise InputError(f"--part is {text!r}; it must be k/n, the k-th of n parts, with k from 1 to n")
+    return part
+
+
+def write(
+    out: Path,
+    where: Path,
+    listing: list[File],
+    recipe: shards.Recipe,
+    *,
+    work: Path,
+    samples_per_shard: int,
+    shard_bytes: int | None,
+    max_skipped: float,
+    part: tuple[int, int] | None = None,
+) -> dict | None:
+    """Write shards of all images into the folder ``out``, which is replaced.
+
+    :param where: folder or tar that the listing is of.
+    :param work: scratch folder of this work alone; removed at the end.
+    :param samples_per_shard: at most; ``shard_bytes`` of their image files, at most, where it is not None.
+    :param max_skipped: share of left-out images (0..1) above which this fails.
+    :param part: (k, n): make every n-th shard from the k-th into the scratch folder, and no more than that.
+    :returns: the summary that is also written to ``summary.json``, or None of a part.
+    :raises InputError: no image is left, too many were left out, or the work cannot go on; finished shards are kept.
+    """
+    groups = shards.partition(listing, samples_per_shard=samples_per_shard, shard_bytes=shard_bytes)
+    names = sorted(groups)[part[0] - 1 :: part[1]] if part else sorted(groups)
+    with scratch.claimed(work, f"part-{part[0]}-of-{part[1]}" if part else ""):
+        done = _make_missing(work, where, {name: groups[name] for name in names}, recipe, len(listing), max_skipped)
+        if part:
+            return None
+        folder = work / "shards"
+        indexes = files.digests(folder / f"{name}.json" for name in names)
+        summary = shards.summary([done[name] for name in names], indexes)
+        files.write_json(folder / "summary.json", summary)
+        _judge(summary["skipped"], len(listing), max_skipped, folder)
+        if not summary["samples"]:
+            raise InputError(f"none of the {len(listing)} images can be used: {_first(summary['skipped'])}")
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        with files.writing(out, size, f"all shards are kept in {str(folder)!r}"):
+            files.move(folder, out)
+        shutil.rmtree(work)
+    return summary
+
+
+def _make_missing(
+    work: Path, where: Path, groups: dict[str, list], recipe: shards.Recipe, total: int, max_skipped: float
+) -> dict[str, dict]:
+    """Name -> statistics of these shards, those that were finished before among them."""
+    folder, parts = work / "shards", work / "parts"
+    for path in (folder, parts):
+        path.mkdir(exist_ok=True)
+    for left in parts.iterdir():  # of a run that was killed
+        if left.name.split(".")[0] in groups:
+            left.unlink(missing_ok=True)
+    done = {name: found for name in groups if (found := shards.finished(folder, name)) is not None}
+    skipped = [entry for found in done.values() for entry in found["skipped"]]
+    tasks = (
+        joblib.delayed(shards.make)(name, items, where.absolute(), recipe, folder, parts)
+        for name, items in groups.items()
+        if name not in done
+    )
+    _judge(skipped, total, max_skipped, folder)
+    before = sum(len(groups[name]) for name in done)
+    count = sum(map(len, groups.values()))
+    with tqdm(total=count, initial=before, desc="proposals", unit="image", smoothing=0.05) as bar:
+        bar.set_postfix_str(f"{len(done)} of {len(groups)} shards")
+        for name, found in parallel.results(tasks, folder) if len(done) < len(groups) else ():
+            done[name] = found
+            skipped += found["skipped"]
+            bar.set_postfix_str(f"{len(done)} of {len(groups)} shards", refresh=False)
+            bar.update(len(groups[name]))
+            _judge(skipped, total, max_skipped, folder)  # now, not after the hours that are left
+    return done
+
+
+def _judge(skipped: list[dict], total: int, max_skipped: float, folder: Path) -> None:
+    if len(skipped) > max_skipped * total:
+        raise InputError(
+            f"{len(skipped)} of {total} images cannot be used, {len(skipped) / total:.1%}; propose.max_skipped is "
+            f"{max_skipped:.1%}: {_first(skipped)}; the indexes (.json) in {str(folder)!r} name all"
+        )
+
+
+def _first(skipped: list[dict]) -> str:
+    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return ", ".join(f"{entry['file']} ({entry['reason']})" for entry in skipped[:3]) + more
