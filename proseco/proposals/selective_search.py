@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from proseco.base.errors import one_of
-from proseco.proposals import _grouping, _regions, _segmentation
+from proseco.proposals import _grouping, _histograms, _regions, _segmentation
 from proseco.proposals._scale import shrink
 
 #: Thresholds of the segmentation and similarities, for each of the mode's colour spaces.
@@ -38,14 +38,17 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
     height, width = small.shape[:2]
     boxes, levels = [], []
     for space in _colour_spaces(small, mode):
-        weights, edges = _segmentation.sorted_edges(space)
-        maps = [_segmentation.segment(weights, edges, height, width, k) for k in thresholds]
-        del weights, edges
-        planes = [space] if space.ndim == 2 else list(cv2.split(space))
-        tables = zip(maps, _regions.colours(planes, maps), _regions.textures(planes, maps), strict=True)
-        for (labels, count), colour, texture in tables:
-            size, box = _regions.geometry(labels, count)
-            pairs = _regions.neighbours(labels, count)
+        fragments, maps = _segmentation.segment(_segmentation.sorted_edges(space), height, width, thresholds)
+        number = len(maps[0])
+        sizes, extents = _regions.geometry(fragments, number)
+        touching = _regions.neighbours(fragments, number)
+        counts, zeros = _histograms.count(space, fragments, number)
+        del fragments
+        for labels in maps:
+            segments = labels.max() + 1
+            size, box = _regions.gather(sizes, extents, labels, segments)
+            pairs = _regions.gather_neighbours(touching, labels, segments)
+            colour, texture = _histograms.histograms(counts, zeros, labels, segments)
             for weights in similarities:
                 found, level = _grouping.group(pairs, size, box, colour, texture, weights, height * width)
                 boxes.append(found)
