@@ -6,45 +6,20 @@ by side, and of the turned image only what a tile needs is derived and turned ba
 photograph needs no more memory than a small picture.
 """
 
-from typing import NamedTuple
-
-import cv2
 import numpy as np
 from numba import njit
 
 from proseco.proposals._vectors import LANES, blend, fma
 
 DIRECTIONS = 4  # 0, 90, 45 and 135 degrees
+COLOUR_BINS = 25
+TEXTURE_BINS = 10
+#: A derivative is counted as 0..9, its bin, where it is >= 0, and as 10..19, 10 + its bin, where it is negative.
+CODES = 2 * TEXTURE_BINS
+#: Counts of each plane of an image: the codes of each direction, then the bins of its colours.
+COUNTS = DIRECTIONS * CODES + COLOUR_BINS
 TILE = 64  # pixels
 _SPAN = 2 * TILE  # no less than a tile's diagonal and what interpolation and Scharr need around it
-
-
-class Turned(NamedTuple):
-    """An image and what it looks like turned by 45 degrees."""
-
-    image: np.ndarray  # (H, W * 4) uint8, a pixel's planes side by side
-    turned: np.ndarray  # (h, w * 4) uint8
-    back: np.ndarray  # (2, 3) float32: from a pixel of the frame that is turned back to one of the turned image
-    corner: np.ndarray  # (2,) int64 column and row of that frame at which the image begins
-    even: int  # columns of the frame that OpenCV takes in whole vectors; what is left it rounds otherwise
-
-
-def turn(image: np.ndarray) -> Turned:
-    """
-    :param image: (H, W, 4) uint8.
-    """
-    height, width = image.shape[:2]
-    centre = (width / 2, height / 2)
-    _, _, wide, high = cv2.RotatedRect(centre, (width, height), 45).boundingRect()
-    there = cv2.getRotationMatrix2D(centre, 45, 1)
-    there[:, 2] += (wide / 2 - centre[0], high / 2 - centre[1])
-    turned = cv2.warpAffine(image, there, (wide, high))
-    back = cv2.invertAffineTransform(cv2.getRotationMatrix2D((wide // 2, high // 2), -45, 1))
-    corner = np.array([max(0, (wide - width) // 2), max(0, (high - height) // 2)])
-    frame = max(wide, corner[0] + width)  # a narrow image is longer than its turned frame
-    return Turned(
-        image.reshape(height, -1), turned.reshape(high, -1), back.astype(np.float32), corner, frame // 16 * 16
-    )
 
 
 @njit(cache=True, nogil=True)
@@ -66,7 +41,9 @@ def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
     for i in range(here.size):
         s[i] = 3 * (np.int32(above[i]) + np.int32(below[i])) + 10 * np.int32(here[i])
         t[i] = np.int32(below[i]) - np.int32(above[i])
-    end = LANES * (right - left + 1)  # of the columns left - 1 to right in ``smooth`` and ``steep`` the place of the last
+    end = LANES * (
+        right - left + 1
+    )  # of the columns left - 1 to right in ``smooth`` and ``steep`` the place of the last
     for i in range(LANES):
         if left == 0:
             source = (2 * LANES if width > 1 else LANES) + i
@@ -101,25 +78,25 @@ def _origins(back, corner, even, y, x0, columns, left, top, row, place, right, l
 
 
 @njit(cache=True, nogil=True)
-def scratch():
-    """Room for :func:`derive`."""
+def _scratch():
+    """Room for :func:`_derive`."""
     line = LANES * (_SPAN + 2)
     return np.empty((2, LANES * _SPAN * _SPAN), np.float32), np.empty(line, np.int32), np.empty(line, np.int32)
 
 
 @njit(cache=True, nogil=True)
-def derive(view, y0, x0, rows, columns, room, out):
+def _derive(view, y0, x0, rows, columns, room, out):
     """The derivatives of a tile.
 
     :param view: of :func:`turn`.
-    :param room: of :func:`scratch`.
+    :param room: of :func:`_scratch`.
     :param out: (4, TILE, TILE * 4) float32: direction, row, column and plane.
     """
     image, turned, back, corner, even = view
     planes, smooth, steep = room
     for y in range(rows):
         _scharr(image, y0 + y, x0, x0 + columns, out[0, y], out[1, y], smooth, steep)
-    # The corners of the tile bound where its pixels come from; a pixel more on each side, as they are rounded otherwise.
+    # The tile's corners bound where its pixels come from; a pixel more on each side, as those are rounded otherwise.
     xs, ys = np.empty(4, np.float32), np.empty(4, np.float32)
     for n in range(4):
         u, v = corner[0] + x0 + (n & 1) * (columns - 1), corner[1] + y0 + (n >> 1) * (rows - 1)
@@ -139,3 +116,86 @@ def derive(view, y0, x0, rows, columns, room, out):
             for x in range(np.uint64(columns)):
                 above = np.uint64(place[x])
                 blend(plane, above, above + np.uint64(row), right[x], lower[x], line, x * np.uint64(LANES))
+
+
+@njit(cache=True, nogil=True)
+def extremes(view):
+    """Lowest and highest derivative of each direction and plane, (4, 4) float32 each."""
+    height, width = view.image.shape[0], view.image.shape[1] // LANES
+    low = np.full((DIRECTIONS, TILE * LANES), np.float32(np.inf))
+    high = np.full((DIRECTIONS, TILE * LANES), -np.float32(np.inf))
+    room, derivatives = _scratch(), np.empty((DIRECTIONS, TILE, TILE * LANES), np.float32)
+    for y0 in range(0, height, TILE):
+        for x0 in range(0, width, TILE):
+            rows, columns = min(TILE, height - y0), min(TILE, width - x0)
+            _derive(view, y0, x0, rows, columns, room, derivatives)
+            for direction in range(DIRECTIONS):
+                least, most = low[direction], high[direction]
+                for y in range(rows):
+                    line = derivatives[direction, y]
+                    for i in range(columns * LANES):
+                        least[i] = line[i] if line[i] < least[i] else least[i]
+                        most[i] = line[i] if line[i] > most[i] else most[i]
+    for i in range(LANES, TILE * LANES):
+        for direction in range(DIRECTIONS):
+            low[direction, i % LANES] = min(low[direction, i % LANES], low[direction, i])
+            high[direction, i % LANES] = max(high[direction, i % LANES], high[direction, i])
+    return low[:, :LANES], high[:, :LANES]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bin(value, factor, summand):
+    byte = np.rint(fma(value, factor, summand))
+    byte = min(max(byte, np.float32(0)), np.float32(255))
+    return np.uint8(byte / np.float32(256 / TEXTURE_BINS))
+
+
+@njit(cache=True, nogil=True)
+def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
+    """Codes of a row of derivatives; ``up`` scales those >= 0, ``down`` the others."""
+    for i in range(codes.size):
+        positive, negative = _bin(line[i], up_factor[i], up_summand[i]), _bin(line[i], down_factor[i], down_summand[i])
+        codes[i] = positive if line[i] >= 0 else np.uint8(negative + np.uint8(TEXTURE_BINS))
+
+
+@njit(cache=True, nogil=True)
+def count(view, fragments, count, planes, up, down, bins):
+    """(count, planes * 105) uint32.
+
+    :param up: and ``down``: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
+    """
+    height, width = fragments.shape
+    counts = np.zeros((count, planes * COUNTS), np.uint32)
+    flat = counts.reshape(-1)
+    room, derivatives = _scratch(), np.empty((DIRECTIONS, TILE, TILE * LANES), np.float32)
+    codes = np.empty((DIRECTIONS, TILE * LANES), np.uint8)
+    one, lanes, codes_each = np.uint32(1), np.uint64(LANES), np.uint64(CODES)
+    for y0 in range(0, height, TILE):
+        for x0 in range(0, width, TILE):
+            rows, columns = min(TILE, height - y0), min(TILE, width - x0)
+            _derive(view, y0, x0, rows, columns, room, derivatives)
+            for y in range(rows):
+                for d in range(DIRECTIONS):
+                    line = codes[d, : columns * LANES]
+                    _code(derivatives[d, y], up[0, d], up[1, d], down[0, d], down[1, d], line)
+                regions, pixels = fragments[y0 + y, x0:], view.image[y0 + y, x0 * LANES :]
+                for x in range(np.uint64(columns)):
+                    at = np.uint64(regions[x]) * np.uint64(planes * COUNTS)
+                    for c in range(np.uint64(planes)):
+                        i = x * lanes + c
+                        for d in range(np.uint64(DIRECTIONS)):
+                            flat[at + d * codes_each + codes[d, i]] += one
+                        flat[at + np.uint64(DIRECTIONS) * codes_each + bins[pixels[i]]] += one
+                        at += np.uint64(COUNTS)
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def zeros(up, down):
+    """Bins of a derivative of 0, (2, 4, 4): in the histogram of the positive ones and in that of the negative ones."""
+    bins = np.empty((2, DIRECTIONS, LANES), np.int64)
+    for d in range(DIRECTIONS):
+        for c in range(LANES):
+            bins[0, d, c] = _bin(np.float32(0), up[0, d, c], up[1, d, c])
+            bins[1, d, c] = _bin(np.float32(0), down[0, d, c], down[1, d, c])
+    return bins

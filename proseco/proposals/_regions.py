@@ -48,7 +48,9 @@ def _touching(labels, count):
     """Codes a * count + b, a < b, of labels side by side, above each other or diagonal; some of them repeatedly."""
     height, width = labels.shape
     codes = np.empty(4 * (height + width), np.int64)
-    recent = np.full((count, _RECENT), -1, np.int32)  # a border is met pixel after pixel: most repeats are forgotten here
+    recent = np.full(
+        (count, _RECENT), -1, np.int32
+    )  # a border is met pixel after pixel: most repeats are forgotten here
     found = 0
     # OpenCV begins at the second row and column: segments that touch along the first alone are no neighbours.
     for y in range(1, height):

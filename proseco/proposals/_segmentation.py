@@ -265,7 +265,7 @@ def _merged(ends, weights, size, heaviest, k):
 
 @njit(cache=True, nogil=True)
 def _meet(labels):
-    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are; numbered in the order of appearance."""
+    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are; numbered as they appear."""
     fragment = labels[0].copy()
     label, link = np.empty(fragment.size, np.int32), np.empty(fragment.size, np.int32)
     for other in labels[1:]:

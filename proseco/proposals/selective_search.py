@@ -9,10 +9,11 @@ of the seed alone.
 import cv2
 import numpy as np
 
-from proseco.base.errors import one_of
+from proseco.base.errors import InputError, one_of
 from proseco.proposals import _grouping, _histograms, _regions, _segmentation
 from proseco.proposals._scale import shrink
 
+MOST_PIXELS = 2**30  # OpenCV's own limit; two edges a pixel are numbered with 32 bits
 #: Thresholds of the segmentation and similarities, for each of the mode's colour spaces.
 MODES = {
     "fast": ((150, 300, 450), (_grouping.ALL, _grouping.NO_COLOUR)),
@@ -34,6 +35,9 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
     if mode not in MODES:
         raise one_of("Selective Search mode", mode, MODES, "propose.mode")
     small, scale = shrink(image, long_edge)
+    if small.shape[0] * small.shape[1] > MOST_PIXELS:
+        size = f"{small.shape[1]} x {small.shape[0]} pixels"
+        raise InputError(f"an image of {size}; Selective Search takes up to {MOST_PIXELS} (propose.long_edge)")
     thresholds, similarities = MODES[mode]
     height, width = small.shape[:2]
     boxes, levels = [], []
@@ -75,5 +79,7 @@ def _ranked(boxes: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
     """Distinct boxes, by the lowest rank of each."""
     rank = np.random.default_rng(seed).random(len(levels)) * levels
     boxes = boxes[np.argsort(rank, kind="stable")]
-    _, first = np.unique(boxes, axis=0, return_index=True)
+    width, height = boxes[:, 2:].max(0) + 1
+    # As one number each, which is much faster than rows: there is one for every box of an image of 2**30 pixels.
+    _, first = np.unique(np.ravel_multi_index(boxes.T, (width, height, width, height)), return_index=True)
     return boxes[np.sort(first)]

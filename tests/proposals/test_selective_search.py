@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from proseco.data import images
-from proseco.proposals import _grouping, _regions, _segmentation, opencv, selective_search
+from proseco.proposals import _grouping, _histograms, _regions, _segmentation, opencv, selective_search
 
 IMAGENET = Path(__file__).resolve().parents[2] / "../shared/data/imagenet"
 
@@ -58,15 +58,17 @@ def test_the_boxes_of_real_images_are_opencvs():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_label_maps_are_opencvs(k, channels):
     image = np.ascontiguousarray(picture(70, 93)[..., :channels].squeeze())
-    weights, edges = _segmentation.sorted_edges(image)
-    labels, count = _segmentation.segment(weights, edges, 70, 93, k)
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(image), 70, 93, [k, 300, 10])
+    labels, count = maps[0][fragments], maps[0].max() + 1
     peer = cv2.ximgproc.segmentation.createGraphSegmentation(_segmentation.SIGMA, float(k), _segmentation.MIN_SIZE)
     assert (labels == peer.processImage(image)).all() and count == labels.max() + 1
 
 
 def test_edges_are_all_neighbours_in_order_of_weight():
     image = picture(9, 13)
-    weights, edges = _segmentation.sorted_edges(image)
+    packed = _segmentation.sorted_edges(image)
+    edges, weights = packed.view(np.uint32).reshape(-1, 2).T
+    weights = weights.copy().view(np.float32)
     assert sorted(edges) == sorted([2 * (13 * y + x) for y in range(9) for x in range(12)] + [*range(1, 8 * 26, 2)])
     assert (np.diff(weights) >= 0).all() and weights[0] < weights[-1]
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), _segmentation.SIGMA).reshape(-1, 3)
@@ -74,9 +76,7 @@ def test_edges_are_all_neighbours_in_order_of_weight():
     assert np.allclose(weights, apart, rtol=1e-5)
 
 
-@pytest.mark.parametrize("table", [2048, 3])
-def test_neighbours_begin_at_the_second_row_and_column(table, monkeypatch):
-    monkeypatch.setattr(_regions, "_TABLE", table)
+def test_neighbours_begin_at_the_second_row_and_column():
     labels = np.array([[0, 1, 1, 3], [0, 2, 1, 1], [4, 4, 1, 1]], np.int32)
     wanted = {
         tuple(sorted((labels[y, x], labels[v, u])))
@@ -91,11 +91,11 @@ def test_neighbours_begin_at_the_second_row_and_column(table, monkeypatch):
 
 def test_similarities_are_opencvs():
     image = picture(80, 110)
-    weights, edges = _segmentation.sorted_edges(image)
-    labels, count = _segmentation.segment(weights, edges, 80, 110, 150)
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(image), 80, 110, [20, 150])
+    labels, count = maps[1][fragments], maps[1].max() + 1
     size, box = _regions.geometry(labels, count)
-    planes = list(cv2.split(image))
-    colour, texture = (part(planes, [(labels, count)])[0] for part in (_regions.colours, _regions.textures))
+    counts, zeros = _histograms.count(image, fragments, len(maps[1]))
+    colour, texture = _histograms.histograms(counts, zeros, maps[1], count)
     kinds = cv2.ximgproc.segmentation
     for number, kind in enumerate(("Color", "Fill", "Texture", "Size")):
         peer = getattr(kinds, f"createSelectiveSearchSegmentationStrategy{kind}")()
