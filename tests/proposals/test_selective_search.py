@@ -102,7 +102,9 @@ def test_similarities_are_opencvs():
         peer.setImage(image, labels, size.astype(np.int32)[:, None], -1)
         one = np.eye(4, dtype=np.float32)[number]
         pairs = _regions.neighbours(labels, count)
-        ours = [_grouping._similarity(a, b, one, colour, texture, size, box, labels.size) for a, b in pairs]
+        known = (one, colour, texture, size, box, labels.size)
+        around = {a: pairs[pairs[:, 0] == a, 1] for a in pairs[:, 0]}
+        ours = np.concatenate([_grouping._similarities(a, others, *known) for a, others in around.items()]).tolist()
         assert len(pairs) > 5 and ours == [np.float32(peer.get(int(a), int(b))) for a, b in pairs], kind
 
 
