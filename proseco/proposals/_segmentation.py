@@ -300,9 +300,10 @@ def segment(edges: np.ndarray, height: int, width: int, thresholds) -> tuple[np.
         numbered in the order in which they appear, row by row.
     """
     parent, size, heaviest, left = _agreed(edges, height * width, width, min(thresholds))
+    edges = edges[:left].copy()  # of a photograph, all edges take as much memory as all that follows
     pieces, size, heaviest = _numbered(parent, size, heaviest)
     del parent
-    ends, weights = _between(edges[:left], pieces, width)
+    ends, weights = _between(edges, pieces, width)
     labels = np.stack([_merged(ends, weights, size, heaviest, k) for k in thresholds])
     fragment = _meet(labels)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(fragment), prepend=-1))

@@ -6,6 +6,8 @@ unstable sort, and the order of the boxes, which it leaves to the C library's ``
 of the seed alone.
 """
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -38,41 +40,45 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
     if small.shape[0] * small.shape[1] > MOST_PIXELS:
         size = f"{small.shape[1]} x {small.shape[0]} pixels"
         raise InputError(f"an image of {size}; Selective Search takes up to {MOST_PIXELS} (propose.long_edge)")
-    thresholds, similarities = MODES[mode]
-    height, width = small.shape[:2]
-    boxes, levels = [], []
-    for space in _colour_spaces(small, mode):
-        fragments, maps = _segmentation.segment(_segmentation.sorted_edges(space), height, width, thresholds)
-        number = len(maps[0])
-        sizes, extents = _regions.geometry(fragments, number)
-        touching = _regions.neighbours(fragments, number)
-        counts, zeros = _histograms.count(space, fragments, number)
-        del fragments
-        for labels in maps:
-            segments = labels.max() + 1
-            size, box = _regions.gather(sizes, extents, labels, segments)
-            pairs = _regions.gather_neighbours(touching, labels, segments)
-            colour, texture = _histograms.histograms(counts, zeros, labels, segments)
-            for weights in similarities:
-                found, level = _grouping.group(pairs, size, box, colour, texture, weights, height * width)
-                boxes.append(found)
-                levels.append(level)
-    return _ranked(np.concatenate(boxes), np.concatenate(levels), seed).astype(np.float32) * scale
+    found = [part for space in _colour_spaces(small, mode) for part in _search(space, *MODES[mode])]
+    boxes, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return _ranked(boxes, levels, seed).astype(np.float32) * scale
 
 
-def _colour_spaces(image: np.ndarray, mode: str) -> list[np.ndarray]:
-    """RGB uint8 -> the images that are segmented."""
+def _colour_spaces(image: np.ndarray, mode: str) -> Iterator[np.ndarray]:
+    """RGB uint8 -> the images that are segmented, one at a time: of a photograph each takes 3 bytes a pixel."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
+    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
     if mode == "single":
-        return [hsv]
-    lab = cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)
+        return
+    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)
     if mode == "fast":
-        return [hsv, lab]
+        return
     grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    yield grey
     blue, green, red = cv2.split(bgr)
     # OpenCV means the hue, but splits the colour image into the same memory before that is used: it is the blue plane.
-    return [hsv, lab, grey, blue, cv2.merge([red, green, grey])]
+    yield blue
+    yield cv2.merge([red, green, grey])
+
+
+def _search(space: np.ndarray, thresholds, similarities) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Boxes and levels that each label map gives with each similarity."""
+    height, width = space.shape[:2]
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(space), height, width, thresholds)
+    number = len(maps[0])
+    sizes, extents = _regions.geometry(fragments, number)
+    touching = _regions.neighbours(fragments, number)
+    counts, zeros = _histograms.count(space, fragments, number)
+    found = []
+    for labels in maps:
+        segments = labels.max() + 1
+        size, box = _regions.gather(sizes, extents, labels, segments)
+        pairs = _regions.gather_neighbours(touching, labels, segments)
+        colour, texture = _histograms.histograms(counts, zeros, labels, segments)
+        for weights in similarities:
+            found.append(_grouping.group(pairs, size, box, colour, texture, weights, height * width))
+    return found
 
 
 def _ranked(boxes: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
