@@ -1,9 +1,9 @@
-"""Derivatives of an image along four directions, tile by tile, with the bits of OpenCV's Scharr and warpAffine.
+"""Derivatives of an image along four directions, and what Selective Search counts of them, tile by tile.
 
-OpenCV's Selective Search takes the two diagonal ones by turning the image by 45 degrees, deriving along its axes and
-turning the whole of both results back, plane by plane. Here all planes are turned at once, a pixel's values lying side
-by side, and of the turned image only what a tile needs is derived and turned back: that stays in the cache, and a
-photograph needs no more memory than a small picture.
+Derivatives have the bits of OpenCV's Scharr and warpAffine. OpenCV's Selective Search takes the two diagonal ones by
+turning the image by 45 degrees, deriving along its axes and turning the whole of both results back, plane by plane.
+Here all planes are turned at once, a pixel's values lying side by side, and of the turned image only what a tile needs
+is derived and turned back: that stays in the cache, and a photograph needs no more memory than a small picture.
 """
 
 import numpy as np
@@ -41,9 +41,7 @@ def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
     for i in range(here.size):
         s[i] = 3 * (np.int32(above[i]) + np.int32(below[i])) + 10 * np.int32(here[i])
         t[i] = np.int32(below[i]) - np.int32(above[i])
-    end = LANES * (
-        right - left + 1
-    )  # of the columns left - 1 to right in ``smooth`` and ``steep`` the place of the last
+    end = LANES * (right - left + 1)  # place of column ``right``; that of ``left`` - 1 is 0
     for i in range(LANES):
         if left == 0:
             source = (2 * LANES if width > 1 else LANES) + i
@@ -159,13 +157,16 @@ def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
 
 
 @njit(cache=True, nogil=True)
-def count(view, fragments, count, planes, up, down, bins):
-    """(count, planes * 105) uint32.
+def count(view, fragments, number, planes, up, down, bins):
+    """How many pixels of each fragment have each code and colour, (number, planes * COUNTS) uint32.
 
+    Derivatives are taken anew: to keep them from :func:`extremes` on would take 48 bytes a pixel.
+
+    :param fragments: (H, W) int32, 0 to ``number`` - 1.
     :param up: and ``down``: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
     """
     height, width = fragments.shape
-    counts = np.zeros((count, planes * COUNTS), np.uint32)
+    counts = np.zeros((number, planes * COUNTS), np.uint32)
     flat = counts.reshape(-1)
     room, derivatives = _scratch(), np.empty((DIRECTIONS, TILE, TILE * LANES), np.float32)
     codes = np.empty((DIRECTIONS, TILE * LANES), np.uint8)

@@ -28,7 +28,7 @@ def count(image: np.ndarray, fragments: np.ndarray, number: int) -> tuple[np.nda
 
     :param image: (H, W) or (H, W, 3) uint8.
     :param fragments: (H, W) int32, 0 to ``number`` - 1.
-    :returns: (number, planes * 105) uint32 counts, and the bins of a derivative of 0.
+    :returns: (number, planes * COUNTS) uint32 counts, and the bins of a derivative of 0.
     """
     planes = 1 if image.ndim == 2 else image.shape[2]
     view = turn(cv2.cvtColor(image, cv2.COLOR_GRAY2BGRA if planes == 1 else cv2.COLOR_BGR2BGRA))
