@@ -15,34 +15,63 @@ SIZE = np.array([0, 0, 0, 1], np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _intersection(a, b):
-    """Of two histograms. The sum runs in order: another order would round to another most similar pair."""
-    total = np.float32(0)
-    for i in range(a.shape[0]):
-        total += min(a[i], b[i])
-    return total
+def _intersections(histograms, a, others, found):
+    """Of one histogram with several. Each sum runs in order: another would round to another most similar pair.
+
+    Four sums at once, as each addition of a sum has to wait for the one before it.
+    """
+    one, end = histograms[a], len(others) // 4 * 4
+    for n in range(0, end, 4):
+        p, q, r, s = (
+            histograms[others[n]],
+            histograms[others[n + 1]],
+            histograms[others[n + 2]],
+            histograms[others[n + 3]],
+        )
+        of_p = of_q = of_r = of_s = np.float32(0)
+        for i in range(one.size):
+            of_p += min(one[i], p[i])
+            of_q += min(one[i], q[i])
+            of_r += min(one[i], r[i])
+            of_s += min(one[i], s[i])
+        found[n], found[n + 1], found[n + 2], found[n + 3] = of_p, of_q, of_r, of_s
+    for n in range(end, len(others)):
+        p, of_p = histograms[others[n]], np.float32(0)
+        for i in range(one.size):
+            of_p += min(one[i], p[i])
+        found[n] = of_p
 
 
 @njit(cache=True, nogil=True)
-def _similarity(a, b, weights, colour, texture, size, box, area):
-    total, parts = np.float32(0), np.float32(0)
-    one, none = np.float32(1), np.float32(0)
-    both = size[a] + size[b]
+def _similarities(a, others, weights, colour, texture, size, box, area):
+    """Of one region with each of ``others``: (n,) float32."""
+    similar = np.empty(len(others), np.float32)
+    colours, textures = np.empty_like(similar), np.empty_like(similar)
     if weights[0] > 0:
-        total += weights[0] * _intersection(colour[a], colour[b])
-        parts += weights[0]
-    if weights[1] > 0:
-        width = max(box[a, 2], box[b, 2]) - min(box[a, 0], box[b, 0])
-        height = max(box[a, 3], box[b, 3]) - min(box[a, 1], box[b, 1])
-        total += weights[1] * max(min(one - np.float32(width * height - both) / np.float32(area), one), none)
-        parts += weights[1]
+        _intersections(colour, a, others, colours)
     if weights[2] > 0:
-        total += weights[2] * _intersection(texture[a], texture[b])
-        parts += weights[2]
-    if weights[3] > 0:
-        total += weights[3] * max(min(one - np.float32(both) / np.float32(area), one), none)
-        parts += weights[3]
-    return total / parts
+        _intersections(texture, a, others, textures)
+    one, none = np.float32(1), np.float32(0)
+    for n in range(len(others)):
+        b = others[n]
+        total, parts = np.float32(0), np.float32(0)
+        both = size[a] + size[b]
+        if weights[0] > 0:
+            total += weights[0] * colours[n]
+            parts += weights[0]
+        if weights[1] > 0:
+            width = max(box[a, 2], box[b, 2]) - min(box[a, 0], box[b, 0])
+            height = max(box[a, 3], box[b, 3]) - min(box[a, 1], box[b, 1])
+            total += weights[1] * max(min(one - np.float32(width * height - both) / np.float32(area), one), none)
+            parts += weights[1]
+        if weights[2] > 0:
+            total += weights[2] * textures[n]
+            parts += weights[2]
+        if weights[3] > 0:
+            total += weights[3] * max(min(one - np.float32(both) / np.float32(area), one), none)
+            parts += weights[3]
+        similar[n] = total / parts
+    return similar
 
 
 @njit(cache=True, nogil=True)
@@ -99,7 +128,7 @@ def _grown(array, least):
 @njit(cache=True, nogil=True)
 def group(pairs, size, box, colour, texture, weights, area):
     """
-    :param pairs: (n, 2) touching segments.
+    :param pairs: (n, 2) touching segments, ascending.
     :param size: (s,), ``box`` (s, 4), ``colour`` (s, bins), ``texture`` (s, bins) of each segment; not changed.
     :param weights: of colour, fill, texture, size.
     :param area: pixels of the image.
@@ -117,6 +146,7 @@ def group(pairs, size, box, colour, texture, weights, area):
     boxes[:segments] = box
     alive = np.ones(most, np.bool_)
     seen = np.full(most, -1, np.int64)
+    around, rows = np.empty(segments, np.int64), np.empty(segments, np.int64)  # neighbours of a merger
     # Pairs (a, b), their similarities, and a chain of its pairs for each region: entry 2 i is a's link, 2 i + 1 b's.
     room = max(64, 4 * len(pairs))
     ends = np.empty(2 * room, np.int64)
@@ -125,14 +155,20 @@ def group(pairs, size, box, colour, texture, weights, area):
     heap = np.empty(room, np.int64)
     head = np.full(most, -1, np.int64)
     count, used, regions = 0, 0, segments
-    for n in range(len(pairs)):
-        a, b = pairs[n, 0], pairs[n, 1]
-        similarity[count] = _similarity(a, b, weights, colour, texture, size, box, area)
-        ends[2 * count], ends[2 * count + 1] = a, b
-        link[2 * count], link[2 * count + 1] = head[a], head[b]
-        head[a], head[b] = 2 * count, 2 * count + 1
-        _push(heap, used, similarity, count)
-        count, used = count + 1, used + 1
+    begin = 0
+    while begin < len(pairs):
+        a, end = pairs[begin, 0], begin
+        while end < len(pairs) and pairs[end, 0] == a:
+            end += 1
+        others = pairs[begin:end, 1].copy()
+        similarity[begin:end] = _similarities(a, others, weights, colour, texture, size, box, area)
+        for b in others:
+            ends[2 * count], ends[2 * count + 1] = a, b
+            link[2 * count], link[2 * count + 1] = head[a], head[b]
+            head[a], head[b] = 2 * count, 2 * count + 1
+            _push(heap, used, similarity, count)
+            count, used = count + 1, used + 1
+        begin = end
     while used > 0:
         best = _pop(heap, used, similarity)
         used -= 1
@@ -154,20 +190,24 @@ def group(pairs, size, box, colour, texture, weights, area):
             box[into, 2 + c] = max(box[i, 2 + c], box[j, 2 + c])
         boxes[new] = box[into]
         alive[a] = alive[b] = False
+        near = 0
         for part in (a, b):
             entry = head[part]
             while entry >= 0:
                 other = ends[entry ^ 1]
                 if alive[other] and seen[other] != new:
                     seen[other] = new
-                    if count == len(similarity):
-                        ends, link = _grown(ends, 2), _grown(link, 2)
-                        similarity, heap = _grown(similarity, 1), _grown(heap, 1)
-                    similarity[count] = _similarity(into, row[other], weights, colour, texture, size, box, area)
-                    ends[2 * count], ends[2 * count + 1] = new, other
-                    link[2 * count], link[2 * count + 1] = head[new], head[other]
-                    head[new], head[other] = 2 * count, 2 * count + 1
-                    _push(heap, used, similarity, count)
-                    count, used = count + 1, used + 1
+                    around[near], rows[near] = other, row[other]
+                    near += 1
                 entry = link[entry]
+        while count + near > len(similarity):
+            ends, link = _grown(ends, 2), _grown(link, 2)
+            similarity, heap = _grown(similarity, 1), _grown(heap, 1)
+        similarity[count : count + near] = _similarities(into, rows[:near], weights, colour, texture, size, box, area)
+        for other in around[:near]:
+            ends[2 * count], ends[2 * count + 1] = new, other
+            link[2 * count], link[2 * count + 1] = head[new], head[other]
+            head[new], head[other] = 2 * count, 2 * count + 1
+            _push(heap, used, similarity, count)
+            count, used = count + 1, used + 1
     return boxes[:regions], level[:regions]

@@ -6,13 +6,16 @@ unstable sort, and the order of the boxes, which it leaves to the C library's ``
 of the seed alone.
 """
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
-from proseco.base.errors import one_of
-from proseco.proposals import _grouping, _regions, _segmentation
+from proseco.base.errors import InputError, one_of
+from proseco.proposals import _grouping, _histograms, _regions, _segmentation
 from proseco.proposals._scale import shrink
 
+MOST_PIXELS = 2**30  # OpenCV's own limit; two edges a pixel are numbered with 32 bits
 #: Thresholds of the segmentation and similarities, for each of the mode's colour spaces.
 MODES = {
     "fast": ((150, 300, 450), (_grouping.ALL, _grouping.NO_COLOUR)),
@@ -34,43 +37,55 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
     if mode not in MODES:
         raise one_of("Selective Search mode", mode, MODES, "propose.mode")
     small, scale = shrink(image, long_edge)
-    thresholds, similarities = MODES[mode]
-    height, width = small.shape[:2]
-    boxes, levels = [], []
-    for space in _colour_spaces(small, mode):
-        weights, edges = _segmentation.sorted_edges(space)
-        maps = [_segmentation.segment(weights, edges, height, width, k) for k in thresholds]
-        del weights, edges
-        planes = [space] if space.ndim == 2 else list(cv2.split(space))
-        tables = zip(maps, _regions.colours(planes, maps), _regions.textures(planes, maps), strict=True)
-        for (labels, count), colour, texture in tables:
-            size, box = _regions.geometry(labels, count)
-            pairs = _regions.neighbours(labels, count)
-            for weights in similarities:
-                found, level = _grouping.group(pairs, size, box, colour, texture, weights, height * width)
-                boxes.append(found)
-                levels.append(level)
-    return _ranked(np.concatenate(boxes), np.concatenate(levels), seed).astype(np.float32) * scale
+    if small.shape[0] * small.shape[1] > MOST_PIXELS:
+        size = f"{small.shape[1]} x {small.shape[0]} pixels"
+        raise InputError(f"an image of {size}; Selective Search takes up to {MOST_PIXELS} (propose.long_edge)")
+    found = [part for space in _colour_spaces(small, mode) for part in _search(space, *MODES[mode])]
+    boxes, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return _ranked(boxes, levels, seed).astype(np.float32) * scale
 
 
-def _colour_spaces(image: np.ndarray, mode: str) -> list[np.ndarray]:
-    """RGB uint8 -> the images that are segmented."""
+def _colour_spaces(image: np.ndarray, mode: str) -> Iterator[np.ndarray]:
+    """RGB uint8 -> the images that are segmented, one at a time: of a photograph each takes 3 bytes a pixel."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
+    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
     if mode == "single":
-        return [hsv]
-    lab = cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)
+        return
+    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)
     if mode == "fast":
-        return [hsv, lab]
+        return
     grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    yield grey
     blue, green, red = cv2.split(bgr)
     # OpenCV means the hue, but splits the colour image into the same memory before that is used: it is the blue plane.
-    return [hsv, lab, grey, blue, cv2.merge([red, green, grey])]
+    yield blue
+    yield cv2.merge([red, green, grey])
+
+
+def _search(space: np.ndarray, thresholds, similarities) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Boxes and levels that each label map gives with each similarity."""
+    height, width = space.shape[:2]
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(space), height, width, thresholds)
+    number = len(maps[0])
+    sizes, extents = _regions.geometry(fragments, number)
+    touching = _regions.neighbours(fragments, number)
+    counts, zeros = _histograms.count(space, fragments, number)
+    found = []
+    for labels in maps:
+        segments = labels.max() + 1
+        size, box = _regions.gather(sizes, extents, labels, segments)
+        pairs = _regions.gather_neighbours(touching, labels, segments)
+        colour, texture = _histograms.histograms(counts, zeros, labels, segments)
+        for weights in similarities:
+            found.append(_grouping.group(pairs, size, box, colour, texture, weights, height * width))
+    return found
 
 
 def _ranked(boxes: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
     """Distinct boxes, by the lowest rank of each."""
     rank = np.random.default_rng(seed).random(len(levels)) * levels
     boxes = boxes[np.argsort(rank, kind="stable")]
-    _, first = np.unique(boxes, axis=0, return_index=True)
+    width, height = boxes[:, 2:].max(0) + 1
+    # As one number each, which is much faster than rows: there is one for every box of an image of 2**30 pixels.
+    _, first = np.unique(np.ravel_multi_index(boxes.T, (width, height, width, height)), return_index=True)
     return boxes[np.sort(first)]

@@ -1,13 +1,16 @@
 """Selective Search beside OpenCV's, whole and in parts."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from proseco.base.errors import InputError
 from proseco.data import images
-from proseco.proposals import _grouping, _regions, _segmentation, opencv, selective_search
+from proseco.proposals import _gradients, _grouping, _histograms, _regions, _segmentation, opencv, selective_search
+from proseco.proposals._turning import turn
 
 IMAGENET = Path(__file__).resolve().parents[2] / "../shared/data/imagenet"
 
@@ -38,6 +41,25 @@ def test_the_boxes_are_opencvs(mode, shape):
     assert jaccard(picture(*shape), mode=mode) == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 90), (3, 200), (200, 3), (16, 16)])
+def test_the_boxes_of_the_narrowest_images_are_opencvs(shape):
+    assert jaccard(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)) == 1
+
+
+def test_an_image_of_too_many_pixels():
+    huge = np.broadcast_to(np.uint8(0), (2**15, 2**15 + 1, 3))  # of no size in memory
+    with pytest.raises(InputError, match=r"an image of 32769 x 32768 pixels; Selective Search takes up to 1073741824"):
+        selective_search.propose(huge, seed=0)
+
+
+def test_searches_in_threads_do_not_meet():
+    pictures = [picture(60 + 7 * i, 90 - 5 * i, seed=i) for i in range(6)]
+    alone = [selective_search.propose(one, seed=i) for i, one in enumerate(pictures)]
+    with ThreadPoolExecutor(3) as pool:
+        for together in (pool.map(lambda i: selective_search.propose(pictures[i], seed=i), range(6)) for _ in range(3)):
+            assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+
+
 def test_the_boxes_of_a_scaled_image_are_opencvs():
     assert jaccard(picture(120, 170), long_edge=100) == 1
 
@@ -58,15 +80,49 @@ def test_the_boxes_of_real_images_are_opencvs():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_label_maps_are_opencvs(k, channels):
     image = np.ascontiguousarray(picture(70, 93)[..., :channels].squeeze())
-    weights, edges = _segmentation.sorted_edges(image)
-    labels, count = _segmentation.segment(weights, edges, 70, 93, k)
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(image), 70, 93, [k, 300, 10])
+    labels, count = maps[0][fragments], maps[0].max() + 1
     peer = cv2.ximgproc.segmentation.createGraphSegmentation(_segmentation.SIGMA, float(k), _segmentation.MIN_SIZE)
     assert (labels == peer.processImage(image)).all() and count == labels.max() + 1
 
 
+def diagonal(plane, direction):
+    """OpenCV's derivative along 45 or 135 degrees, whole."""
+    height, width = plane.shape
+    centre = (width / 2, height / 2)
+    _, _, wide, high = cv2.RotatedRect(centre, (width, height), 45).boundingRect()
+    there = cv2.getRotationMatrix2D(centre, 45, 1)
+    there[:, 2] += (wide / 2 - centre[0], high / 2 - centre[1])
+    turned = cv2.Scharr(cv2.warpAffine(plane, there, (wide, high)), cv2.CV_32F, *direction)
+    x, y = max(0, (wide - width) // 2), max(0, (high - height) // 2)
+    back = cv2.getRotationMatrix2D((wide // 2, high // 2), -45, 1)
+    return cv2.warpAffine(turned, back, (max(wide, x + width), max(high, y + height)))[y : y + height, x : x + width]
+
+
+@pytest.mark.parametrize("shape", [(70, 133), (150, 17), (9, 140), (1, 1)])
+def test_derivatives_are_opencvs(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 4), dtype=np.uint8)
+    view, room, tile = turn(image), _gradients._scratch(), _gradients.TILE
+    ours = np.empty((4, *shape, 4), np.float32)
+    for y in range(0, shape[0], tile):
+        for x in range(0, shape[1], tile):
+            rows, columns = min(tile, shape[0] - y), min(tile, shape[1] - x)
+            out = np.empty((4, tile, tile * 4), np.float32)
+            _gradients._derive(view, y, x, rows, columns, room, out)
+            ours[:, y : y + rows, x : x + columns] = out.reshape(4, tile, tile, 4)[:, :rows, :columns]
+    for c in range(4):
+        plane = np.ascontiguousarray(image[..., c])
+        along = [cv2.Scharr(plane, cv2.CV_32F, 1, 0), cv2.Scharr(plane, cv2.CV_32F, 0, 1)]
+        assert (ours[:2, ..., c] == along).all()
+        # Of 0..4080; a processor without OpenCV's AVX2 code may round coordinates otherwise.
+        assert np.allclose(ours[2:, ..., c], [diagonal(plane, (1, 0)), diagonal(plane, (0, 1))], atol=0.5)
+
+
 def test_edges_are_all_neighbours_in_order_of_weight():
     image = picture(9, 13)
-    weights, edges = _segmentation.sorted_edges(image)
+    packed = _segmentation.sorted_edges(image)
+    edges, weights = packed.view(np.uint32).reshape(-1, 2).T
+    weights = weights.copy().view(np.float32)
     assert sorted(edges) == sorted([2 * (13 * y + x) for y in range(9) for x in range(12)] + [*range(1, 8 * 26, 2)])
     assert (np.diff(weights) >= 0).all() and weights[0] < weights[-1]
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), _segmentation.SIGMA).reshape(-1, 3)
@@ -74,9 +130,7 @@ def test_edges_are_all_neighbours_in_order_of_weight():
     assert np.allclose(weights, apart, rtol=1e-5)
 
 
-@pytest.mark.parametrize("table", [2048, 3])
-def test_neighbours_begin_at_the_second_row_and_column(table, monkeypatch):
-    monkeypatch.setattr(_regions, "_TABLE", table)
+def test_neighbours_begin_at_the_second_row_and_column():
     labels = np.array([[0, 1, 1, 3], [0, 2, 1, 1], [4, 4, 1, 1]], np.int32)
     wanted = {
         tuple(sorted((labels[y, x], labels[v, u])))
@@ -91,18 +145,20 @@ def test_neighbours_begin_at_the_second_row_and_column(table, monkeypatch):
 
 def test_similarities_are_opencvs():
     image = picture(80, 110)
-    weights, edges = _segmentation.sorted_edges(image)
-    labels, count = _segmentation.segment(weights, edges, 80, 110, 150)
+    fragments, maps = _segmentation.segment(_segmentation.sorted_edges(image), 80, 110, [20, 150])
+    labels, count = maps[1][fragments], maps[1].max() + 1
     size, box = _regions.geometry(labels, count)
-    planes = list(cv2.split(image))
-    colour, texture = (part(planes, [(labels, count)])[0] for part in (_regions.colours, _regions.textures))
+    counts, zeros = _histograms.count(image, fragments, len(maps[1]))
+    colour, texture = _histograms.histograms(counts, zeros, maps[1], count)
     kinds = cv2.ximgproc.segmentation
     for number, kind in enumerate(("Color", "Fill", "Texture", "Size")):
         peer = getattr(kinds, f"createSelectiveSearchSegmentationStrategy{kind}")()
         peer.setImage(image, labels, size.astype(np.int32)[:, None], -1)
         one = np.eye(4, dtype=np.float32)[number]
         pairs = _regions.neighbours(labels, count)
-        ours = [_grouping._similarity(a, b, one, colour, texture, size, box, labels.size) for a, b in pairs]
+        known = (one, colour, texture, size, box, labels.size)
+        around = {a: pairs[pairs[:, 0] == a, 1] for a in pairs[:, 0]}
+        ours = np.concatenate([_grouping._similarities(a, others, *known) for a, others in around.items()]).tolist()
         assert len(pairs) > 5 and ours == [np.float32(peer.get(int(a), int(b))) for a, b in pairs], kind
 
 
