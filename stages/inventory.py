@@ -10,12 +10,14 @@ def main(*, scale: str) -> None:
     """Write a manifest (counts, bytes, digest) of every data set that the run needs."""
     settings = params.load()
     section = params.get(settings, "scales", scale)
-    names = {section["propose"]["root"]}
-    names |= {entry["root"] for entry in section["backbones"].values() if "root" in entry}
-    names |= {settings["benchmarks"][name]["root"] for name in settings["run"]["benchmarks"]}
+    roots = {"propose": section["propose"]["root"]}
+    roots |= {f"backbone_{name}": entry["root"] for name, entry in section["backbones"].items() if "root" in entry}
+    roots |= {f"benchmark_{name}": settings["benchmarks"][name]["root"] for name in settings["run"]["benchmarks"]}
+    # A key of roots names its manifest; a folder given in its place is named by who reads it.
+    used = {who if "/" in root else root: root for who, root in roots.items()}
     with files.replacing(Path("work", scale, "inventory")) as out:
-        for name in sorted(names):
-            files.write_json(out / f"{name}.json", inventory.manifest(params.root(settings, scale, name)))
+        for name, root in sorted(used.items()):
+            files.write_json(out / f"{name}.json", inventory.manifest(params.root(settings, scale, root)))
 
 
 if __name__ == "__main__":

@@ -147,26 +147,33 @@ def merge(parts: list[dict]) -> dict:
     return {"images": images, "annotations": objects, "categories": categories}
 
 
-def check_images(annotations: dict, root: str | Path, *, source: str, limit: int | None = None) -> None:
-    """Refuse labels whose image files are not there.
+def missing_images(annotations: dict, root: str | Path) -> list[str]:
+    """``file_name`` of the images that are not below ``root``.
 
     Folders are listed once rather than files asked for one by one, which takes minutes on network file systems.
-
-    :param limit: look for the first so many images only.
-    :raises InputError: naming the first file and how many are missing.
     """
     listings: dict[str, set[str]] = {}
-    images = annotations["images"][:limit]
     missing = []
-    for image in images:
+    for image in annotations["images"]:
         folder, _, name = image["file_name"].rpartition("/")
         if folder not in listings:
             path = Path(root) / folder
             listings[folder] = set(os.listdir(path)) if path.is_dir() else set()
         if name not in listings[folder]:
             missing.append(image["file_name"])
+    return missing
+
+
+def check_images(annotations: dict, root: str | Path, *, source: str) -> None:
+    """Refuse labels whose image files are not there.
+
+    :raises InputError: naming the first file, or the folder, and how many are missing.
+    """
+    missing = missing_images(annotations, root)
     if missing:
+        first = Path(root) / missing[0]
+        what = first if first.parent.is_dir() else first.parent
         raise InputError(
-            f"{len(missing)} of {len(images)} image files of {source} are missing, "
-            f"the first is {(Path(root) / missing[0]).as_posix()!r}"
+            f"{len(missing)} of {len(annotations['images'])} image files of {source} are missing, "
+            f"the first is {first.as_posix()!r}" + (f": no folder {what.as_posix()!r}" if what != first else "")
         )

@@ -147,9 +147,11 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
     (tmp_path / "x").mkdir()
     for name in ("a2", "a5"):
         (tmp_path / f"x/{name}.jpg").touch()
-    check_images(labels(), tmp_path, source="val", limit=2)
-    with pytest.raises(InputError, match=r"1 of 3 image files of val are missing, the first is '.*/y/a7\.jpg'"):
+    named = r"1 of 3 image files of val are missing, the first is '.*/y/a7\.jpg'"
+    with pytest.raises(InputError, match=rf"{named}: no folder '.*/y'$"):
         check_images(labels(), tmp_path, source="val")
     (tmp_path / "y").mkdir()
+    with pytest.raises(InputError, match=rf"{named}$"):
+        check_images(labels(), tmp_path, source="val")
     (tmp_path / "y/a7.jpg").touch()
     check_images(labels(), tmp_path, source="val")
