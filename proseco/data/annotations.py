@@ -29,6 +29,15 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 
     :param source: the file or subset, for messages.
     :returns: the cleaned dict (the argument is left alone), and what was changed, one line each.
+    :raises InputError: see :func:`refuse`.
+    """
+    refuse(annotations, source=source)
+    return _inside(annotations, source)
+
+
+def refuse(annotations: dict, *, source: str) -> None:
+    """Refuse labels that contradict themselves.
+
     :raises InputError: an id or key twice, an unknown category or image, a size that is not finite, or is negative.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
@@ -41,26 +50,37 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
         twice = _first_twice(record[field] for record in records)
         if twice is not None:
             raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
-    sizes = {}
     for image in images:
         width, height = image["width"], image["height"]
         if not all(isinstance(side, int) and side > 0 for side in (width, height)):
             raise InputError(
                 f"{source}: image {image['key']!r} has size {width!r} x {height!r}; expected whole numbers above 0"
             )
-        sizes[image["id"]] = (width, height)
-    known = {category["id"] for category in categories}
+    shown, known = {image["id"] for image in images}, {category["id"] for category in categories}
     for record in objects:
-        if record["image_id"] not in sizes:
+        if record["image_id"] not in shown:
             raise InputError(
-                f"{source}: annotation {record['id']} is of image {record['image_id']!r}, which is not in 'images'"
+                f"{source}: annotation {record['id']} is of image {record['image_id']!r}; "
+                f"expected one of the {len(shown)} ids in 'images'"
             )
         if record["category_id"] not in known:
             raise InputError(
                 f"{source}: annotation {record['id']} has category {record['category_id']!r}; "
                 f"expected one of the {len(known)} ids in 'categories'"
             )
-    return _inside(annotations, sizes, source)
+    boxes, areas = _arrays(objects)
+    wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
+    if wrong.any():
+        record = objects[int(wrong.argmax())]
+        raise InputError(
+            f"{source}: annotation {record['id']} has bbox {record['bbox']} and area {record['area']}; "
+            "expected finite numbers [x, y, width, height], and neither sizes nor area below 0"
+        )
+
+
+def _arrays(objects: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    boxes = np.array([record["bbox"] for record in objects], dtype=np.float64).reshape(-1, 4)
+    return boxes, np.array([record["area"] for record in objects], dtype=np.float64)
 
 
 def _first_twice(values: Iterable):
@@ -72,17 +92,11 @@ def _first_twice(values: Iterable):
     return None
 
 
-def _inside(annotations: dict, sizes: dict, source: str) -> tuple[dict, list[str]]:
+def _inside(annotations: dict, source: str) -> tuple[dict, list[str]]:
     objects = annotations["annotations"]
-    boxes = np.array([record["bbox"] for record in objects], dtype=np.float64).reshape(-1, 4)
-    areas = np.array([record["area"] for record in objects], dtype=np.float64)
-    wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
-    if wrong.any():
-        record = objects[int(wrong.argmax())]
-        raise InputError(
-            f"{source}: annotation {record['id']} has bbox {record['bbox']} and area {record['area']}; "
-            "expected finite numbers [x, y, width, height], and neither sizes nor area below 0"
-        )
+    boxes, _ = _arrays(objects)
+    images = {image["id"]: image for image in annotations["images"]}
+    sizes = {number: (image["width"], image["height"]) for number, image in images.items()}
     limits = np.array([sizes[record["image_id"]] for record in objects], dtype=np.float64).reshape(-1, 2)
     start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     low, high = np.clip(start, 0, limits), np.clip(end, 0, limits)
@@ -101,7 +115,9 @@ def _inside(annotations: dict, sizes: dict, source: str) -> tuple[dict, list[str
         if rows.any():
             count = int(rows.sum())
             what = verb.format(f"{count} box{'es' if count > 1 else ''}")
-            notes.append(f"{source}: {what}, first annotation {objects[int(rows.argmax())]['id']}")
+            first = objects[int(rows.argmax())]
+            place = f"annotation {first['id']} of image {images[first['image_id']]['key']!r}"
+            notes.append(f"{source}: {what}, first {place}")
     kept = [record for record, gone in zip(cleaned, empty.tolist(), strict=True) if not gone]
     return {**annotations, "annotations": kept}, notes
 
