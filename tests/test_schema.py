@@ -163,7 +163,11 @@ def test_odd_values_never_escape_as_another_error():
         ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
         ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "proseco, supervised", "methods.proseco"]),
         ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
-        ("benchmarks/coco_1x/name", "cocoa", ["benchmark named 'cocoa'", "coco, coco_json, fsod, voc", "benchmarks.coco_1x"]),
+        (
+            "benchmarks/coco_1x/name",
+            "cocoa",
+            ["benchmark named 'cocoa'", "coco, coco_json, fsod, voc", "benchmarks.coco_1x"],
+        ),
         ("benchmarks/coco_1x/rule", "some", ["rule named 'some'", "all, cover, file, uniform", "benchmarks.coco_1x"]),
         ("benchmarks/coco_1x/rule", "uniform", ["benchmarks.coco_1x lacks fraction", "rule uniform"]),
         ("benchmarks/coco_1x/rule", "file", ["benchmarks.coco_1x lacks ids", "rule file"]),

@@ -1,30 +1,61 @@
-"""A stage's command line: the signature of its ``main`` is the list of its options."""
+"""A command line whose options are a function's signature."""
 
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import get_args
 
 from proseco.base.errors import InputError
 
 
-def run(main: Callable[..., None]) -> None:
-    """Call ``main`` with its keyword-only arguments taken from ``--name value`` options.
+def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -> None:
+    """Call a function with arguments of the command line.
 
+    Its keyword-only arguments are ``--name value``, or ``--name`` alone where the default is False; what stands before
+    them is given by its place. A mapping of names to functions, or to further mappings, is chosen from by name.
     An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1.
     """
-    parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").partition("\n")[0])
-    for name, parameter in inspect.signature(main).parameters.items():
-        required = parameter.default is inspect.Parameter.empty
-        kind = parameter.annotation if callable(parameter.annotation) else str
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, required=required, default=None if required else parameter.default
-        )
+    parser = argparse.ArgumentParser(prog=program)
+    _describe(parser, command)
     options = vars(parser.parse_args())
+    main = options.pop("_command")
+    places = [p.name for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     try:
-        main(**options)
+        main(*[options.pop(name) for name in places], **options)
     except (InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> None:
+    if isinstance(command, Mapping):
+        group = parser.add_subparsers(required=True, metavar="|".join(command))
+        for name, inner in command.items():
+            _describe(group.add_parser(name, help=_first_line(inner)), inner)
+        return
+    parser.description = _first_line(command)
+    parser.set_defaults(_command=command)
+    for name, parameter in inspect.signature(command).parameters.items():
+        option, default = f"--{name.replace('_', '-')}", parameter.default
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            parser.add_argument(name, type=_kind(parameter.annotation))
+        elif default is False:
+            parser.add_argument(option, action="store_true")
+        else:
+            required = default is inspect.Parameter.empty
+            kind = _kind(parameter.annotation)
+            parser.add_argument(option, type=kind, required=required, default=None if required else default)
+
+
+def _kind(annotation) -> Callable:
+    """What makes a value of a word: ``int`` of ``int``, and of ``int | None``."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if kinds else annotation
+
+
+def _first_line(command: Callable | Mapping) -> str | None:
+    return None if isinstance(command, Mapping) else (inspect.getdoc(command) or "").partition("\n")[0]
