@@ -166,7 +166,7 @@ def test_odd_values_never_escape_as_another_error():
         (
             "benchmarks/coco_1x/name",
             "cocoa",
-            ["benchmark named 'cocoa'", "coco, coco_json, fsod, voc", "benchmarks.coco_1x"],
+            ["benchmark named 'cocoa'", "coco, coco_json, fsod", "benchmarks.coco_1x"],
         ),
         ("benchmarks/coco_1x/rule", "some", ["rule named 'some'", "all, cover, file, uniform", "benchmarks.coco_1x"]),
         ("benchmarks/coco_1x/rule", "uniform", ["benchmarks.coco_1x lacks fraction", "rule uniform"]),

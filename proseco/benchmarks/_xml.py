@@ -30,7 +30,8 @@ def listed(path: Path) -> list[str]:
     for number, key in enumerate(lines, 1):
         if key and key in first:
             raise InputError(
-                f"{path.as_posix()!r}, line {number}: image {key!r} again, first in line {first[key]}; expected each once"
+                f"{path.as_posix()!r}, line {number}: image {key!r} again, first in line {first[key]}; "
+                "expected each once"
             )
         first[key] = number
     return sorted(key for key in first if key)

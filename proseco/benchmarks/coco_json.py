@@ -38,7 +38,8 @@ def _folder(root: Path, path: Path, images: list[dict]) -> Path:
     for folder in folders:
         if not images or (root / folder / images[0]["file_name"]).is_file():
             return folder
+    tried = ", ".join(folder.as_posix() for folder in folders)
     raise InputError(
-        f"{path.as_posix()!r}: no image {images[0]['file_name']!r} in {', '.join(folder.as_posix() for folder in folders)} "
-        f"of {root.as_posix()!r}; say where with the key 'images' of the benchmark"
+        f"{path.as_posix()!r}: no image {images[0]['file_name']!r} in {tried} of {root.as_posix()!r}; "
+        "say where with the key 'images' of the benchmark"
     )

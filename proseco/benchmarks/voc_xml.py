@@ -1,4 +1,4 @@
-"""Any data set with an XML an image, as VOC's: ``subset`` is a folder below ``root``, or a list in ``ImageSets/Main``."""
+"""Any data set with an XML an image, as VOC's: ``subset`` is a folder below ``root``, or a list of names."""
 
 import posixpath
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
     A subset is either ``<root>/ImageSets/Main/<subset>.txt``, a list of names, with the XML files in
     ``<root>/Annotations``; or a folder ``<root>/<subset>`` (``.``: the root), with them in it or in its
     ``Annotations``. Classes are those of ``<root>/classes.txt`` (one name a line), else all that occur in any XML below
-    the root, sorted, so that all subsets number them alike. Boxes are read as VOC's, :func:`proseco.benchmarks._xml.read`.
+    the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
 
     :param images: folder below ``root`` with the images. None: beside the XML files, or in ``JPEGImages`` or ``images``
         beside or above them. An image has the XML's ``filename``, or the name of the XML file.

@@ -163,6 +163,20 @@ def merge(parts: list[dict]) -> dict:
     return {"images": images, "annotations": objects, "categories": categories}
 
 
+def instances(annotations: dict, *, description: str) -> dict:
+    """COCO's instances format, for other programs: categories have their original ids again.
+
+    ``difficult`` is kept as a key of ours beside ``iscrowd``; ``key`` as one of the images.
+    """
+    original = {category["id"]: category["original_id"] for category in annotations["categories"]}
+    return {
+        "info": {"description": description},
+        "images": annotations["images"],
+        "annotations": [{**r, "category_id": original[r["category_id"]]} for r in annotations["annotations"]],
+        "categories": [{"id": c["original_id"], "name": c["name"]} for c in annotations["categories"]],
+    }
+
+
 def missing_images(annotations: dict, root: str | Path) -> list[str]:
     """``file_name`` of the images that are not below ``root``.
 

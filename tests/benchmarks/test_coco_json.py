@@ -63,7 +63,5 @@ def test_what_is_not_there_is_named(tmp_path):
     write(tmp_path, "annotations/train.json")
     with pytest.raises(InputError, match=r"no file named 'val\.json'; there is annotations/train\.json \(coco_json"):
         coco_json.load(tmp_path, "val.json")
-    with pytest.raises(
-        InputError, match=r"train\.json': no image 'a b\.jpg' in annotations, .*, images/train of .*'images'"
-    ):
+    with pytest.raises(InputError, match=r"train\.json': no image 'a b\.jpg' in annotations, .*, images/train of "):
         coco_json.load(tmp_path, "annotations/train.json")
