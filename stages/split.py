@@ -33,11 +33,12 @@ def main(*, scale: str, benchmark: str) -> None:
     if "ids" in rule:
         rule["ids"] = OWN / rule["ids"]
     seeds = settings["run"]["seeds"]
+    published = {*seeds, *section["seeds"]} if "ids" not in rule else seeds  # an id file is published already
     with (
         files.replacing(Path("splits", scale, benchmark)) as ids,
         files.replacing(Path("work", scale, "annotations", benchmark)) as out,
     ):
-        for seed in sorted({*seeds, *section["seeds"]}):
+        for seed in sorted(published):
             drawn = splits.draw(whole, test, **rule, seed=seed, validation=section["validation"])
             for note in drawn.notes:
                 print(f"{benchmark}, seed {seed}: {note}")

@@ -240,6 +240,13 @@ def test_one_entry_is_enough_for_data_of_ones_own():
     assert "schedules lacks mine" in refusal(whole)
 
 
+def test_keys_of_a_benchmark_s_own_plugin():
+    mine = {"name": "coco_json", "train": "train.json", "test": None}
+    assert refusal(own(**mine, images="pictures")) is None
+    assert "benchmarks.mine.images is 3" in refusal(own(**mine, images=3))
+    assert "no key of benchmarks.mine named 'images'" in refusal(own(images="pictures"))  # voc has none
+
+
 @pytest.mark.parametrize("ids", ["/etc/passwd", "../mine.txt", "", "my file.txt"])
 def test_id_files_lie_in_their_folder(ids):
     assert "benchmarks.mine.ids" in refusal(own(ids=ids)) and "splits/own" in refusal(own(ids=ids))

@@ -55,7 +55,10 @@ def test_roots(tmp_path):
     roots = {"coco": str(tmp_path), "voc": None, "fsod": str(tmp_path / "absent")}
     tree = {"scales": {"demo": {"roots": roots}}}
     assert params.root(tree, "demo", "coco") == tmp_path
+    (tmp_path / "mine").mkdir()
+    assert params.root(tree, "demo", f"{tmp_path}/mine") == tmp_path / "mine"  # a folder, not a key
     for name, words in (
+        ("./absent", r"root: no folder '\./absent' \(params\.yaml\)"),
         ("voc", r"scales\.demo\.roots\.voc is null; set it .*params\.yaml"),
         ("fsod", r"scales\.demo\.roots\.fsod: no folder '.*absent' \(params\.yaml\)"),
         ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, voc"),
