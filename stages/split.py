@@ -1,5 +1,6 @@
 """Draw which images are labelled, for every seed, and write ids and annotations."""
 
+from functools import partial
 from pathlib import Path
 
 from proseco import splits
@@ -15,10 +16,10 @@ def main(*, scale: str, benchmark: str) -> None:
     entry = params.get(settings, "benchmarks", benchmark)
     section = params.get(settings, "scales", scale, "split")
     root = params.root(settings, scale, entry["root"])
-    options = plugins.options("benchmarks", entry)
+    read = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
 
     def load(subset: str) -> dict:
-        content = plugins.load("benchmarks", entry["name"])(root, subset, **options)
+        content = read(root, subset)
         checked, notes = annotations.check(content, source=f"{benchmark} {subset}")
         if entry.get("drop_other_sizes", False):
             checked, more = verify.drop_other_sizes(checked, root, source=f"{benchmark} {subset}")
@@ -28,6 +29,8 @@ def main(*, scale: str, benchmark: str) -> None:
 
     whole = load(entry["train"])
     test = load(entry["test"]) if entry["test"] is not None else None
+    if test is not None:
+        annotations.check_classes(whole, test, source=benchmark)
     rule = {key: entry[key] for key in ("rule", "fraction", "ids") if key in entry}
     facts = {"data_set": entry["name"], "subset": "_".join(entry["train"].split()), "benchmark": benchmark, **rule}
     if "ids" in rule:

@@ -1,11 +1,14 @@
 """``check-data``: what the data sets of a run hold, and what is wrong with them, before anything is trained."""
 
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
+from proseco.data.annotations import check_classes
 
 
 def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all") -> None:
@@ -16,40 +19,45 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     """
     if images != "all" and not (images.isdecimal() and int(images) > 0):
         raise InputError(f"--images is {images!r}; it must be a whole number above 0, or all")
+    limit = None if images == "all" else int(images)
     settings = params.load()
-    names = settings["run"]["benchmarks"] if benchmark is None else [benchmark]
-    entries = [params.get(settings, "benchmarks", name) for name in names]
-    subsets = {  # Mini-COCO 5 % and 10 % have the same
-        f"{entry['root']} {subset}": (entry, subset)
-        for entry in entries
-        for subset in (entry["train"], entry["test"])
-        if subset is not None
-    }
-    columns, notes, errors = {}, [], []
-    for title, (entry, subset) in subsets.items():
-        try:
-            root = params.root(settings, scale or settings["scale"], entry["root"])
-            columns[title], more, wrong = _describe(title, entry, root, subset, images)
-        except InputError as error:
-            more, wrong = [], [str(error)]
-        notes, errors = notes + more, errors + wrong
+    labels, columns, notes, errors = {}, {}, [], []  # the first two by title of a subset
+    for name in settings["run"]["benchmarks"] if benchmark is None else [benchmark]:
+        entry = params.get(settings, "benchmarks", name)
+        load = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
+        drop = entry.get("drop_other_sizes", False)
+        subsets = [subset for subset in (entry["train"], entry["test"]) if subset is not None]
+        titles = [f"{entry['root']} {subset}" for subset in subsets]
+        for title, subset in zip(titles, subsets, strict=True):
+            if title in labels:  # Mini-COCO 5 % and 10 % have the same
+                continue
+            labels[title] = None
+            with _collected(errors):
+                root = params.root(settings, scale or settings["scale"], entry["root"])
+                labels[title] = load(root, subset)
+                described = verify.describe(labels[title], root, source=title, limit=limit, drop_other_sizes=drop)
+                columns[title] = described[0]
+                notes += described[1]
+                errors += described[2]
+        readable = [labels[title] for title in titles if labels[title] is not None]
+        with _collected(errors):
+            if len(readable) == 2:
+                check_classes(*readable, source=name)
     if columns:
         print(_table(columns))
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" if notes else "")
     if errors:
-        print(*(f"error: {error}" for error in errors), sep="\n", file=sys.stderr)
+        print(*(f"error: {error}" for error in dict.fromkeys(errors)), sep="\n", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _describe(title: str, entry: dict, root: Path, subset: str, images: str) -> tuple[dict, list[str], list[str]]:
-    content = plugins.load("benchmarks", entry["name"])(root, subset, **plugins.options("benchmarks", entry))
-    return verify.describe(
-        content,
-        root,
-        source=title,
-        limit=None if images == "all" else int(images),
-        drop_other_sizes=entry.get("drop_other_sizes", False),
-    )
+@contextmanager
+def _collected(errors: list[str]) -> Iterator[None]:
+    """Go on after an error, so that one call names them all."""
+    try:
+        yield
+    except InputError as error:
+        errors.append(str(error))
 
 
 def _table(columns: dict[str, dict]) -> str:

@@ -122,6 +122,18 @@ def _inside(annotations: dict, source: str) -> tuple[dict, list[str]]:
     return {**annotations, "annotations": kept}, notes
 
 
+def check_classes(train: dict, test: dict, *, source: str) -> None:
+    """Refuse a training and a test subset whose classes differ: what one numbers 3 would be another class in the other.
+
+    :raises InputError: naming the classes that only one of them has, or that the order differs.
+    """
+    ours, theirs = ([category["name"] for category in part["categories"]] for part in (train, test))
+    if ours != theirs:
+        only = [name for name in [*ours, *theirs] if (name in ours) != (name in theirs)]
+        what = f"{', '.join(only[:5])} in only one of them" if only else "the same in another order"
+        raise InputError(f"{source}: training and test labels have different classes, {what}; expected one list")
+
+
 def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list") -> dict:
     """The dict with only these images and their objects; categories stay.
 

@@ -10,6 +10,7 @@ from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.base.files import read_json, write_json
 from proseco.commands import check_data
+from stages import split
 
 
 def edit(path, change):
@@ -94,8 +95,20 @@ def test_other_subsets_are_reported_beside_one_that_cannot_be_read(folder, capsy
     out = failing(capsys)
     assert table(out.out)[""] == ["coco val2017"]
     lines = out.err.splitlines()
-    assert len(lines) == 3 and "instances_train2017.json' is not readable JSON" in lines[0]
-    assert all("scales.demo.roots.voc: no folder" in line for line in lines[1:])
+    assert len(lines) == 2 and "instances_train2017.json' is not readable JSON" in lines[0]
+    assert "scales.demo.roots.voc: no folder" in lines[1]
+
+
+def test_a_subset_with_other_classes_is_refused(folder, capsys):
+    def rename(content):
+        content["categories"][1]["name"] = "zebra"
+
+    old = read_json(folder / "data/demo/coco/annotations/instances_val2017.json")["categories"][1]["name"]
+    edit(folder / "data/demo/coco/annotations/instances_val2017.json", rename)
+    out = failing(capsys, benchmark="coco_1x")
+    assert f"error: coco_1x: training and test labels have different classes, {old}, zebra in only one" in out.err
+    with pytest.raises(InputError, match="coco_1x: training and test labels have different classes"):
+        split.main(scale="demo", benchmark="coco_1x")
 
 
 def test_images_that_the_split_leaves_out_are_no_error(folder, capsys):

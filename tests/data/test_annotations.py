@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.data.annotations import check, check_images, merge, subset
+from proseco.data.annotations import check, check_classes, check_images, merge, subset
 
 
 def labels():
@@ -122,6 +122,18 @@ def test_subset_keeps_these_images_and_their_objects():
 def test_subset_names_unknown_keys():
     with pytest.raises(InputError, match=r"2 of 3 ids of train\.txt .* 3 images .*: b1, b2$"):
         subset(labels(), ["b2", "a5", "b1"], source="train.txt")
+
+
+def test_subsets_must_have_the_same_classes():
+    check_classes(labels(), {**labels(), "annotations": []}, source="mine")
+    for names, words in (
+        (["cat"], "dog in only one of them"),
+        (["cat", "cow"], "dog, cow in only one of them"),
+        (["dog", "cat"], "the same in another order"),
+    ):
+        other = {"categories": [{"id": n, "name": name, "original_id": n} for n, name in enumerate(names)]}
+        with pytest.raises(InputError, match=f"^mine: .* different classes, {words}; expected"):
+            check_classes(labels(), other, source="mine")
 
 
 def test_merge_numbers_anew_without_clash():
