@@ -1,12 +1,16 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from proseco.benchmarks import coco, voc
 from proseco.data import images, verify
 from proseco.data.images import BrokenImage
 from tests.data.test_annotations import labels
+
+DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 
 
 def write(path, width, height, orientation=None, kind="JPEG"):
@@ -38,7 +42,7 @@ def test_only_the_header_is_read(tmp_path):
         images.size(tmp_path / "y")
 
 
-def test_images_of_another_size_are_left_out_with_their_objects(tmp_path):
+def test_countof_another_size_are_left_out_with_their_objects(tmp_path):
     given = labels()
     for image in given["images"]:
         write(tmp_path / image["file_name"], image["width"], image["height"])
@@ -59,3 +63,19 @@ def test_a_data_set_without_anything(tmp_path):
     facts, notes, errors = verify.describe(nothing, tmp_path, source="mine")
     assert {*facts.values()} == {0} and notes == []
     assert errors == ["mine: there is no image; expected one or more"]
+
+
+@pytest.mark.parametrize(
+    ("load", "folder", "subset", "count"),
+    [(coco.load, "coco", "val2017", 100), (voc.load, "voc/VOCdevkit", "2007_test", 150)],
+)
+def test_real_samples_are_sound(load, folder, subset, count):
+    root = DATA / folder
+    if not root.is_dir():
+        pytest.skip(f"no real samples at {DATA}")
+    facts, notes, errors = verify.describe(load(root, subset), root, source=subset)
+    assert (facts["images"], facts["files looked at"], notes, errors) == (count, count, [], [])
+    assert facts["files of another size"] == facts["files missing"] == facts["boxes clipped"] == 0
+    wrong = load(root, subset)
+    wrong["images"][7]["width"] += 1
+    assert list(verify.other_sizes(wrong, root)) == [wrong["images"][7]["key"]]
