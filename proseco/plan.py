@@ -27,6 +27,9 @@ def resolve(params: dict) -> dict[str, dict]:
     proposals, detector = section["propose"]["proposals"], section["detector"]
     settings["propose.json"] = {"proposals": proposals, "code": code(("proposals", proposals["name"]))}
     settings["detector.json"] = {"detector": detector, "code": code(("detectors", detector["name"]))}
+    schedules = section["schedules"]
+    for name in params["run"]["benchmarks"]:
+        settings[f"finetune/{name}.json"] = {"schedule": schedules.get(name, schedules.get("default"))}
     return settings | {"backbone.json": backbones(params, scale)}
 
 

@@ -4,6 +4,7 @@ Nothing heavy is imported: a misspelt key is found in a second, before hours of 
 """
 
 import inspect
+import re
 from dataclasses import fields
 
 from proseco import checks, splits
@@ -19,7 +20,9 @@ TOP |= {"scale": "str", "device": "str", "seed": "int"}
 RUN = dict.fromkeys(("methods", "benchmarks", "seeds"), "list")
 METHOD = dict.fromkeys(("name", "title"), "str") | {"backbone": "str | None"}
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
-BENCHMARK |= {"test": "str | None", "fraction": "float"}
+BENCHMARK |= {"test": "str | None"}
+#: Keys that some rules need, or that a data set may have.
+BENCHMARK_OPTIONS = {"fraction": "float", "ids": "str", "drop_other_sizes": "bool"}
 SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
 SCALE = dict.fromkeys(SCALE, "dict") | {"generate": "dict | None"}
 PROPOSE = {"root": "str", "subset": "str", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
@@ -58,18 +61,15 @@ def check(params: dict) -> None:
         checks.keys(entry, METHOD, f"methods.{name}")
         checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
-        checks.keys(entry, BENCHMARK, f"benchmarks.{name}")
-        checks.choice(entry["name"], plugins.names("benchmarks"), "benchmark", f"benchmarks.{name}.name")
-        checks.choice(entry["rule"], splits.RULES, "rule", f"benchmarks.{name}.rule")
-        if not 0 < entry["fraction"] <= 1:
-            raise InputError(f"benchmarks.{name}.fraction is {entry['fraction']}; it must lie in (0, 1] (params.yaml)")
+        _benchmark(entry, f"benchmarks.{name}")
     for name, section in checks.entries(params["scales"], "scales"):
         _scale(params, section, f"scales.{name}")
     for kind, field, part in (("methods", "backbone", "backbones"), ("benchmarks", "root", "roots")):
         known = {key for section in params["scales"].values() for key in section[part]}
         for name, entry in params[kind].items():
-            if entry[field] is not None:
-                checks.choice(entry[field], known, field, f"{kind}.{name}.{field}; scales.<scale>.{part} define them")
+            if entry[field] is None or (field == "root" and "/" in entry[field]):
+                continue  # a detector from a file has no backbone of ours; a root with a slash is the folder itself
+            checks.choice(entry[field], known, field, f"{kind}.{name}.{field}; scales.<scale>.{part} define them")
     _run(params, params["scales"][params["scale"]], f"scales.{params['scale']}")
 
 
@@ -87,6 +87,25 @@ def _loss(section: dict) -> None:
     plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
 
 
+def _benchmark(entry: dict, place: str) -> None:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    known = name in plugins.names("benchmarks")
+    own = checks.annotations("benchmarks", name) if known else {}  # its plug-in's keywords
+    wanted = {key: own[key] for key, needed in plugins.keywords("benchmarks", name).items() if needed} if known else {}
+    checks.keys(entry, BENCHMARK | wanted, place, optional=BENCHMARK_OPTIONS | own)
+    checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
+    checks.choice(entry["rule"], splits.RULES, "rule", f"{place}.rule")
+    needed = splits.RULES[entry["rule"]]
+    if needed is not None and needed not in entry:
+        raise InputError(f"{place} lacks {needed}, which rule {entry['rule']} needs (params.yaml)")
+    for key in {"fraction", "ids"} & set(entry) - {needed}:
+        raise InputError(f"{place}.{key} is of no use: rule {entry['rule']} does not read it (params.yaml)")
+    if not 0 < entry.get("fraction", 1) <= 1:
+        raise InputError(f"{place}.fraction is {entry['fraction']}; it must lie in (0, 1] (params.yaml)")
+    if not re.fullmatch(r"[\w.{}-]+", entry.get("ids", "x")):
+        raise InputError(f"{place}.ids is {entry['ids']!r}; it must be the name of a file in splits/own (params.yaml)")
+
+
 def _scale(params: dict, section: dict, place: str) -> None:
     checks.keys(section, SCALE, place)
     if section["generate"] is not None:
@@ -95,7 +114,7 @@ def _scale(params: dict, section: dict, place: str) -> None:
     checks.positive(section["propose"], ("samples_per_shard", "shard_bytes"), f"{place}.propose")
     _filter(section["propose"]["filter"], f"{place}.propose.filter")
     checks.plugin("proposals", section["propose"]["proposals"], f"{place}.propose.proposals", given=("seed",))
-    checks.keys(section["split"], {"validation": "int | str"}, f"{place}.split")
+    checks.keys(section["split"], {"validation": "int | str", "seeds": "list[int]"}, f"{place}.split")
     count = section["split"]["validation"]
     if count != "test" and (count == 0 or not checks.fits(count, "int")):
         raise InputError(f"{place}.split.validation is {count!r}; it must be a count of images, or test (params.yaml)")
@@ -119,7 +138,8 @@ def _scale(params: dict, section: dict, place: str) -> None:
     networks = ("student", "teacher")
     checks.choice(section["finetune"]["init_from"], networks, "network", f"{place}.finetune.init_from")
     for name, schedule in section["schedules"].items():
-        checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
+        if name != "default":
+            checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _schedule(schedule, f"{place}.schedules.{name}")
     trained = plugins.names("methods")
     for name, entry in section["pretrain"].items():
@@ -133,7 +153,8 @@ def _scale(params: dict, section: dict, place: str) -> None:
     used = {entry["root"] for entry in params["benchmarks"].values()} | {section["propose"]["root"]}
     used |= {entry["root"] for entry in section["backbones"].values() if "root" in entry}
     for name, folder in checks.entries(section["roots"], f"{place}.roots"):
-        checks.choice(name, used, "data set", f"{place}.roots; propose, backbones and benchmarks name them")
+        if "/" not in section["propose"]["root"]:  # else the root that this folder stands in for may stay
+            checks.choice(name, used, "data set", f"{place}.roots; propose, backbones and benchmarks name them")
         if not checks.fits(folder, "str | None"):
             raise InputError(f"{place}.roots.{name} is {folder!r}; it must be a folder or null (params.yaml)")
 
@@ -217,8 +238,8 @@ def _run(params: dict, section: dict, place: str) -> None:
             raise InputError(f"{place}.pretrain lacks {entry['name']}, the plug-in of methods.{name} (params.yaml)")
     for name in params["run"]["benchmarks"]:
         needed[f"benchmarks.{name}"] = params["benchmarks"][name]["root"]
-        if name not in section["schedules"]:
+        if not {name, "default"} & set(section["schedules"]):
             raise InputError(f"{place}.schedules lacks {name}, which run.benchmarks selects (params.yaml)")
     for who, root in needed.items():
-        if section["roots"].get(root) is None:
+        if "/" not in root and section["roots"].get(root) is None:
             raise InputError(f"{who} needs {place}.roots.{root}, which is not set (params.yaml)")

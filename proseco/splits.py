@@ -16,26 +16,45 @@ import numpy as np
 from proseco.base.errors import InputError, one_of
 from proseco.base.files import write_text
 
-RULES = ("all", "cover", "uniform")
+#: Each rule, and the key of a benchmark's entry that it needs.
+RULES = {"all": None, "cover": "fraction", "file": "ids", "uniform": "fraction"}
 
 
-def sample(annotations: dict, *, rule: str, fraction: float = 1.0, seed: int = 0) -> tuple[list[str], list[str]]:
+def sample(
+    annotations: dict, *, rule: str, fraction: float | None = None, ids: str | Path | None = None, seed: int = 0
+) -> tuple[list[str], list[str]]:
     """Draw the keys of the images to label.
 
     :param annotations: COCO-format dict (:mod:`proseco.data.annotations`).
-    :param rule: ``all`` of them; ``uniform``, a plain draw; ``cover``, a draw that leaves every class on both sides.
-    :param fraction: of the images, 0..1; ``all`` ignores it.
+    :param rule: ``all`` of them; ``uniform``, a plain draw; ``cover``, a draw that leaves every class on both sides;
+        ``file``, those that an id file lists.
+    :param fraction: of the images, 0..1, for ``uniform`` and ``cover``.
+    :param ids: the id file, for ``file``; ``{seed}`` in its name stands for the seed.
     :returns: the keys, sorted, and notes on what could not be had, one line each.
-    :raises InputError: an unknown rule, or a fraction out of range.
+    :raises InputError: an unknown rule, a fraction out of range, an id file that is wrong or names other images.
     """
     keys = [image["key"] for image in annotations["images"]]
     if rule == "all":
         return order(keys), []
+    if rule == "file":
+        return _listed(str(ids).replace("{seed}", str(seed)), keys), []
     if rule == "uniform":
         return uniform(keys, fraction=fraction, seed=seed), []
     if rule == "cover":
         return cover(presence(annotations), fraction=fraction, seed=seed)
     raise one_of("rule", rule, RULES, "benchmarks")
+
+
+def _listed(path: str, keys: list[str]) -> list[str]:
+    chosen = read_ids(path, header=False)
+    unknown = set(chosen) - set(keys)
+    if unknown or not chosen:
+        first = order(unknown)[0] if unknown else None
+        raise InputError(
+            f"{len(unknown)} of the {len(chosen)} ids in {path!r} are not among the {len(keys)} images of the data set "
+            f"(the first is {first!r}); expected one or more of its ids, such as {keys[0]!r}"
+        )
+    return order(chosen)
 
 
 def order(keys: Iterable[str]) -> list[str]:
@@ -195,30 +214,46 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
 
 @dataclass
 class Split:
-    """Keys of the parts ``train``, ``val`` and ``test``; which parts are drawn from the test subset; notes to print."""
+    """Keys of the parts ``train``, ``val`` and ``test``; which parts are the test subset; notes to print."""
 
     keys: dict[str, list[str]]
     from_test: set[str]
     notes: list[str]
 
+    @property
+    def published(self) -> list[str]:
+        """The parts that a draw decided: neither a test subset as it stands, nor a validation that is the test."""
+        own = [part for part in self.keys if part not in self.from_test]
+        return [part for part in own if part != "val" or self.keys["val"] != self.keys["test"]]
 
-def draw(whole: dict, test: dict | None, rule: str, fraction: float, *, seed: int, validation: int | str) -> Split:
+
+def draw(
+    whole: dict,
+    test: dict | None,
+    rule: str,
+    *,
+    seed: int,
+    validation: int | str,
+    fraction: float | None = None,
+    ids: str | Path | None = None,
+) -> Split:
     """Everything that one finetuning needs: labelled images, images to choose the checkpoint with, images to score.
 
     :param whole: COCO-format dict of the training subset.
     :param test: of the test subset; None: what the rule leaves of ``whole``.
+    :param rule: with ``fraction`` or ``ids``, see :func:`sample`.
     :param validation: so many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
         as the paper has it.
     :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
     """
-    train, notes = sample(whole, rule=rule, fraction=fraction, seed=seed)
+    train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
     everything = order(image["key"] for image in whole["images"])
     keys, from_test = {"train": train}, set()
     if test is None:
         taken = set(train)
         keys["test"] = [key for key in everything if key not in taken]
         if not keys["test"]:
-            raise InputError(f"rule {rule!r} with fraction {fraction} leaves no image to test on, and test is null")
+            raise InputError(f"rule {rule!r} takes all {len(train)} images and leaves none to test on; test is null")
     else:
         keys["test"] = order(image["key"] for image in test["images"])
         from_test.add("test")
@@ -255,12 +290,13 @@ def read_facts(path: str | Path) -> dict[str, str]:
     return _parse(path)[0]
 
 
-def read_ids(path: str | Path) -> list[str]:
+def read_ids(path: str | Path, *, header: bool = True) -> list[str]:
     """The keys of an id file, checked against its count and digest.
 
+    :param header: whether there must be a first line with both; without, a plain list of ids is one too.
     :raises InputError: naming the file and line: a key twice, a blank line, keys that are not those written.
     """
-    facts, lines = _parse(path)
+    facts, lines = _parse(path, header=header)
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         key = line.strip()
@@ -270,21 +306,21 @@ def read_ids(path: str | Path) -> list[str]:
             what = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
             raise InputError(f"{str(path)!r}, line {number}: {what}; expected one id a line, each once")
         first[key] = number
-    if str(len(first)) != facts["count"]:
+    if facts.get("count", str(len(first))) != str(len(first)):
         raise InputError(f"{str(path)!r}, line 1: says count={facts['count']}, but {len(first)} ids follow")
-    if _digest(list(first)) != facts["digest"]:
+    if "digest" in facts and _digest(list(first)) != facts["digest"]:
         raise InputError(f"{str(path)!r}, line 1: the ids are not those that digest={facts['digest']} was made of")
     return list(first)
 
 
-def _parse(path: str | Path) -> tuple[dict[str, str], list[str]]:
+def _parse(path: str | Path, *, header: bool = True) -> tuple[dict[str, str], list[str]]:
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        raise InputError(f"no id file {str(path)!r}; the split stage writes it") from None
-    words = lines[0].split() if lines else []
+        raise InputError(f"no id file {str(path)!r}; expected one id a line") from None
+    words = lines[0].split() if lines and lines[0].startswith("#") else []
     facts = dict(word.partition("=")[::2] for word in words[1:])
-    if words[:1] != ["#"] or not {"count", "digest"} <= set(facts):
+    if header and (words[:1] != ["#"] or not {"count", "digest"} <= set(facts)):
         raise InputError(f"{str(path)!r}, line 1: expected '# benchmark=... count=... digest=...'")
     return facts, lines
 

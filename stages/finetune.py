@@ -11,6 +11,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     settings = params.load()
     section = params.get(settings, "scales", scale)
     annotations = Path("work", scale, "annotations", benchmark, str(seed))
+    plan = files.read_json(Path("work", scale, "plan", "finetune", f"{benchmark}.json"))
     cell = Path(scale, "finetune", method, benchmark, str(seed))
     with (
         files.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,
@@ -20,7 +21,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
             names={"method": method, "benchmark": benchmark, "seed": seed},
             detector=section["detector"],
             views=section["views"],
-            schedule=section["schedules"][benchmark],
+            schedule=plan["schedule"],
             annotations={part: files.read_json(annotations / f"{part}.json") for part in ("train", "val", "test")},
             root=params.root(settings, scale, settings["benchmarks"][benchmark]["root"]),
             start=Path("checkpoints", scale, "pretrain", f"{method}.safetensors"),

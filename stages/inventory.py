@@ -11,16 +11,18 @@ def main(*, scale: str) -> None:
     settings = params.load()
     section = params.get(settings, "scales", scale)
     unlabelled = section["propose"]["root"]
-    names = {unlabelled}
-    names |= {entry["root"] for entry in section["backbones"].values() if "root" in entry}
-    names |= {settings["benchmarks"][name]["root"] for name in settings["run"]["benchmarks"]}
+    roots = {"propose": unlabelled}
+    roots |= {f"backbone_{name}": entry["root"] for name, entry in section["backbones"].items() if "root" in entry}
+    roots |= {f"benchmark_{name}": settings["benchmarks"][name]["root"] for name in settings["run"]["benchmarks"]}
+    # A key of roots names its manifest; a folder given in its place is named by who reads it.
+    used = {who if "/" in root else root: root for who, root in roots.items()}
     with files.replacing(Path("work", scale, "inventory")) as out:
-        for name in sorted(names):
-            root = params.root(settings, scale, name, archive=name == unlabelled)
-            manifest, images = inventory.survey(root)
+        for name, root in sorted(used.items()):
+            folder = params.root(settings, scale, root, archive=root == unlabelled)
+            manifest, images = inventory.survey(folder)
             files.write_json(out / f"{name}.json", manifest)
-            if name == unlabelled:
-                listing.save(out / "propose.tsv", inventory.subset(root, images, section["propose"]["subset"]))
+            if root == unlabelled:
+                listing.save(out / "propose.tsv", inventory.subset(folder, images, section["propose"]["subset"]))
             print(inventory.describe(name, manifest))
 
 

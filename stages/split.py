@@ -1,40 +1,54 @@
 """Draw which images are labelled, for every seed, and write ids and annotations."""
 
+from functools import partial
 from pathlib import Path
 
 from proseco import splits
 from proseco.base import cli, files, params, plugins
-from proseco.data import annotations
+from proseco.data import annotations, verify
+
+OWN = Path("splits", "own")  # id files that users bring, see its README
 
 
 def main(*, scale: str, benchmark: str) -> None:
-    """Write id files and annotations of a benchmark, for every seed of the run."""
+    """Write id files of a benchmark for the published seeds and those of the run, and annotations for the latter."""
     settings = params.load()
     entry = params.get(settings, "benchmarks", benchmark)
-    validation = params.get(settings, "scales", scale, "split", "validation")
+    section = params.get(settings, "scales", scale, "split")
     root = params.root(settings, scale, entry["root"])
+    read = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
 
     def load(subset: str) -> dict:
-        content = plugins.load("benchmarks", entry["name"])(root, subset)
+        content = read(root, subset)
         checked, notes = annotations.check(content, source=f"{benchmark} {subset}")
+        if entry.get("drop_other_sizes", False):
+            checked, more = verify.drop_other_sizes(checked, root, source=f"{benchmark} {subset}")
+            notes += more
         print(*notes, sep="\n", end="\n" if notes else "")
         return checked
 
     whole = load(entry["train"])
     test = load(entry["test"]) if entry["test"] is not None else None
-    facts = {"benchmark": benchmark, "rule": entry["rule"], "fraction": entry["fraction"]}
+    if test is not None:
+        annotations.check_classes(whole, test, source=benchmark)
+    rule = {key: entry[key] for key in ("rule", "fraction", "ids") if key in entry}
+    facts = {"data_set": entry["name"], "subset": "_".join(entry["train"].split()), "benchmark": benchmark, **rule}
+    if "ids" in rule:
+        rule["ids"] = OWN / rule["ids"]
+    seeds = settings["run"]["seeds"]
+    published = {*seeds, *section["seeds"]} if "ids" not in rule else seeds  # an id file is published already
     with (
         files.replacing(Path("splits", scale, benchmark)) as ids,
         files.replacing(Path("work", scale, "annotations", benchmark)) as out,
     ):
-        for seed in settings["run"]["seeds"]:
-            drawn = splits.draw(whole, test, entry["rule"], entry["fraction"], seed=seed, validation=validation)
+        for seed in sorted(published):
+            drawn = splits.draw(whole, test, **rule, seed=seed, validation=section["validation"])
             for note in drawn.notes:
                 print(f"{benchmark}, seed {seed}: {note}")
-            for part, keys in drawn.keys.items():
-                source, subset = (test, entry["test"]) if part in drawn.from_test else (whole, entry["train"])
-                splits.write_ids(ids / str(seed) / f"{part}.txt", keys, subset=subset, seed=seed, **facts)
-                chosen = annotations.subset(source, keys)
+            for part in drawn.published:
+                splits.write_ids(ids / str(seed) / f"{part}.txt", drawn.keys[part], **facts, seed=seed)
+            for part, keys in drawn.keys.items() if seed in seeds else ():
+                chosen = annotations.subset(test if part in drawn.from_test else whole, keys)
                 annotations.check_images(chosen, root, source=f"{benchmark} {part}")
                 files.write_json(out / str(seed) / f"{part}.json", chosen, indent=None)
 

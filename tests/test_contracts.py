@@ -243,15 +243,24 @@ def data(tmp_path_factory):
     return out
 
 
+#: Plug-ins for data of one's own, which params.yaml does not name: a folder of the demo that they read, and subsets.
+OWN = {
+    "coco_json": ("fsod", ["annotations/fsod_test.json", "annotations/fsod_train.json"]),
+    "voc_xml": ("voc/VOC2007", ["trainval", "test"]),
+}
+
+
 def subsets(name):
     """The subsets of a benchmark that params.yaml names."""
+    if name in OWN:
+        return OWN[name][1]
     entries = [e for e in params.load(ROOT / "params.yaml")["benchmarks"].values() if e["name"] == name]
     return sorted({entry[part] for entry in entries for part in ("train", "test")} - {None})
 
 
 @every("benchmarks")
 def test_benchmarks(name, data):
-    load, root = plugins.load("benchmarks", name), data / name
+    load, root = plugins.load("benchmarks", name), data / OWN.get(name, (name,))[0]
     assert root.is_dir(), f"proseco.data.demo writes no folder {name!r} in the layout of this benchmark"
     assert subsets(name), f"params.yaml has no benchmark of plug-in {name}"
     for subset in subsets(name):
@@ -279,7 +288,7 @@ def test_benchmarks(name, data):
 @every("benchmarks")
 def test_benchmarks_name_what_is_missing(name, data, tmp_path):
     load = plugins.load("benchmarks", name)
-    for root, subset in ((data / name, "1066_battle"), (tmp_path, subsets(name)[0])):
+    for root, subset in ((data / OWN.get(name, (name,))[0], "1066_battle"), (tmp_path, subsets(name)[0])):
         with pytest.raises(InputError) as caught:
             load(root, subset)
         assert "\n" not in str(caught.value) and any(word in str(caught.value) for word in (subset, str(root)))

@@ -38,6 +38,20 @@ def test_a_key_of_the_loss_stands_in_one_place():
         plan.resolve(whole)
 
 
+def test_the_schedule_of_a_benchmark_or_the_default():
+    schedules = REAL["scales"]["demo"]["schedules"]
+    whole = changed("run/benchmarks", ["mini_coco_1", "mini_voc_5"])
+    del whole["scales"]["demo"]["schedules"]["mini_voc_5"]
+    whole["scales"]["demo"]["schedules"]["default"]["batch"] = 7
+    found = plan.resolve(whole)
+    assert found["finetune/mini_coco_1.json"] == {"schedule": schedules["mini_coco_1"]}
+    assert found["finetune/mini_voc_5.json"] == {"schedule": schedules["default"] | {"batch": 7}}
+    assert {name for name in found if name.startswith("finetune/")} == {
+        "finetune/mini_coco_1.json",
+        "finetune/mini_voc_5.json",
+    }
+
+
 def test_a_scale_changes_its_own_loss_only():
     whole = changed("scales/demo/pretrain/proseco/loss/normalize_target", False)
     assert plan.pretraining(whole, "demo", "proseco")["loss"]["normalize_target"] is False

@@ -20,12 +20,12 @@ OPTIONAL = {
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
-    *("box_refinement", "two_stage", "proseco.loss"),
+    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
     r"methods\.(swav|scrl|proseco_swav|detreg_public)",
-    r"scales\.demo\.schedules\.(?!mini_coco_5$|mini_voc_10$)\w+",
+    r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
 )
@@ -168,10 +168,20 @@ def test_odd_values_never_escape_as_another_error():
         ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
         ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "proseco, supervised", "methods.proseco"]),
         ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
-        ("benchmarks/coco_1x/name", "cocoa", ["benchmark named 'cocoa'", "coco, fsod, voc", "benchmarks.coco_1x"]),
-        ("benchmarks/coco_1x/rule", "some", ["rule named 'some'", "all, cover, uniform", "benchmarks.coco_1x"]),
+        (
+            "benchmarks/coco_1x/name",
+            "cocoa",
+            ["benchmark named 'cocoa'", "coco, coco_json, fsod", "benchmarks.coco_1x"],
+        ),
+        ("benchmarks/coco_1x/rule", "some", ["rule named 'some'", "all, cover, file, uniform", "benchmarks.coco_1x"]),
+        ("benchmarks/coco_1x/rule", "uniform", ["benchmarks.coco_1x lacks fraction", "rule uniform"]),
+        ("benchmarks/coco_1x/rule", "file", ["benchmarks.coco_1x lacks ids", "rule file"]),
+        ("benchmarks/coco_1x/ids", "mine.txt", ["benchmarks.coco_1x.ids", "of no use", "rule all"]),
+        ("benchmarks/mini_voc_5/rule", "file", ["benchmarks.mini_voc_5 lacks ids"]),
+        ("benchmarks/fsod_test/drop_other_sizes", "yes", ["fsod_test.drop_other_sizes is 'yes'", "bool"]),
         ("benchmarks/coco_1x/root", "kokos", ["root named 'kokos'", "coco, fsod, imagenet", "benchmarks.coco_1x"]),
-        ("benchmarks/coco_1x/fraction", 5, ["benchmarks.coco_1x.fraction is 5", "(0, 1]"]),
+        ("benchmarks/coco_1x/root", 5, ["benchmarks.coco_1x.root is 5", "str"]),
+        ("benchmarks/mini_voc_5/fraction", 5, ["benchmarks.mini_voc_5.fraction is 5", "(0, 1]"]),
         ("benchmarks/coco_1x/test", 2017, ["benchmarks.coco_1x.test is 2017", "str | None"]),
         ("benchmarks/co.co", {}, ["the name 'co.co'", "benchmarks"]),
         (
@@ -238,6 +248,35 @@ def test_a_row_may_come_from_a_file_at_one_scale_and_be_trained_at_another():
     whole["run"]["methods"] = ["proseco_swav"]
     whole["methods"]["proseco_swav"]["backbone"] = "scrl"
     assert "scales.demo.pretrain lacks proseco, the plug-in of methods.proseco_swav" in refusal(whole)
+
+
+def own(**changes):
+    """A benchmark that needs no entry anywhere else."""
+    entry = {"name": "voc", "title": "Mine", "root": "../mine", "train": "2020_train", "test": "2020_test"}
+    whole = changed("benchmarks/mine", entry | {"rule": "file", "ids": "mine_{seed}.txt"} | changes)
+    whole["run"]["benchmarks"] = ["mine"]
+    return whole
+
+
+def test_one_entry_is_enough_for_data_of_ones_own():
+    assert refusal(own()) is None
+    whole = own()
+    whole["scales"]["demo"]["propose"]["root"] = "../mine"
+    assert refusal(whole) is None
+    del whole["scales"]["demo"]["schedules"]["default"]
+    assert "schedules lacks mine" in refusal(whole)
+
+
+def test_keys_of_a_benchmark_s_own_plugin():
+    mine = {"name": "coco_json", "train": "train.json", "test": None}
+    assert refusal(own(**mine, images="pictures")) is None
+    assert "benchmarks.mine.images is 3" in refusal(own(**mine, images=3))
+    assert "no key of benchmarks.mine named 'images'" in refusal(own(images="pictures"))  # voc has none
+
+
+@pytest.mark.parametrize("ids", ["/etc/passwd", "../mine.txt", "", "my file.txt"])
+def test_id_files_lie_in_their_folder(ids):
+    assert "benchmarks.mine.ids" in refusal(own(ids=ids)) and "splits/own" in refusal(own(ids=ids))
 
 
 def test_a_mistake_is_found_without_torch():

@@ -66,7 +66,7 @@ def test_rules():
     assert (keys, notes) == splits.sample(given, rule="uniform", fraction=0.3, seed=5)
     assert len(splits.sample(given, rule="uniform", fraction=0.001, seed=5)[0]) == 1
     assert len(splits.sample(given, rule="cover", fraction=0.8, seed=5)[0]) == 30
-    with pytest.raises(InputError, match="no rule named 'half'; there is all, cover, uniform"):
+    with pytest.raises(InputError, match="no rule named 'half'; there is all, cover, file, uniform"):
         splits.sample(given, rule="half")
     for fraction in (0, -0.1, 1.5, float("nan"), None, "0.5"):
         with pytest.raises(InputError, match="fraction is"):
@@ -261,3 +261,52 @@ def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="single words"):
         splits.write_ids(tmp_path / "x.txt", ["1"], benchmark="mini coco")
     assert not (tmp_path / "x.txt").exists()
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_an_id_file_of_ones_own(tmp_path, header):
+    given = labels({str(n): {"a"} for n in range(20)})
+    for seed in (3, 4):
+        path = tmp_path / f"mine_{seed}.txt"
+        if header:
+            splits.write_ids(path, ["12", "7", str(seed)], made="by hand".replace(" ", "_"))
+        else:
+            path.write_text(f"# a comment\n12\n7\n{seed}\n")
+        found = splits.sample(given, rule="file", ids=tmp_path / "mine_{seed}.txt", seed=seed)
+        assert found == ([str(seed), "7", "12"], [])
+    drawn = splits.draw(given, None, "file", ids=tmp_path / "mine_3.txt", seed=9, validation="test")
+    assert len(drawn.keys["test"]) == 17 and drawn.published == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("7\n000012\n99\n", "2 of the 3 ids in '.*mine.txt' are not among the 20 images .*'000012'.* such as '0'"),
+        ("", "0 of the 0 ids in '.*mine.txt'"),
+        ("7\n8\n7\n", "mine.txt', line 3: id '7' again, first in line 1"),
+        ("7\n\n8\n", "mine.txt', line 2: a blank line"),
+        ("# count=3 digest=0\n7\n8\n", "line 1: says count=3, but 2 ids follow"),
+        ("# count=2 digest=0\n7\n8\n", "line 1: the ids are not those"),
+    ],
+)
+def test_a_wrong_id_file_of_ones_own_is_refused(tmp_path, text, words):
+    (tmp_path / "mine.txt").write_text(text)
+    given = labels({str(n): {"a"} for n in range(20)})
+    with pytest.raises(InputError, match=words):
+        splits.sample(given, rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_a_missing_id_file_of_ones_own(tmp_path):
+    with pytest.raises(InputError, match=r"no id file '.*mine\.txt'; expected one id a line"):
+        splits.sample(labels({"1": {"a"}}), rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_what_is_published_was_drawn():
+    whole, test = labels({str(n): {"a"} for n in range(20)}), labels({str(n): {"a"} for n in range(50, 55)})
+    draw = {"rule": "uniform", "fraction": 0.5, "seed": 1}
+    assert splits.draw(whole, test, **draw, validation="test").published == ["train"]
+    assert splits.draw(whole, test, **draw, validation=3).published == ["train", "val"]
+    assert splits.draw(whole, None, **draw, validation="test").published == ["train", "test"]
+    assert splits.draw(whole, None, **draw, validation=2).published == ["train", "test", "val"]
+    with pytest.raises(InputError, match="rule 'all' takes all 20 images"):
+        splits.draw(whole, None, "all", seed=1, validation="test")

@@ -41,13 +41,15 @@ def get(params: dict, *keys: str):
 
 
 def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
-    """Where a data set lies.
+    """Where a data set lies: a key of the scale's ``roots``, or, with a slash in it, the folder itself.
 
     :param archive: whether it may also be a file, a tar.
     :raises InputError: no such key, null, or no such folder.
     """
-    where = get(params, "scales", scale, "roots", name)
-    place = f"scales.{scale}.roots.{name}"
+    if "/" in name:
+        where, place = name, "root"
+    else:
+        where, place = get(params, "scales", scale, "roots", name), f"scales.{scale}.roots.{name}"
     if where is None:
         raise InputError(f"{place} is null; set it to the folder of the data set (params.yaml)")
     path = Path(where)

@@ -70,6 +70,11 @@ def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> No
         raise InputError(f"{place} lacks {', '.join(missing)}, needed by proseco/{kind}/{spec['name']}.py")
 
 
+def options(kind: str, entry: dict) -> dict:
+    """The keys of an entry that its plug-in takes, where the entry holds keys of others too."""
+    return {key: entry[key] for key in keywords(kind, entry["name"]) if key in entry}
+
+
 def load(kind: str, name: str) -> Callable:
     """The function of a plug-in, imported."""
     keywords(kind, name)  # the error for an unknown name

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.benchmarks import _coco_json
+from proseco.benchmarks import _instances
 
 
 def load(root: str | Path, subset: str) -> dict:
@@ -12,5 +12,5 @@ def load(root: str | Path, subset: str) -> dict:
 
     :raises InputError: no such subset, or a file that cannot be read.
     """
-    path = _coco_json.find(Path(root) / "annotations", subset, prefix="instances_", benchmark="coco")
-    return _coco_json.read(path, folder=subset)
+    path = _instances.find(Path(root) / "annotations", subset, prefix="instances_", benchmark="coco")
+    return _instances.read(path, folder=subset)

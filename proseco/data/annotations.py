@@ -29,6 +29,15 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 
     :param source: the file or subset, for messages.
     :returns: the cleaned dict (the argument is left alone), and what was changed, one line each.
+    :raises InputError: see :func:`refuse`.
+    """
+    refuse(annotations, source=source)
+    return _inside(annotations, source)
+
+
+def refuse(annotations: dict, *, source: str) -> None:
+    """Refuse labels that contradict themselves.
+
     :raises InputError: an id or key twice, an unknown category or image, a size that is not finite, or is negative.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
@@ -41,26 +50,37 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
         twice = _first_twice(record[field] for record in records)
         if twice is not None:
             raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
-    sizes = {}
     for image in images:
         width, height = image["width"], image["height"]
         if not all(isinstance(side, int) and side > 0 for side in (width, height)):
             raise InputError(
                 f"{source}: image {image['key']!r} has size {width!r} x {height!r}; expected whole numbers above 0"
             )
-        sizes[image["id"]] = (width, height)
-    known = {category["id"] for category in categories}
+    shown, known = {image["id"] for image in images}, {category["id"] for category in categories}
     for record in objects:
-        if record["image_id"] not in sizes:
+        if record["image_id"] not in shown:
             raise InputError(
-                f"{source}: annotation {record['id']} is of image {record['image_id']!r}, which is not in 'images'"
+                f"{source}: annotation {record['id']} is of image {record['image_id']!r}; "
+                f"expected one of the {len(shown)} ids in 'images'"
             )
         if record["category_id"] not in known:
             raise InputError(
                 f"{source}: annotation {record['id']} has category {record['category_id']!r}; "
                 f"expected one of the {len(known)} ids in 'categories'"
             )
-    return _inside(annotations, sizes, source)
+    boxes, areas = _arrays(objects)
+    wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
+    if wrong.any():
+        record = objects[int(wrong.argmax())]
+        raise InputError(
+            f"{source}: annotation {record['id']} has bbox {record['bbox']} and area {record['area']}; "
+            "expected finite numbers [x, y, width, height], and neither sizes nor area below 0"
+        )
+
+
+def _arrays(objects: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    boxes = np.array([record["bbox"] for record in objects], dtype=np.float64).reshape(-1, 4)
+    return boxes, np.array([record["area"] for record in objects], dtype=np.float64)
 
 
 def _first_twice(values: Iterable):
@@ -72,17 +92,11 @@ def _first_twice(values: Iterable):
     return None
 
 
-def _inside(annotations: dict, sizes: dict, source: str) -> tuple[dict, list[str]]:
+def _inside(annotations: dict, source: str) -> tuple[dict, list[str]]:
     objects = annotations["annotations"]
-    boxes = np.array([record["bbox"] for record in objects], dtype=np.float64).reshape(-1, 4)
-    areas = np.array([record["area"] for record in objects], dtype=np.float64)
-    wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
-    if wrong.any():
-        record = objects[int(wrong.argmax())]
-        raise InputError(
-            f"{source}: annotation {record['id']} has bbox {record['bbox']} and area {record['area']}; "
-            "expected finite numbers [x, y, width, height], and neither sizes nor area below 0"
-        )
+    boxes, _ = _arrays(objects)
+    images = {image["id"]: image for image in annotations["images"]}
+    sizes = {number: (image["width"], image["height"]) for number, image in images.items()}
     limits = np.array([sizes[record["image_id"]] for record in objects], dtype=np.float64).reshape(-1, 2)
     start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     low, high = np.clip(start, 0, limits), np.clip(end, 0, limits)
@@ -101,9 +115,23 @@ def _inside(annotations: dict, sizes: dict, source: str) -> tuple[dict, list[str
         if rows.any():
             count = int(rows.sum())
             what = verb.format(f"{count} box{'es' if count > 1 else ''}")
-            notes.append(f"{source}: {what}, first annotation {objects[int(rows.argmax())]['id']}")
+            first = objects[int(rows.argmax())]
+            place = f"annotation {first['id']} of image {images[first['image_id']]['key']!r}"
+            notes.append(f"{source}: {what}, first {place}")
     kept = [record for record, gone in zip(cleaned, empty.tolist(), strict=True) if not gone]
     return {**annotations, "annotations": kept}, notes
+
+
+def check_classes(train: dict, test: dict, *, source: str) -> None:
+    """Refuse a training and a test subset whose classes differ: what one numbers 3 would be another class in the other.
+
+    :raises InputError: naming the classes that only one of them has, or that the order differs.
+    """
+    ours, theirs = ([category["name"] for category in part["categories"]] for part in (train, test))
+    if ours != theirs:
+        only = [name for name in [*ours, *theirs] if (name in ours) != (name in theirs)]
+        what = f"{', '.join(only[:5])} in only one of them" if only else "the same in another order"
+        raise InputError(f"{source}: training and test labels have different classes, {what}; expected one list")
 
 
 def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list") -> dict:
@@ -147,26 +175,47 @@ def merge(parts: list[dict]) -> dict:
     return {"images": images, "annotations": objects, "categories": categories}
 
 
-def check_images(annotations: dict, root: str | Path, *, source: str, limit: int | None = None) -> None:
-    """Refuse labels whose image files are not there.
+def instances(annotations: dict, *, description: str) -> dict:
+    """COCO's instances format, for other programs: categories have their original ids again.
+
+    ``difficult`` is kept as a key of ours beside ``iscrowd``; ``key`` as one of the images.
+    """
+    original = {category["id"]: category["original_id"] for category in annotations["categories"]}
+    return {
+        "info": {"description": description},
+        "images": annotations["images"],
+        "annotations": [{**r, "category_id": original[r["category_id"]]} for r in annotations["annotations"]],
+        "categories": [{"id": c["original_id"], "name": c["name"]} for c in annotations["categories"]],
+    }
+
+
+def missing_images(annotations: dict, root: str | Path) -> list[str]:
+    """``file_name`` of the images that are not below ``root``.
 
     Folders are listed once rather than files asked for one by one, which takes minutes on network file systems.
-
-    :param limit: look for the first so many images only.
-    :raises InputError: naming the first file and how many are missing.
     """
     listings: dict[str, set[str]] = {}
-    images = annotations["images"][:limit]
     missing = []
-    for image in images:
+    for image in annotations["images"]:
         folder, _, name = image["file_name"].rpartition("/")
         if folder not in listings:
             path = Path(root) / folder
             listings[folder] = set(os.listdir(path)) if path.is_dir() else set()
         if name not in listings[folder]:
             missing.append(image["file_name"])
+    return missing
+
+
+def check_images(annotations: dict, root: str | Path, *, source: str) -> None:
+    """Refuse labels whose image files are not there.
+
+    :raises InputError: naming the first file, or the folder, and how many are missing.
+    """
+    missing = missing_images(annotations, root)
     if missing:
+        first = Path(root) / missing[0]
+        what = first if first.parent.is_dir() else first.parent
         raise InputError(
-            f"{len(missing)} of {len(images)} image files of {source} are missing, "
-            f"the first is {(Path(root) / missing[0]).as_posix()!r}"
+            f"{len(missing)} of {len(annotations['images'])} image files of {source} are missing, "
+            f"the first is {first.as_posix()!r}" + (f": no folder {what.as_posix()!r}" if what != first else "")
         )

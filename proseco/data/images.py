@@ -52,6 +52,22 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     return np.ascontiguousarray(rgb), facts
 
 
+def size(path: str | Path) -> tuple[int, int]:
+    """Width and height of the upright image, from the file's header alone.
+
+    :raises FileNotFoundError: there is no such file. :raises BrokenImage: its header is that of no image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BrokenImage(f"no readable header: {type(error).__name__}") from None
+    return (height, width) if turned else (width, height)
+
+
 def decode(data: bytes, name: str) -> np.ndarray:
     """Decode fast, as training does: (H, W, 3) RGB uint8, upright.
 

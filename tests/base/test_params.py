@@ -60,7 +60,11 @@ def test_roots(tmp_path):
     assert params.root(tree, "demo", "imagenet", archive=True) == tmp_path / "train.tar"
     with pytest.raises(InputError, match=r"roots\.imagenet: no folder '.*train\.tar'"):
         params.root(tree, "demo", "imagenet")
+    assert params.root(tree, "demo", "coco") == tmp_path
+    (tmp_path / "mine").mkdir()
+    assert params.root(tree, "demo", f"{tmp_path}/mine") == tmp_path / "mine"  # a folder, not a key
     for name, words in (
+        ("./absent", r"root: no folder '\./absent' \(params\.yaml\)"),
         ("voc", r"scales\.demo\.roots\.voc is null; set it .*params\.yaml"),
         ("fsod", r"scales\.demo\.roots\.fsod: no folder '.*absent' \(params\.yaml\)"),
         ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, imagenet, voc"),

@@ -9,7 +9,7 @@ from proseco.base.errors import InputError
 def test_a_file_is_a_plugin_unless_its_name_begins_with_an_underscore():
     assert plugins.names("losses") == ["infonce", "locnce", "locsce", "sce"]
     assert "_contrast" not in plugins.names("losses") and "__init__" not in plugins.names("losses")
-    assert plugins.names("benchmarks") == ["coco", "fsod", "voc"]
+    assert plugins.names("benchmarks") == ["coco", "coco_json", "fsod", "voc", "voc_xml"]
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)
@@ -35,7 +35,7 @@ def test_the_signature_is_the_schema():
     ("kind", "words"),
     [
         ("losses", "no loss named 'x'; there is infonce, locnce, locsce, sce .one file each in proseco/losses/."),
-        ("benchmarks", "no benchmark named 'x'; there is coco, fsod, voc .one file each in proseco/benchmarks/."),
+        ("benchmarks", "no benchmark named 'x'; there is coco, coco_json, fsod, voc, voc_xml .one file each in "),
     ],
 )
 def test_an_unknown_name_is_told_the_choices(kind, words):
@@ -62,6 +62,13 @@ def test_an_entry_is_refused_before_its_plugin_is_imported(spec, words):
 def test_a_missing_key_is_named():
     with pytest.raises(InputError, match=r"here lacks seed, needed by proseco/proposals/random\.py"):
         plugins.check("proposals", {"name": "random"}, place="here")
+
+
+def test_options_are_the_keys_of_an_entry_that_the_plugin_takes():
+    entry = {"name": "random", "title": "x", "count": 7}
+    assert plugins.options("proposals", entry) == {"count": 7}
+    assert plugins.options("benchmarks", {"name": "coco", "images": "x"}) == {}
+    assert plugins.options("benchmarks", {"name": "coco_json", "images": "x", "root": "y"}) == {"images": "x"}
 
 
 def test_call_joins_the_entry_and_what_the_program_gives():

@@ -63,6 +63,11 @@ def test_format(tmp_path):
         ("annotations", 1, {"bbox": None}, r"annotations\[1\] \(id 2\) is malformed"),
         ("images", 0, {"id": float("inf")}, r"images\[0\] .*is malformed"),
         ("categories", 0, {"id": 3}, "two categories have one id"),
+        ("images", 1, {"id": 40}, "two image records have the id 40; expected one each"),
+        ("annotations", 0, {"id": 2}, "two annotation records have the id 2; expected one each"),
+        ("annotations", 1, {"image_id": 41}, "annotation 2 is of image 41; expected one of the 2 ids in 'images'"),
+        ("annotations", 0, {"bbox": [1, 2, -3, 4]}, r"annotation 8 has bbox \[1.0, 2.0, -3.0, 4.0\]"),
+        ("images", 0, {"width": 0}, "image '40' has size 0 x 48; expected whole numbers above 0"),
     ],
 )
 def test_malformed_records_are_named(tmp_path, part, row, changes, words):

@@ -21,3 +21,28 @@ def test_format_and_subsets(tmp_path):
     assert found["categories"] == [{"id": 0, "name": "beer", "original_id": 801}]
     with pytest.raises(InputError, match=r"no subset named 'fsod_train'; there is fsod_test .*fsod, "):
         fsod.load(tmp_path, "fsod_train")
+
+
+@pytest.mark.parametrize(
+    ("folder", "given"),
+    [
+        ("images", "part_1/n03476684/n03476684_8799.jpg"),
+        ("images", "images/part_1/n03476684/n03476684_8799.jpg"),
+        ("images", "./fsod/all_images/part_1/n03476684/n03476684_8799.jpg"),
+        ("all_images", "/somewhere/part_9x/fsod/all_images/part_1/n03476684/n03476684_8799.jpg"),
+    ],
+)
+def test_what_copies_of_the_release_differ_in(tmp_path, folder, given):
+    """Where file names begin, ids as text, and one area for all: as its public converter writes them."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / folder).mkdir()
+    record = {"id": "7", "image_id": 2019000000903, "category_id": 1, "bbox": [387.0, 595.0, 26.0, 39.0]}
+    content = {
+        "images": [{"id": 2019000000903, "file_name": given, "width": 533, "height": 800}],
+        "annotations": [record | {"area": 99999, "iscrowd": 0, "ignore": 0, "segmentation": 0}],
+        "categories": [{"id": 1, "name": "beer", "supercategory": "none"}],
+    }
+    (tmp_path / "annotations/fsod_test.json").write_text(json.dumps(content))
+    found = fsod.load(tmp_path, "fsod_test")
+    assert found["images"][0]["file_name"] == f"{folder}/part_1/n03476684/n03476684_8799.jpg"
+    assert found["annotations"][0]["id"] == 7 and found["annotations"][0]["area"] == 26 * 39

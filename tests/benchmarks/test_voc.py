@@ -53,6 +53,18 @@ def test_format(tmp_path):
     assert check(found, source="voc") == (found, [])
 
 
+def test_boxes_without_area_or_outside_are_reported(tmp_path):
+    odd = [thing(box=box) for box in ((30, 7, 24, 30), (5, 7, 5, 7), (0, 7, 24, 30), (60, 40, 90, 90), (80, 3, 90, 9))]
+    devkit(tmp_path, 2007, "test", {"000003": xml(*odd)})
+    cleaned, notes = check(voc.load(tmp_path, "2007_test"), source="voc 2007_test")
+    boxes = {record["id"]: record["bbox"] for record in cleaned["annotations"]}
+    assert boxes == {2: [4, 6, 1, 1], 3: [0, 6, 24, 24], 4: [59, 39, 5, 9]}
+    assert notes == [
+        "voc 2007_test: clipped 2 boxes to the image, first annotation 3 of image '000003'",
+        "voc 2007_test: dropped 2 boxes without area, first annotation 1 of image '000003'",
+    ]
+
+
 def test_other_classes_come_from_the_root_alike_for_all_subsets(tmp_path):
     (tmp_path / "classes.txt").write_text("star\ncircle\n\n")
     devkit(tmp_path, 2007, "trainval", {"000001": xml(thing("circle"))})
@@ -74,6 +86,7 @@ def test_other_classes_come_from_the_root_alike_for_all_subsets(tmp_path):
         (xml(thing(box=(1, "nan", 3, 4))), "bndbox/ymin of object 1 is 'nan'"),
         (xml("<object><name>cat</name></object>"), "bndbox/xmin of object 1 is None"),
         (xml(size=""), "size/width of the image is None"),
+        (xml(size="<size><width>0</width><height>48</height></size>"), "the image is 0 x 48; expected numbers above 0"),
         (xml(thing())[:-20], "not readable XML"),
         (xml(thing(), before='<!DOCTYPE a [<!ENTITY b "&c;&c;">]>'), "DOCTYPE"),
     ],
@@ -102,6 +115,10 @@ def test_missing_things_are_named(tmp_path):
     for wrong in ("trainval", "2007_trainval+", "2007_../x"):
         with pytest.raises(InputError, match="expected <year>_<list>"):
             voc.load(tmp_path, wrong)
+    lists = tmp_path / "VOC2007/ImageSets/Main"
+    (lists / "twice.txt").write_text("000003\n\n000003\n")
+    with pytest.raises(InputError, match=r"twice\.txt', line 3: image '000003' again, first in line 1"):
+        voc.load(tmp_path, "2007_twice")
     with pytest.raises(InputError, match="'000003' is in two"):
         voc.load(tmp_path, "2007_trainval+2007_trainval")
     (tmp_path / "VOC2007/Annotations/000003.xml").unlink()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.data.annotations import check, check_images, merge, subset
+from proseco.data.annotations import check, check_classes, check_images, merge, subset
 
 
 def labels():
@@ -65,7 +65,7 @@ def test_contradictions_name_file_record_and_expectation(part, row, changes, wor
     with pytest.raises(InputError, match=words) as caught:
         check(broken, source="x.json")
     assert str(caught.value).startswith("x.json: ")
-    assert "expected" in str(caught.value) or "not in 'images'" in str(caught.value)
+    assert "expected" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -88,8 +88,8 @@ def test_boxes_are_clipped_and_dropped_and_counted():
     assert boxes[11] == ([20.0, 0.0, 10.0, 40.0], 33.0)  # a mask's area, smaller than its box, stays
     assert boxes[15][0] == before["annotations"][-1]["bbox"]
     assert notes == [
-        "x.json: clipped 2 boxes to the image, first annotation 10",
-        "x.json: dropped 3 boxes without area, first annotation 12",
+        "x.json: clipped 2 boxes to the image, first annotation 10 of image 'a2'",
+        "x.json: dropped 3 boxes without area, first annotation 12 of image 'a5'",
     ]
     assert check(cleaned, source="x.json") == (cleaned, [])
 
@@ -124,6 +124,18 @@ def test_subset_names_unknown_keys():
         subset(labels(), ["b2", "a5", "b1"], source="train.txt")
 
 
+def test_subsets_must_have_the_same_classes():
+    check_classes(labels(), {**labels(), "annotations": []}, source="mine")
+    for names, words in (
+        (["cat"], "dog in only one of them"),
+        (["cat", "cow"], "dog, cow in only one of them"),
+        (["dog", "cat"], "the same in another order"),
+    ):
+        other = {"categories": [{"id": n, "name": name, "original_id": n} for n, name in enumerate(names)]}
+        with pytest.raises(InputError, match=f"^mine: .* different classes, {words}; expected"):
+            check_classes(labels(), other, source="mine")
+
+
 def test_merge_numbers_anew_without_clash():
     other = labels()
     for image in other["images"]:
@@ -147,9 +159,11 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
     (tmp_path / "x").mkdir()
     for name in ("a2", "a5"):
         (tmp_path / f"x/{name}.jpg").touch()
-    check_images(labels(), tmp_path, source="val", limit=2)
-    with pytest.raises(InputError, match=r"1 of 3 image files of val are missing, the first is '.*/y/a7\.jpg'"):
+    named = r"1 of 3 image files of val are missing, the first is '.*/y/a7\.jpg'"
+    with pytest.raises(InputError, match=rf"{named}: no folder '.*/y'$"):
         check_images(labels(), tmp_path, source="val")
     (tmp_path / "y").mkdir()
+    with pytest.raises(InputError, match=rf"{named}$"):
+        check_images(labels(), tmp_path, source="val")
     (tmp_path / "y/a7.jpg").touch()
     check_images(labels(), tmp_path, source="val")

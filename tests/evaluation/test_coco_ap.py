@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import csv
 import io
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from proseco.benchmarks import coco
-from proseco.evaluation.coco_ap import score
+from proseco.evaluation.coco_ap import METRICS, score, write_per_class
 from tests.oracles import average_precision_oracle
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
-FIGURES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+FIGURES = list(METRICS)
 
 
 def scene(seed, *, images=7, classes=5, crowds=True, difficult=True):
@@ -56,19 +57,33 @@ def as_records(rows):
     ]
 
 
+class Reference(COCOeval):
+    """pycocotools, with objects that are ignored without being crowds."""
+
+    def _prepare(self):
+        super()._prepare()
+        for objects in self._gts.values():
+            for record in objects:
+                record["ignore"] = int(record["iscrowd"] or record["difficult"])
+
+
 def reference(annotations, rows, max_detections=100):
-    """pycocotools' own six figures, NaN where undefined."""
+    """pycocotools' own six figures of all classes, and of each alone, NaN where undefined."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {**copy.deepcopy(annotations), "info": {}}
         truth.createIndex()
-        run = COCOeval(truth, truth.loadRes(rows.copy()), "bbox")
+        run = Reference(truth, truth.loadRes(rows.copy()), "bbox")
         run.params.maxDets = [max_detections]
         run.evaluate()
         run.accumulate()
     values = run.eval["precision"][..., -1]  # T, R, K, A
-    picked = [values[..., 0], values[0, ..., 0], values[5, ..., 0], *(values[..., area] for area in (1, 2, 3))]
-    return [100 * p[p > -1].mean() if (p > -1).any() else np.nan for p in picked]
+
+    def six(values):
+        picked = [values[..., 0], values[0, ..., 0], values[5, ..., 0], *(values[..., area] for area in (1, 2, 3))]
+        return [100 * p[p > -1].mean() if (p > -1).any() else np.nan for p in picked]
+
+    return six(values), [six(values[:, :, row : row + 1]) for row in range(values.shape[2])]
 
 
 def figures(result):
@@ -99,17 +114,72 @@ def test_equals_the_obvious_formula(seed, max_detections):
     assert any(r["difficult"] for r in annotations["annotations"])
     assert any(r["iscrowd"] for r in annotations["annotations"])
     assert figures(result) == pytest.approx(figures(expected), abs=1e-9, nan_ok=True)
-    assert result["per_class"] == pytest.approx(expected["per_class"], abs=1e-9)
-    assert result["per_class"]["class4"] is None
+    of_classes = {name: row["AP"] for name, row in result["per_class"].items()}
+    assert of_classes == pytest.approx(expected["per_class"], abs=1e-9)
+    assert of_classes["class4"] is None
 
 
-@pytest.mark.parametrize("max_detections", [2, 100])
-def test_equals_pycocotools(max_detections):
-    annotations, rows = scene(9, images=40, difficult=False)
-    rows = np.concatenate([rows, rows[:60]])  # equal scores and equal boxes too
-    rows[:, 5] = rows[:, 5].round(1)
-    found = figures(score(annotations, rows, max_detections=max_detections))
-    assert found == pytest.approx(reference(annotations, rows, max_detections), abs=1e-9)
+def odd_scenes():
+    """Scenes of crowds, difficult objects, both or neither; ties of scores and of overlaps; over 100 boxes an image."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        sizes = {"images": int(rng.integers(3, 9)), "classes": int(rng.integers(2, 6))}
+        annotations, rows = scene(seed, **sizes, crowds=seed % 2 == 0, difficult=seed % 3 > 0)
+        if seed % 4 == 0:
+            rows = np.concatenate([rows, rows[:60]])  # equal boxes and, rounded, equal scores
+            rows[:, 5] = rows[:, 5].round(1)
+        if seed % 5 == 0:
+            rows[:, 1:5] = rows[:, 1:5].round(-1) + 1
+            for record in annotations["annotations"]:
+                record["bbox"] = [float(round(value, -1) + 1) for value in record["bbox"]]
+        if seed % 7 == 0:
+            rows = np.concatenate([rows] * 9)
+            rows[:, 1:3] += rng.normal(0, 3, (len(rows), 2))
+            rows[:, 6] = np.where(rng.random(len(rows)) < 0.8, 0, rows[:, 6])
+        yield annotations, rows, (100, 100, 2, 7)[seed % 4]
+
+
+def test_equals_pycocotools():
+    count, full = 0, 0
+    for annotations, rows, limit in odd_scenes():
+        result = score(annotations, rows, max_detections=limit)
+        whole, classes = reference(annotations, rows, limit)
+        assert figures(result) == pytest.approx(whole, abs=1e-9, nan_ok=True)
+        for name, expected in zip(result["per_class"], classes, strict=True):
+            assert figures(result["per_class"][name]) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        count += len(rows)
+        full += max(np.unique(rows[:, [0, 6]], axis=0, return_counts=True)[1]) > 100
+    assert count > 10_000 and full > 3  # detections in all, and scenes with more than 100 of an image and class
+
+
+@pytest.mark.slow  # ten seconds of importing
+def test_equals_torchmetrics():
+    """AP, AP50, AP75 and of each class. Its figures by size are some tenths from pycocotools', ours are not."""
+    torch = pytest.importorskip("torch")
+    torchmetrics = pytest.importorskip("torchmetrics.detection")
+    annotations, rows = scene(5, images=25, classes=4, difficult=False)
+    rows[:, 1:5] = (rows[:, 1:5] * 4).round() / 4  # float32, in which torchmetrics holds boxes, has these exactly
+    for record in annotations["annotations"]:
+        record["bbox"] = [round(value * 4) / 4 for value in record["bbox"]]
+    metric = torchmetrics.MeanAveragePrecision("xywh", class_metrics=True, backend="pycocotools")
+    for image in annotations["images"]:
+        mine = rows[rows[:, 0] == image["id"]]
+        objects = [record for record in annotations["annotations"] if record["image_id"] == image["id"]]
+
+        def column(key, kind, objects=objects):
+            return torch.tensor([record[key] for record in objects], dtype=kind)
+
+        found = {"boxes": torch.tensor(mine[:, 1:5]).float(), "scores": torch.tensor(mine[:, 5])}
+        truth = {"boxes": column("bbox", torch.float32).reshape(-1, 4), "labels": column("category_id", torch.int64)}
+        truth |= {"iscrowd": column("iscrowd", torch.int64), "area": column("area", torch.float64)}
+        metric.update([found | {"labels": torch.tensor(mine[:, 6]).long()}], [truth])
+    theirs, result = metric.compute(), score(annotations, rows)
+    for name, key in (("AP", "map"), ("AP50", "map_50"), ("AP75", "map_75")):
+        assert result[name] == pytest.approx(100 * theirs[key].item(), abs=1e-4)
+    assert theirs["classes"].tolist() == [0, 1, 2, 3]
+    assert theirs["map_per_class"][3] == -1 and result["per_class"]["class3"]["AP"] is None
+    for row, ap in zip(list(result["per_class"].values())[:3], theirs["map_per_class"].tolist(), strict=False):
+        assert row["AP"] == pytest.approx(100 * ap, abs=1e-4)
 
 
 def test_equals_pycocotools_on_real_labels():
@@ -127,7 +197,7 @@ def test_equals_pycocotools_on_real_labels():
             category = rng.integers(80) if wrong else record["category_id"]
             rows.append([record["image_id"], x + s * w * rng.normal(), y, *size, rng.random(), category])
     rows = np.array(rows)
-    assert figures(score(annotations, rows)) == pytest.approx(reference(annotations, rows), abs=1e-9)
+    assert figures(score(annotations, rows)) == pytest.approx(reference(annotations, rows)[0], abs=1e-9)
 
 
 def test_the_perfect_answer_and_none():
@@ -137,7 +207,7 @@ def test_the_perfect_answer_and_none():
     for nothing in (np.zeros((0, 7)), np.array([])):
         empty = score(annotations, nothing)
         assert [empty[name] for name in FIGURES] == [0.0, 0.0, 0.0, None, 0.0, None]
-        assert empty["per_class"] == {"cat": 0.0}
+        assert empty["per_class"] == {"cat": {name: empty[name] for name in FIGURES} | {"objects": 1}}
 
 
 def test_detections_on_an_image_without_objects_are_wrong():
@@ -150,7 +220,7 @@ def test_nothing_to_find_is_undefined_not_zero():
     annotations["annotations"] = []
     result = score(annotations, np.array([box(1, 10, 20, 60, 40, 0.5)]))
     assert all(result[name] is None for name in FIGURES)
-    assert result["per_class"] == {"cat": None}
+    assert result["per_class"] == {"cat": dict.fromkeys(FIGURES) | {"objects": 0}}
 
 
 def two_objects(**changes):
@@ -183,7 +253,7 @@ def test_equal_overlap_goes_to_the_later_object_as_in_pycocotools():
     annotations = two_objects(bbox=[30.0, 20.0, 60.0, 40.0])
     rows = np.array([box(1, 20, 20, 60, 40, 0.9), box(1, 30, 20, 60, 40, 0.8)])
     found = figures(score(annotations, rows))
-    assert found == pytest.approx(reference(annotations, rows), abs=1e-9, nan_ok=True)
+    assert found == pytest.approx(reference(annotations, rows)[0], abs=1e-9, nan_ok=True)
     # Both right at .5; the better-scored one alone up to .7; the other alone, after a wrong one, above.
     assert found[0] == pytest.approx(100 * (1 + 4 * 51 / 101 + 5 * 0.5 * 51 / 101) / 10)
 
@@ -202,7 +272,24 @@ def test_two_classes_of_one_name_keep_their_figures():
     annotations = one_object()
     annotations["categories"].append({"id": 1, "name": "cat", "original_id": 18})
     result = score(annotations, np.array([box(1, 10, 20, 60, 40, 0.5)]))
-    assert result["per_class"] == {"cat (17)": pytest.approx(100), "cat (18)": None}
+    assert {name: row["AP"] for name, row in result["per_class"].items()} == {
+        "cat (17)": pytest.approx(100),
+        "cat (18)": None,
+    }
+
+
+def test_per_class_as_csv(tmp_path):
+    annotations, rows = scene(3)
+    per_class = score(annotations, rows)["per_class"]
+    write_per_class(tmp_path / "per_class.csv", per_class)
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        read = {row.pop("class"): row for row in csv.DictReader(file)}
+    assert list(read) == list(per_class) and list(read["class0"]) == ["objects", *FIGURES]
+    for name, row in per_class.items():
+        assert {key: float(value) if value else None for key, value in read[name].items()} == row
+    assert read["class4"] == {"objects": "0"} | dict.fromkeys(FIGURES, "")
+    easy = [r for r in annotations["annotations"] if r["category_id"] == 1 and not (r["iscrowd"] or r["difficult"])]
+    assert per_class["class1"]["objects"] == len(easy)
 
 
 def test_input_is_left_alone_and_nothing_is_printed(capsys):

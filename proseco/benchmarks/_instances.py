@@ -1,9 +1,11 @@
 """Reading the JSON of COCO and of the data sets that borrowed its form."""
 
+import posixpath
 from pathlib import Path
 
 from proseco.base.errors import InputError, one_of
 from proseco.base.files import read_json
+from proseco.data.annotations import refuse
 
 
 def find(folder: Path, subset: str, *, prefix: str, benchmark: str) -> Path:
@@ -27,7 +29,8 @@ def read(path: Path, *, folder: str) -> dict:
     absent (w * h, 0, 0); segmentations are left behind.
 
     :param folder: where the file's ``file_name`` entries lie, relative to the data set's root.
-    :raises InputError: not JSON, a part missing, or a malformed record; the message names it.
+    :raises InputError: not JSON, a part missing, a malformed record or a contradiction; the message names file and
+        record.
     """
     content = read_json(path)
     for part in ("images", "annotations", "categories"):
@@ -41,11 +44,13 @@ def read(path: Path, *, folder: str) -> dict:
     if len(number) < len(categories):
         raise InputError(f"{path.as_posix()!r}: two categories have one id; expected one each")
     objects = _records(path, content, "annotations", lambda record: _annotation(record, number))
-    return {
+    found = {
         "images": sorted(images, key=lambda record: record["id"]),
         "annotations": sorted(objects, key=lambda record: record["id"]),
         "categories": categories,
     }
+    refuse(found, source=repr(path.as_posix()))
+    return found
 
 
 def _records(path: Path, content: dict, part: str, convert) -> list[dict]:
@@ -68,7 +73,7 @@ def _image(record: dict, folder: str) -> dict:
     return {
         "id": int(record["id"]),
         "key": str(int(record["id"])),
-        "file_name": f"{folder}/{record['file_name']}",
+        "file_name": posixpath.normpath(f"{folder}/{record['file_name']}".replace("\\", "/")),
         "width": record["width"],
         "height": record["height"],
     }

@@ -1,0 +1,45 @@
+"""Any data set with a COCO json: ``subset`` is the path of the json below ``root``, its images lie near it."""
+
+import posixpath
+from pathlib import Path
+
+from proseco.base.errors import InputError, one_of
+from proseco.benchmarks import _instances
+
+
+def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
+    """The labels of a file such as ``train/_annotations.coco.json``, as a COCO-format dict. Keys are the image ids.
+
+    :param images: folder below ``root`` that the json's ``file_name`` entries are relative to. None: the first folder
+        that has the first image, of the json's own, that above it, and in both ``images``, ``<name>`` and
+        ``images/<name>``, where the json is ``<name>.json`` or ``instances_<name>.json``.
+    :raises InputError: no such file, one that cannot be read, or no folder with its images.
+    """
+    root = Path(root)
+    path = root / subset
+    if not path.is_file():
+        there = sorted({file.relative_to(root).as_posix() for file in [*root.glob("*.json"), *root.glob("*/*.json")]})
+        raise one_of("file", subset, there, f"coco_json, {root.as_posix()}")
+    if images is not None:
+        return _instances.read(path, folder=images)
+    found = _instances.read(path, folder=".")
+    folder = _folder(root, path, found["images"])
+    for image in found["images"]:
+        image["file_name"] = posixpath.normpath((folder / image["file_name"]).as_posix())
+    return found
+
+
+def _folder(root: Path, path: Path, images: list[dict]) -> Path:
+    """Where the images lie, relative to the root."""
+    here = path.parent.relative_to(root)
+    name = path.stem.removeprefix("instances_")
+    near = [here] if here == here.parent else [here, here.parent]
+    folders = [base / part for base in near for part in (".", "images", name, f"images/{name}")]
+    for folder in folders:
+        if not images or (root / folder / images[0]["file_name"]).is_file():
+            return folder
+    tried = ", ".join(folder.as_posix() for folder in folders)
+    raise InputError(
+        f"{path.as_posix()!r}: no image {images[0]['file_name']!r} in {tried} of {root.as_posix()!r}; "
+        "say where with the key 'images' of the benchmark"
+    )

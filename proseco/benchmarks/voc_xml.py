@@ -1,0 +1,83 @@
+"""Any data set with an XML an image, as VOC's: ``subset`` is a folder below ``root``, or a list of names."""
+
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path
+
+from proseco.base.errors import InputError
+from proseco.benchmarks import _xml
+from proseco.data.images import SUFFIXES
+
+
+def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
+    """The labels of a subset, as a COCO-format dict. Keys are the names of the XML files.
+
+    A subset is either ``<root>/ImageSets/Main/<subset>.txt``, a list of names, with the XML files in
+    ``<root>/Annotations``; or a folder ``<root>/<subset>`` (``.``: the root), with them in it or in its
+    ``Annotations``. Classes are those of ``<root>/classes.txt`` (one name a line), else all that occur in any XML below
+    the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
+
+    :param images: folder below ``root`` with the images. None: beside the XML files, or in ``JPEGImages`` or ``images``
+        beside or above them. An image has the XML's ``filename``, or the name of the XML file.
+    :raises InputError: a folder, list or file that is missing or malformed; the message names it.
+    """
+    root = Path(root)
+    names = _xml.classes(root / "classes.txt") or _occurring(root)
+    number = {name: row for row, name in enumerate(names)}
+    files = _files(root, subset)
+    folders = [root / images] if images is not None else _near(root, files[0].parent)
+    pictures = _Pictures(root, folders)
+    parts = []
+    for file in files:
+        found = _xml.read(file, number)
+        parts.append(("_".join(file.stem.split()), pictures.find(file.stem, found["file_name"]), found))
+    return _xml.labels(names, parts)
+
+
+def _occurring(root: Path) -> tuple[str, ...]:
+    found = {
+        (name.text or "").strip() for file in root.rglob("*.xml") for name in _xml.parse(file).findall("object/name")
+    }
+    return tuple(sorted(found - {""}))
+
+
+def _files(root: Path, subset: str) -> list[Path]:
+    """The XML files of a subset, sorted by name."""
+    path = root / "ImageSets" / "Main" / f"{subset}.txt"
+    if path.is_file():
+        return [root / "Annotations" / f"{key}.xml" for key in _xml.listed(path)]
+    folder = root / subset
+    for labels in (folder, folder / "Annotations"):
+        files = sorted(labels.glob("*.xml"))
+        if files:
+            return files
+    lists = [file.stem for file in path.parent.glob("*.txt")]
+    folders = [file.name for file in root.iterdir() if any(file.glob("*.xml")) or any(file.glob("Annotations/*.xml"))]
+    raise InputError(
+        f"no XML file in {folder.as_posix()!r} or its 'Annotations', and no list {path.as_posix()!r}; "
+        f"the root has the subsets {', '.join(sorted([*lists, *folders])) or 'none'}"
+    )
+
+
+def _near(root: Path, labels: Path) -> list[Path]:
+    places = [labels] if labels == root else [labels, labels.parent]
+    return [place / name for place in places for name in (".", "JPEGImages", "images")]
+
+
+class _Pictures:
+    """Finds images by name, in folders that are listed once."""
+
+    def __init__(self, root: Path, folders: Iterable[Path]) -> None:
+        self.root, self.folders = root, [folder for folder in folders if folder.is_dir()]
+        self.names: dict[str, Path] = {}
+        for folder in reversed(self.folders):
+            for file in folder.iterdir():
+                if file.suffix.lower() in SUFFIXES:
+                    self.names |= {file.stem: file, file.name: file}
+
+    def find(self, stem: str, name: str | None) -> str:
+        """Path relative to the root; where there is no such image, the one that is expected."""
+        path = self.names.get(name or stem) or self.names.get(stem)
+        if path is None:
+            path = (self.folders or [self.root])[0] / (name or f"{stem}.jpg")
+        return posixpath.normpath(path.relative_to(self.root).as_posix())

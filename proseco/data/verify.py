@@ -1,0 +1,103 @@
+"""What a data set holds, and its labels held against the image files, by the files' headers alone."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from proseco.data import images
+from proseco.data.annotations import check, missing_images, subset
+
+_THREADS = 16  # waiting for disks and networks, not for a core
+
+
+def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
+    """Key -> what is wrong, of each image whose file has no readable header or another size than its record.
+
+    Sizes are those of the upright image, as training reads it: an EXIF rotation swaps the sides. Missing files are
+    passed over; :func:`proseco.data.annotations.missing_images` finds them faster.
+    """
+
+    def look(record: dict) -> str | None:
+        wanted = record["width"], record["height"]
+        try:
+            found = images.size(Path(root) / record["file_name"])
+        except FileNotFoundError:
+            return None
+        except images.BrokenImage as reason:
+            return f"{record['file_name']}: {reason}; expected an image of {wanted[0]} x {wanted[1]} pixels"
+        if found == wanted:
+            return None
+        return (
+            f"{record['file_name']}: the file is {found[0]} x {found[1]} pixels, "
+            f"its annotation says {wanted[0]} x {wanted[1]}"
+        )
+
+    records = annotations["images"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found: Iterable = pool.map(look, records)
+        found = tqdm(found, total=len(records), desc="headers", unit="image", leave=False, disable=None)
+        return {record["key"]: wrong for record, wrong in zip(records, found, strict=True) if wrong is not None}
+
+
+def drop_other_sizes(annotations: dict, root: str | Path, *, source: str) -> tuple[dict, list[str]]:
+    """Leave out the images whose file contradicts its record: where their boxes belong is not known.
+
+    :returns: the dict without them, and what was left out, in a line or none.
+    """
+    wrong = other_sizes(annotations, root)
+    if not wrong:
+        return annotations, []
+    note = f"{source}: left out {len(wrong)} of {len(annotations['images'])} images, first {next(iter(wrong.values()))}"
+    return subset(annotations, [r["key"] for r in annotations["images"] if r["key"] not in wrong]), [note]
+
+
+def describe(
+    annotations: dict, root: str | Path, *, source: str, limit: int | None = None, drop_other_sizes: bool = False
+) -> tuple[dict, list[str], list[str]]:
+    """What a subset holds and what is wrong with it.
+
+    :param annotations: as a benchmark's plug-in gives it, not yet checked.
+    :param source: its name, for messages.
+    :param limit: look for the files of so many images only, evenly spaced; None: of all. All records are looked at.
+    :param drop_other_sizes: stage split leaves out images of another size, so they are no error.
+    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on.
+    :raises InputError: the labels contradict themselves, see :func:`proseco.data.annotations.refuse`.
+    """
+    cleaned, notes = check(annotations, source=source)
+    boxes = {record["id"]: record["bbox"] for record in annotations["annotations"]}
+    objects, records = cleaned["annotations"], cleaned["images"]
+    counts = np.bincount([record["category_id"] for record in objects], minlength=len(cleaned["categories"]))
+    counts = counts if len(counts) else np.zeros(1, int)
+    looked_at = len(records) if limit is None else min(limit, len(records))
+    rows = np.linspace(0, len(records) - 1, looked_at).astype(int) if looked_at else []
+    sample = {**cleaned, "images": [records[row] for row in rows]}
+    missing, other = missing_images(sample, root), other_sizes(sample, root)
+    facts = {
+        "images": len(records),
+        "images without objects": len(records) - len({record["image_id"] for record in objects}),
+        "objects": len(objects),
+        "crowds": sum(record["iscrowd"] for record in objects),
+        "difficult": sum(record["difficult"] for record in objects),
+        "boxes clipped": sum(record["bbox"] != boxes[record["id"]] for record in objects),
+        "boxes dropped": len(boxes) - len(objects),
+        "classes": len(cleaned["categories"]),
+        "classes without objects": len(cleaned["categories"]) - int((counts > 0).sum()),
+        "objects a class, least": int(counts.min()),
+        "objects a class, median": float(np.median(counts)),
+        "objects a class, most": int(counts.max()),
+        "files looked at": looked_at,
+        "files missing": len(missing),
+        "files of another size": len(other),
+    }
+    errors = [] if records else [f"{source}: there is no image; expected one or more"]
+    if missing:
+        first = (Path(root) / missing[0]).as_posix()
+        errors.append(f"{source}: {len(missing)} of {looked_at} image files are missing, the first is {first!r}")
+    if other:
+        first = next(iter(other.values()))
+        wrong = f"{source}: {len(other)} of {looked_at} images are not what their records say, first {first}"
+        (notes if drop_other_sizes else errors).append(wrong)
+    return facts, notes, errors

@@ -1,0 +1,84 @@
+import pytest
+
+from proseco.base.errors import InputError
+from proseco.benchmarks import voc_xml
+from proseco.data.annotations import check_images
+from tests.benchmarks.test_voc import thing, xml
+
+
+def write(root, labels, pictures, **files):
+    """``files``: name -> (XML, image file)."""
+    for folder in (labels, pictures):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, (text, picture) in files.items():
+        (root / labels / f"{name}.xml").write_text(text)
+        (root / pictures / picture).touch()
+
+
+def named(text, name):
+    return text.replace("<size>", f"<filename>{name}</filename><size>")
+
+
+@pytest.mark.parametrize(
+    ("subset", "labels", "pictures"),
+    [
+        ("train", "train", "train"),
+        ("train", "train/Annotations", "train/JPEGImages"),
+        ("train", "train/Annotations", "train/images"),
+        ("train", "train/Annotations", "train"),
+        ("train", "train", "images"),
+        ("Annotations", "Annotations", "JPEGImages"),
+        (".", "Annotations", "images"),
+        (".", ".", "."),
+    ],
+)
+def test_layouts(tmp_path, subset, labels, pictures):
+    first = (named(xml(thing("zebra"), thing("ant")), "x one.PNG"), "x one.PNG")
+    second = (named(xml(thing("ant")), "not its name.jpg"), "two.jpeg")
+    write(tmp_path, labels, pictures, one=first, two=second, three=(xml(), "three.jpg"))
+    found = voc_xml.load(tmp_path, subset)
+    assert [image["key"] for image in found["images"]] == ["one", "three", "two"]
+    folder = "" if pictures == "." else f"{pictures}/"
+    assert [image["file_name"] for image in found["images"]] == [
+        f"{folder}x one.PNG",
+        f"{folder}three.jpg",
+        f"{folder}two.jpeg",
+    ]
+    check_images(found, tmp_path, source="mine")
+    assert [category["name"] for category in found["categories"]] == ["ant", "zebra"]
+    assert [(record["image_id"], record["category_id"]) for record in found["annotations"]] == [(1, 1), (1, 0), (3, 0)]
+    assert voc_xml.load(tmp_path, subset, images=pictures) == found
+
+
+def test_classes_of_all_subsets_or_of_the_list(tmp_path):
+    write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
+    write(tmp_path, "valid", "valid", two=(xml(thing("cat")), "two.jpg"))
+    both = [voc_xml.load(tmp_path, subset) for subset in ("train", "valid")]
+    assert both[0]["categories"] == both[1]["categories"]
+    assert [part["annotations"][0]["category_id"] for part in both] == [1, 0]
+    (tmp_path / "classes.txt").write_text("dog\n")
+    assert voc_xml.load(tmp_path, "train")["annotations"][0]["category_id"] == 0
+    with pytest.raises(InputError, match=r"no class named 'cat'; there is dog .*two\.xml"):
+        voc_xml.load(tmp_path, "valid")
+
+
+def test_lists(tmp_path):
+    files = {name: (xml(thing("dog")), f"{name}.jpg") for name in ("a", "b", "c")}
+    write(tmp_path, "Annotations", "JPEGImages", **files)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("c\na\n")
+    found = voc_xml.load(tmp_path, "train")
+    assert [image["key"] for image in found["images"]] == ["a", "c"]
+    check_images(found, tmp_path, source="mine")
+    with pytest.raises(InputError, match=r"no list '.*test\.txt'; the root has the subsets Annotations, train$"):
+        voc_xml.load(tmp_path, "test")
+    (tmp_path / "JPEGImages/c.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 of 2 image files of mine are missing, the first is '.*/c\.jpg'"):
+        check_images(voc_xml.load(tmp_path, "train"), tmp_path, source="mine")
+
+
+def test_names_with_blanks_give_keys_without(tmp_path):
+    write(tmp_path, "train", "train", **{"my  photo (1)": (xml(), "my  photo (1).jpg")})
+    found = voc_xml.load(tmp_path, "train")
+    assert found["images"][0]["key"] == "my_photo_(1)"  # one word, as id files hold it
+    assert found["images"][0]["file_name"] == "train/my  photo (1).jpg"

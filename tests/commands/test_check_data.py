@@ -1,0 +1,126 @@
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from proseco.base import params
+from proseco.base.errors import InputError
+from proseco.base.files import read_json, write_json
+from proseco.commands import check_data
+from stages import split
+
+
+def edit(path, change):
+    content = read_json(path)
+    change(content)
+    write_json(path, content)
+
+
+def table(text):
+    """Title -> cells of the Markdown."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in rows}
+
+
+def failing(capsys, **options):
+    with pytest.raises(SystemExit) as caught:
+        check_data.main(**options)
+    assert caught.value.code == 1
+    return capsys.readouterr()
+
+
+def test_a_sound_run(folder, capsys):
+    check_data.main()
+    out = capsys.readouterr()
+    found = table(out.out)
+    assert out.err == "" and "note" not in out.out
+    assert found[""] == ["coco train2017", "coco val2017", "voc 2007_trainval+2012_trainval", "voc 2007_test"]
+    assert found["images"] == ["13", "6", "9", "6"] == found["files looked at"]
+    assert found["images without objects"] == ["1", "1", "0", "1"]
+    labels = read_json(folder / "data/demo/coco/annotations/instances_train2017.json")["annotations"]
+    assert found["objects"][0] == str(len(labels))
+    kinds = np.unique([record["category_id"] for record in labels], return_counts=True)[1]
+    assert found["classes"][0] == "8" and found["classes without objects"][0] == str(8 - len(kinds))
+    assert found["objects a class, most"][0] == str(kinds.max())
+    assert {*found["files missing"], *found["files of another size"], *found["boxes dropped"]} == {"0"}
+    listed = (folder / "data/demo/voc/VOC2007/ImageSets/Main/test.txt").read_text().split()
+    texts = [(folder / f"data/demo/voc/VOC2007/Annotations/{key}.xml").read_text() for key in listed]
+    assert found["difficult"][3] == str(sum(text.count("<difficult>1") for text in texts))
+
+
+def test_what_is_wrong_is_counted_and_named(folder, capsys):
+    root = folder / "data/demo/coco"
+    images = sorted((root / "train2017").iterdir())
+    images[0].unlink()
+    images[2].write_bytes(images[2].read_bytes()[:10])
+    cv2.imwrite(str(images[3]), np.zeros((20, 30, 3), np.uint8))
+
+    def change(content):
+        boxes = [record["bbox"] for record in content["annotations"]]
+        boxes[0][0] -= 1000
+        boxes[1][2] = 0
+        boxes[2][2:] = [900, 900]
+        content["annotations"][3]["iscrowd"] = 1
+
+    edit(root / "annotations/instances_train2017.json", change)
+    out = failing(capsys, benchmark="mini_coco_5")
+    found = table(out.out)
+    assert found["boxes clipped"] == ["1", "0"] and found["boxes dropped"] == ["2", "0"]
+    assert found["crowds"] == ["1", "0"]
+    assert found["files missing"] == ["1", "0"] and found["files of another size"] == ["2", "0"]
+    lines = out.err.splitlines()
+    assert len(lines) == 2
+    assert "coco train2017: 1 of 13 image files are missing, the first is" in lines[0] and images[0].name in lines[0]
+    assert "2 of 13 images are not what their records say" in lines[1] and "no readable header" in lines[1]
+    assert "note: coco train2017: clipped 1 box" in out.out and "note: coco train2017: dropped 2 boxes" in out.out
+
+
+def test_fewer_files_are_looked_at_on_request(folder, capsys):
+    sorted((folder / "data/demo/coco/train2017").iterdir())[1].unlink()
+    check_data.main(benchmark="coco_1x", images="2")  # the first and the last
+    assert table(capsys.readouterr().out)["files looked at"] == ["2", "2"]
+    assert "missing" in failing(capsys, benchmark="coco_1x", images="13").err
+    for wrong in ("0", "-1", "some", "1.5"):
+        with pytest.raises(InputError, match="whole number above 0, or all"):
+            check_data.main(images=wrong)
+
+
+def test_other_subsets_are_reported_beside_one_that_cannot_be_read(folder, capsys):
+    path = folder / "data/demo/coco/annotations/instances_train2017.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    shutil.rmtree(folder / "data/demo/voc")
+    out = failing(capsys)
+    assert table(out.out)[""] == ["coco val2017"]
+    lines = out.err.splitlines()
+    assert len(lines) == 2 and "instances_train2017.json' is not readable JSON" in lines[0]
+    assert "scales.demo.roots.voc: no folder" in lines[1]
+
+
+def test_a_subset_with_other_classes_is_refused(folder, capsys):
+    def rename(content):
+        content["categories"][1]["name"] = "zebra"
+
+    old = read_json(folder / "data/demo/coco/annotations/instances_val2017.json")["categories"][1]["name"]
+    edit(folder / "data/demo/coco/annotations/instances_val2017.json", rename)
+    out = failing(capsys, benchmark="coco_1x")
+    assert f"error: coco_1x: training and test labels have different classes, {old}, zebra in only one" in out.err
+    with pytest.raises(InputError, match="coco_1x: training and test labels have different classes"):
+        split.main(scale="demo", benchmark="coco_1x")
+
+
+def test_images_that_the_split_leaves_out_are_no_error(folder, capsys):
+    def turn(content):
+        content["images"][2].update(width=content["images"][2]["height"] + 1)
+
+    edit(folder / "data/demo/fsod/annotations/fsod_test.json", turn)
+    check_data.main(benchmark="fsod_test")
+    out = capsys.readouterr()
+    assert table(out.out)["files of another size"] == ["1"]
+    assert "note: fsod fsod_test: 1 of 7 images are not what their records say" in out.out
+    content = params.load()
+    del content["benchmarks"]["fsod_test"]["drop_other_sizes"]
+    YAML().dump(content, Path("params.yaml"))
+    assert "error: fsod fsod_test: 1 of 7 images" in failing(capsys, benchmark="fsod_test").err

@@ -1,0 +1,36 @@
+import shutil
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from proseco.base import params
+from proseco.base.files import read_json
+from stages import inventory
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_manifest_for_each_data_set_that_the_run_needs(tmp_path, monkeypatch):
+    """A root is named by its key; a folder given in its place by who reads it."""
+    content = params.load(ROOT / "params.yaml")
+    section = content["scales"]["demo"]
+    for count, name in enumerate(("imagenet", "coco", "scenes", "mine"), 1):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / f"{name}/{number}.jpg").touch()
+    section["roots"] = {"imagenet": "imagenet", "coco": "coco", "scenes": "scenes", "voc": None, "fsod": None}
+    content["benchmarks"]["mine"] = {**content["benchmarks"]["coco_1x"], "root": "./mine"}
+    content["run"]["benchmarks"] = ["mini_coco_1", "coco_1x", "mine"]
+    monkeypatch.chdir(tmp_path)
+
+    def manifests():
+        YAML().dump(content, Path("params.yaml"))
+        inventory.main(scale="demo")
+        found = {path.stem: read_json(path)["images"] for path in Path("work/demo/inventory").iterdir()}
+        shutil.rmtree("work")
+        return found
+
+    assert manifests() == {"imagenet": 1, "coco": 2, "scenes": 3, "benchmark_mine": 4}
+    section["propose"]["root"] = "./mine"
+    content["run"]["benchmarks"] = ["mine"]
+    assert manifests() == {"imagenet": 1, "propose": 4, "benchmark_mine": 4}
