@@ -1,8 +1,10 @@
 """How many labelled objects the proposals cover, and what they look like."""
 
+from functools import partial
 from pathlib import Path
 
 from proseco.base import cli, files, params
+from proseco.data import filters
 from proseco.evaluation import recall
 
 
@@ -21,6 +23,7 @@ def main(*, scale: str) -> None:
             shards=Path("work", scale, "shards"),
             out=out,
             seed=settings["seed"],
+            keep=partial(filters.keep, **params.get(settings, "scales", scale, "propose", "filter")),
             **params.get(settings, "scales", scale, "recall"),
         )
     print(text)

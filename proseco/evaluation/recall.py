@@ -6,6 +6,7 @@ k boxes of its image overlaps by t or more. The baseline is as many boxes at ran
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -29,13 +30,20 @@ BASELINE = "random"
 
 
 def run(
-    *, proposals: dict, benchmarks: dict[str, tuple[dict, Path]], shards: Path, out: Path, images: int, seed: int
+    *,
+    proposals: dict,
+    benchmarks: dict[str, tuple[dict, Path]],
+    shards: Path,
+    out: Path,
+    images: int,
+    seed: int,
+    keep: Callable[..., np.ndarray] | None = None,
 ) -> str:
     """Write ``recall.csv`` and ``proposals.png`` into the folder ``out``.
 
     :param proposals: entry of the plug-in.
     :param benchmarks: name -> annotations of its test images and the root of its data set.
-    :param images: of each benchmark, at most; see :func:`measure`.
+    :param images: of each benchmark, at most; see :func:`measure`, also for ``keep``.
     :returns: recall with all boxes, a line a benchmark and source.
     """
     done: list[tuple[tuple, list[dict]]] = []
@@ -43,7 +51,7 @@ def run(
     for name, content in benchmarks.items():
         measured = next((found for other, found in done if other == content), None)  # Mini-COCO 1 % and 5 %
         if measured is None:
-            measured = measure(*content, proposals, images=images, seed=seed, title=name)
+            measured = measure(*content, proposals, images=images, seed=seed, keep=keep, title=name)
             done.append((content, measured))
         rows += [{"benchmark": name} | row for row in measured]
     text = io.StringIO()
@@ -61,10 +69,20 @@ def run(
     )
 
 
-def measure(annotations: dict, root: Path, proposals: dict, *, images: int, seed: int, title: str = "") -> list[dict]:
+def measure(
+    annotations: dict,
+    root: Path,
+    proposals: dict,
+    *,
+    images: int,
+    seed: int,
+    keep: Callable[..., np.ndarray] | None = None,
+    title: str = "",
+) -> list[dict]:
     """Recall of the plug-in and of the baseline.
 
     :param images: at most so many, evenly spaced among those that show an object.
+    :param keep: ``(boxes_xyxy, width, height)`` -> those that would be stored; None: all of them.
     :param title: of the progress bar.
     :returns: rows ``source``, ``iou``, ``boxes`` (a count or ``all``), ``recall`` (four decimals), ``objects``,
         ``images``, ``boxes_per_image``.
@@ -78,7 +96,7 @@ def measure(annotations: dict, root: Path, proposals: dict, *, images: int, seed
     source = AnnotatedImages(subset(annotations, [keys[i * len(keys) // count] for i in range(count)]), root)
     workers = environment.workers()
     results = joblib.Parallel(n_jobs=-1 if workers is None else max(1, workers), return_as="generator")(
-        joblib.delayed(_cover)(source, number, proposals, seed) for number in range(count)
+        joblib.delayed(_cover)(source, number, proposals, seed, keep) for number in range(count)
     )
     by_image = list(tqdm(results, desc=f"recall {title}", total=count, unit="image", mininterval=1.0, leave=False))
     rows = []
@@ -93,11 +111,16 @@ def measure(annotations: dict, root: Path, proposals: dict, *, images: int, seed
     return rows
 
 
-def _cover(source: AnnotatedImages, number: int, proposals: dict, seed: int) -> dict[str, tuple[np.ndarray, int]]:
+def _cover(
+    source: AnnotatedImages, number: int, proposals: dict, seed: int, keep: Callable[..., np.ndarray] | None
+) -> dict[str, tuple[np.ndarray, int]]:
     """Source of boxes -> :func:`first_cover` of one image, and its number of boxes."""
     cv2.setNumThreads(1)  # an image a core
     sample = source[number]
     drawn = plugins.call("proposals", proposals, sample.image, seed=derive_seed(seed, "proposals", sample.key))
+    if keep is not None:
+        height, width = sample.image.shape[:2]
+        drawn = keep(drawn, width, height)
     found = {proposals["name"]: drawn}
     if proposals["name"] != BASELINE:
         chance = derive_seed(seed, "recall", sample.key)

@@ -120,6 +120,22 @@ def test_random_boxes_need_no_baseline(monkeypatch, data):
     assert {(row["source"], row["boxes_per_image"]) for row in rows} == {("random", 5.0)}
 
 
+def test_only_boxes_that_would_be_stored_count(monkeypatch, data):
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+
+    def keep(boxes_xyxy, width, height):
+        assert (boxes_xyxy[:, [0, 2]] <= width).all() and (boxes_xyxy[:, [1, 3]] <= height).all()
+        return boxes_xyxy[:2]
+
+    every = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3)
+    first = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3, keep=keep)
+    assert {row["boxes_per_image"] for row in first} == {2.0}
+    for of_all, of_two in zip(every, first, strict=True):
+        assert float(of_two["recall"]) <= float(of_all["recall"])
+        if of_all["boxes"] == 1:
+            assert of_two["recall"] == of_all["recall"]
+
+
 def test_images_without_objects_cannot_be_measured(data):
     annotations, root = data
     with pytest.raises(InputError, match="no test image of few shows an object"):
