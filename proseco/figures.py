@@ -37,7 +37,7 @@ _STYLE = {
     "legend.frameon": False,
 }
 #: Columns of a log that say nothing of what was learnt.
-_NOT_SHOWN = ("step", "epoch", "lr", "grad_norm", "images_per_second")
+_NOT_SHOWN = ("step", "epoch", "lr", "grad_norm")
 
 
 def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proseco import plan
-from proseco.base import params
+from proseco.base import params, sources
 from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +106,7 @@ def test_backbones_are_shared_and_only_used_ones_listed():
 def test_a_comment_in_a_plugin_changes_only_what_uses_it(edited, expected, tmp_path, monkeypatch):
     before = plan.resolve(REAL)
     shutil.copytree(ROOT / "proseco", tmp_path / "proseco", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(plan, "_PACKAGE", tmp_path / "proseco")
+    monkeypatch.setattr(sources, "_PACKAGE", tmp_path / "proseco")
     assert plan.resolve(REAL) == before
     with open(tmp_path / "proseco" / edited, "a", encoding="utf-8") as file:
         file.write("# a comment\n")

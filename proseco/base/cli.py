@@ -2,16 +2,22 @@
 
 import argparse
 import inspect
+import os
 import sys
+import time
 from collections.abc import Callable
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, PeerLost
+
+#: Environment variable: a file that the processes of one training race to create; the winner prints the error line.
+CLAIM = "PROSECO_ERROR_CLAIM"
 
 
 def run(main: Callable[..., None]) -> None:
     """Call ``main`` with its keyword-only arguments taken from ``--name value`` options.
 
-    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1.
+    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1; of
+    several processes (:mod:`proseco.base.launch`) the first to fail prints it.
     """
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").partition("\n")[0])
     for name, parameter in inspect.signature(main).parameters.items():
@@ -24,7 +30,22 @@ def run(main: Callable[..., None]) -> None:
     try:
         main(**options)
     except (InputError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        fail(str(error))
+        raise SystemExit(1) from None
+    except PeerLost as error:
+        time.sleep(2)  # who ended is first to say why
+        fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def fail(message: str) -> None:
+    """Print the one line of an error, unless another process of this training has printed one."""
+    claim = os.environ.get(CLAIM)
+    try:
+        if claim:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+    except OSError:  # another was first, or the one that waited for both has ended
+        return
+    print(f"error: {message}", file=sys.stderr)
