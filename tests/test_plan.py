@@ -63,6 +63,8 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("scales/demo/pretrain/proseco/schedule/lr", 0.1) == {"pretrain/proseco.json"}
     assert changes("scales/demo/views/weak/crop_max", 120) == {"pretrain/proseco.json"}
     assert changes("scales/demo/views/predict/short_edge", 90) == set()
+    assert changes("precision", "float32") == {"pretrain/proseco.json", "backbone.json"}
+    assert changes("device", "cpu") == set()
     assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose.json"}
     assert changes("scales/demo/recall/images", 48) == set()
     assert changes("scales/demo/backbones/supervised/side", 48) == {"backbone.json"}

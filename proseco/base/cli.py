@@ -33,7 +33,7 @@ def run(main: Callable[..., None]) -> None:
         fail(str(error))
         raise SystemExit(1) from None
     except PeerLost as error:
-        time.sleep(2)  # who ended is first to say why
+        time.sleep(1)  # who ended is first to say why
         fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
     except KeyboardInterrupt:

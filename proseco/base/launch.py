@@ -23,7 +23,7 @@ from proseco.base import cli, environment, files
 
 _LIFELINE = "PROSECO_LIFELINE"
 #: Seconds in which the others may end by themselves once one has failed.
-_GRACE = 10.0
+_GRACE = 3.0
 
 
 def run(main: Callable[..., None]) -> None:
