@@ -37,8 +37,8 @@ _STYLE = {
     "grid.color": FAINT,
     "legend.frameon": False,
 }
-#: Columns of a log that are no curve of what was learnt. Images per second would change the picture at every run.
-_NOT_SHOWN = ("step", "epoch", "lr", "images_per_second")
+#: Columns of a log that are no curve of what was learnt.
+_NOT_SHOWN = ("step", "epoch", "lr")
 #: Panels of columns whose names say too little.
 _PANELS = {
     "coord": "coord (L1)",

@@ -5,14 +5,10 @@ loss and its detector, and on no other plug-in's. Neither can be said in DVC's t
 files of settings, one for each consumer, and the stages depend on these. Nothing heavy is imported.
 """
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
-from proseco.base import files, plugins
+from proseco.base import plugins, sources
 from proseco.schema import check, from_file
-
-_PACKAGE = Path(__file__).resolve().parent
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -37,12 +33,14 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
     """All that the pretraining of a method depends on, and nothing else.
 
     :returns: ``detector``, ``seed``, and for a method that is pretrained ``method`` (its entry for the plug-in),
-        ``loss``, ``views``, ``schedule``, ``pictures``, ``code``; else these are None, but for ``code`` and
-        ``checkpoint`` (its entry) of a row whose detector comes from a file.
+        ``loss``, ``views``, ``schedule``, ``precision``, ``pictures``, ``code``; else these are None, but for ``code``
+        and ``checkpoint`` (its entry) of a row whose detector comes from a file.
     """
     section, plugin = params["scales"][scale], params["methods"][name]["name"]
     settings = {"detector": section["detector"], "seed": params["seed"]}
-    settings |= dict.fromkeys(("method", "loss", "views", "schedule", "pictures", "checkpoint", "code"))
+    settings |= dict.fromkeys(
+        ("method", "loss", "views", "schedule", "precision", "pictures", "checkpoint", "code"),
+    )
     if from_file(section, name):
         used = code(("detectors", section["detector"]["name"]))
         return settings | {"checkpoint": section["pretrain"][name], "code": used}
@@ -59,12 +57,15 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
         settings["method"] |= {key: value for key, value in loss.items() if key in known and key != "name"}
         used.append(("losses", loss["name"]))
     views = {key: section["views"][key] for key in ("weak", "strong") if key in known}
-    rest = {"views": views, "schedule": chosen["schedule"], "pictures": chosen["pictures"], "code": code(*used)}
-    return settings | rest
+    settings |= {"views": views, "schedule": chosen["schedule"], "precision": params["precision"]}
+    return settings | {"pictures": chosen["pictures"], "code": code(*used)}
 
 
 def backbones(params: dict, scale: str) -> dict:
-    """What the backbone stage depends on: ``files`` (method -> backbone entry), ``backbones``, ``body``, ``seed``."""
+    """What the backbone stage depends on: ``files`` (method -> backbone entry), ``backbones``, ``body``, ``seed``.
+
+    And ``precision`` where one is trained, else None.
+    """
     section = params["scales"][scale]
     names, entries = {}, dict(section["backbones"])
     for name in params["run"]["methods"]:
@@ -78,8 +79,8 @@ def backbones(params: dict, scale: str) -> dict:
             names[name] = section["backbones"][backbone].get("same_as", backbone)
     used = {name: entries[name] for name in sorted(set(names.values()))}
     trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
-    body = section["detector"]["backbone"]
-    return {"files": names, "backbones": used, "body": body, "seed": params["seed"], "code": trained}
+    settings = {"files": names, "backbones": used, "body": section["detector"]["backbone"], "seed": params["seed"]}
+    return settings | {"precision": params["precision"] if trained else None, "code": trained}
 
 
 def code(*used: tuple[str, str]) -> dict[str, str]:
@@ -88,27 +89,5 @@ def code(*used: tuple[str, str]) -> dict[str, str]:
     That is their own files and the shared ones (``_contrast.py``) that they import, directly or not. What they import
     from elsewhere (``proseco/nn``) stands in dvc.yaml.
     """
-    left, seen, found = [_PACKAGE / kind / f"{name}.py" for kind, name in used], set(), {}
-    while left:
-        path = left.pop()
-        if path not in seen:
-            seen.add(path)
-            left += _imports(path)
-            if path.parent.name in plugins.KINDS:
-                found[path.relative_to(_PACKAGE.parent).as_posix()] = files.digest(path)
-    return found
-
-
-def _imports(path: Path) -> Iterator[Path]:
-    """Modules of this package that a file imports, read from its source."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            module = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
-            if module.is_relative_to(_PACKAGE) and module.is_file():
-                yield module
+    starts = [Path("proseco", kind, f"{name}.py") for kind, name in used]
+    return {path: digest for path, digest in sources.digests(starts).items() if path.split("/")[1] in plugins.KINDS}

@@ -16,7 +16,7 @@ from proseco.training.schedules import Schedule
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 TOP = dict.fromkeys(("run", "loss", "methods", "benchmarks", "scales"), "dict")
-TOP |= {"scale": "str", "device": "str", "seed": "int"}
+TOP |= {"scale": "str", "device": "str", "precision": "str", "seed": "int"}
 RUN = dict.fromkeys(("methods", "benchmarks", "seeds"), "list")
 METHOD = dict.fromkeys(("name", "title"), "str") | {"backbone": "str | None"}
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
@@ -38,7 +38,7 @@ FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
 #: The one method that a row may have without a pretraining; any other would silently be finetuned as if it were this.
 NOT_PRETRAINED = "supervised"
 #: Arguments of methods and losses that the program gives.
-GIVEN = frozenset({"weak", "strong", "loss", "anchors"})
+GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch"})
 
 
 def check(params: dict) -> None:
@@ -50,6 +50,7 @@ def check(params: dict) -> None:
     checks.numbers(params)
     checks.choice(params["scale"], params["scales"], "scale", "params.yaml: scale")
     checks.choice(params["device"], ("auto", "cpu", "cuda"), "device", "params.yaml: device")
+    checks.choice(params["precision"], ("auto", "float32", "bfloat16"), "precision", "params.yaml: precision")
     checks.keys(params["run"], RUN, "run")
     checks.choices(params["run"]["methods"], params["methods"], "method", "run.methods")
     checks.choices(params["run"]["benchmarks"], params["benchmarks"], "benchmark", "run.benchmarks")
@@ -172,7 +173,7 @@ def _schedule(section: dict, place: str) -> None:
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip"), place)
+    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch"), place)
     if section.get("drop_at", 0) > 1:
         raise InputError(f"{place}.drop_at is {section['drop_at']}; it is a share of the training, 0..1 (params.yaml)")
 
@@ -217,6 +218,8 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
+        if "micro_batch" in entry["schedule"]:
+            raise InputError(f"{place}.schedule.micro_batch: batch norm sees the whole batch; remove it (params.yaml)")
 
 
 def _run(params: dict, section: dict, place: str) -> None:

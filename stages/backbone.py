@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import cli, files, params
+from proseco.base import cli, files, params, scratch
 from proseco.methods import _backbones
 
 
@@ -15,12 +15,14 @@ def main(*, scale: str) -> None:
         for name, entry in plan["backbones"].items()
         if "root" in entry
     }
+    inventory = [Path("work", scale, "inventory", f"{plan['backbones'][name]['root']}.json") for name in roots]
     with (
+        scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
         files.replacing(Path("checkpoints", scale, "backbone")) as out,
         files.replacing(Path("results", scale, "backbone")) as results,
     ):
         results.mkdir()
-        _backbones.make(plan, roots, out, results, device=settings["device"])
+        _backbones.make(plan, roots, out, results, device=settings["device"], scratch=kept)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import cli, files, params
+from proseco.base import files, launch, params, plugins, scratch
 from proseco.evaluation import finetune
 
 
@@ -12,25 +12,31 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     section = params.get(settings, "scales", scale)
     annotations = Path("work", scale, "annotations", benchmark, str(seed))
     plan = files.read_json(Path("work", scale, "plan", "finetune", f"{benchmark}.json"))
+    parts = {part: annotations / f"{part}.json" for part in ("train", "val", "test")}
+    start = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     cell = Path(scale, "finetune", method, benchmark, str(seed))
+    names = {"method": method, "benchmark": benchmark, "seed": seed}
+    chosen = {"detector": section["detector"], "views": section["views"], "schedule": plan["schedule"]}
+    chosen |= {"precision": settings["precision"], **section["finetune"]}
+    detector = plugins.path("detectors", chosen["detector"]["name"])
+    code, inputs = [__file__, detector, plugins.path("methods", "supervised")], [*parts.values(), start]
     with (
-        files.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,
-        files.replacing(Path("results", cell)) as results,
+        scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as kept,
+        launch.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,
+        launch.replacing(Path("results", cell)) as results,
     ):
         finetune.run(
-            names={"method": method, "benchmark": benchmark, "seed": seed},
-            detector=section["detector"],
-            views=section["views"],
-            schedule=plan["schedule"],
-            annotations={part: files.read_json(annotations / f"{part}.json") for part in ("train", "val", "test")},
+            names=names,
+            annotations={part: files.read_json(path) for part, path in parts.items()},
             root=params.root(settings, scale, settings["benchmarks"][benchmark]["root"]),
-            start=Path("checkpoints", scale, "pretrain", f"{method}.safetensors"),
+            start=start,
             out=out,
             results=results,
+            scratch=kept,
             device=settings["device"],
-            **section["finetune"],
+            **chosen,
         )
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main)

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
-from proseco.base import cli, files, params
+from proseco.base import files, launch, params, scratch
 
 
 def main(*, scale: str, method: str) -> None:
     """Write the pretrained student and teacher: trained here, from a public file, or the backbone alone."""
     device = params.load()["device"]
     plan = files.read_json(Path("work", scale, "plan", "pretrain", f"{method}.json"))
-    backbone = Path("checkpoints", scale, "backbone", f"{method}.safetensors")
+    shards, backbone = Path("work", scale, "shards"), Path("checkpoints", scale, "backbone", f"{method}.safetensors")
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
-    with files.replacing(checkpoint) as out, files.replacing(Path("results", scale, "pretrain", method)) as results:
+    code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
+    with (
+        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as kept,
+        launch.replacing(checkpoint) as out,
+        launch.replacing(Path("results", scale, "pretrain", method)) as results,
+    ):
         if plan["checkpoint"] is not None:
             from proseco.methods import _public
 
@@ -23,8 +28,8 @@ def main(*, scale: str, method: str) -> None:
         else:
             from proseco.methods import _pretraining
 
-            _pretraining.run(plan, Path("work", scale, "shards"), backbone, out, results, device=device, title=method)
+            _pretraining.run(plan, shards, backbone, out, results, device=device, scratch=kept, title=method)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    launch.run(main)

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from proseco.base import cli, environment, files, params, plugins, randomness
-from proseco.data import filters, images, listing, offline, scratch, shards
+from proseco.base import cli, environment, files, params, plugins, scratch
+from proseco.data import filters, listing, offline, shards
 
 
 def main(*, scale: str, part: str = "") -> None:
@@ -22,7 +22,8 @@ def main(*, scale: str, part: str = "") -> None:
     )
     plugin = files.read_json(Path("work", scale, "plan", "propose.json"))["code"]
     depends = scratch.fingerprint(
-        [*map(Path, plugin), *(Path(module.__file__) for module in (filters, images, randomness, shards))],
+        code=[*plugin, filters.__file__, shards.__file__],
+        libraries=("numpy", "numba", "opencv-contrib-python-headless", "pillow"),
         listing=listing.digest(found),
         seed=recipe.seed,
         min_side=recipe.min_side,

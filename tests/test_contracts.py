@@ -180,6 +180,8 @@ def test_methods(name):
         for example in examples:
             example.labels = example.labels[:1]
     batch = collate(examples)
+    assert method.parts(batch) == [batch]  # in one, unless micro_batch is given
+    assert method.modules()["student"] is method.student
     method.student.train()
     optimizer = torch.optim.SGD([p for p in method.student.parameters() if p.requires_grad], lr=0.01)
     before = {key: value.clone() for key, value in method.student.state_dict().items()}

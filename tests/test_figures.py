@@ -26,7 +26,7 @@ def write_log(path, *, steps=60, seed=0, **terms):
     """A log in which each term falls to its end value with some noise; the loss is their sum."""
     rng = np.random.default_rng(seed)
     step = np.arange(1, steps + 1)
-    frame = pandas.DataFrame({"step": step, "epoch": step / 10, "lr": 1e-3, "images_per_second": 8.0, "loss": 0.0})
+    frame = pandas.DataFrame({"step": step, "epoch": step / 10, "lr": 1e-3, "loss": 0.0})
     for name, end in terms.items():
         frame[name] = end + np.exp(-step / 15) * rng.uniform(0.8, 1.2, steps)
         frame["loss"] += frame[name]

@@ -1,10 +1,12 @@
 """The whole DAG under DVC in a fresh repository, with a minute's worth of data and steps."""
 
+import csv
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,8 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.timeout(600)
 
 
-def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+def dvc(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"} | variables
     command = [sys.executable, "-m", "dvc", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -107,6 +109,55 @@ def test_training_gives_equal_bytes_twice(repository):
     for stage in ("pretrain@demo-proseco", "finetune@demo-proseco-mini_coco_5-42"):
         assert dvc(repository, "repro", "-f", "-s", stage).returncode == 0
     assert {name: digest(repository / name) for name in made} == before
+
+
+def trained(repository: Path) -> dict[str, str]:
+    """Digests of all that a pretraining leaves, but how fast it was."""
+    results = [path for path in (repository / "results/demo/pretrain/proseco").iterdir() if path.name != "speed.csv"]
+    paths = [*results, repository / "checkpoints/demo/pretrain/proseco.safetensors"]
+    assert {"log.csv", "metrics.json", "boxes.png"} < {path.name for path in paths}
+    return {path.name: digest(path) for path in paths}
+
+
+def test_a_killed_pretraining_ends_in_equal_bytes(repository):
+    before = trained(repository)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PROSECO_CHECKPOINT_EVERY": "1"}
+    command = [sys.executable, "-m", "stages.pretrain", "--scale", "demo", "--method", "proseco"]
+    stage = subprocess.Popen(command, cwd=repository, env=environment, stderr=subprocess.DEVNULL)
+    while not list(repository.glob(".scratch/pretrain/*/step-*.pt")):
+        assert stage.poll() is None
+        time.sleep(0.01)
+    stage.kill()
+    assert stage.wait() < 0
+    assert dvc(repository, "repro", "-f", "-s", "pretrain@demo-proseco").returncode == 0
+    assert trained(repository) == before
+    assert list((repository / ".scratch/pretrain").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(repository):
+    """Through the stages, whose commands do not change: DVC sees nothing to run anew."""
+    stages = ("pretrain@demo-proseco", "finetune@demo-proseco-mini_coco_5-42")
+    one = [read_json(repository / "results/demo" / name / "metrics.json") for name in CELLS]
+    logs = [losses(repository / "results/demo" / name / "log.csv") for name in CELLS]
+    for stage in stages:
+        result = dvc(repository, "repro", "-f", "-s", stage, PROSECO_NPROC="2")
+        assert result.returncode == 0, result.stderr
+    assert [read_json(repository / "results/demo" / name / "run.json")["processes"] for name in CELLS] == [2, 2]
+    for name, before in zip(CELLS, logs, strict=True):
+        assert losses(repository / "results/demo" / name / "log.csv") == pytest.approx(before, rel=1e-3)
+    two = [read_json(repository / "results/demo" / name / "metrics.json") for name in CELLS]
+    assert one[0] == two[0] and set(one[1]) == set(two[1]) and two[1]["AP"] == pytest.approx(one[1]["AP"], abs=1)
+    for stage in stages:
+        assert dvc(repository, "repro", "-f", "-s", stage).returncode == 0
+
+
+CELLS = ("pretrain/proseco", "finetune/proseco/mini_coco_5/42")
+
+
+def losses(path: Path) -> list[float]:
+    with open(path, newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
 def test_delta_reruns_proseco_and_nothing_else(repository):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proseco import plan
-from proseco.base import params
+from proseco.base import params, sources
 from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +77,8 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("scales/demo/pretrain/proseco/schedule/lr", 0.1) == {"pretrain/proseco.json"}
     assert changes("scales/demo/views/weak/crop_max", 120) == {"pretrain/proseco.json"}
     assert changes("scales/demo/views/predict/short_edge", 90) == set()
+    assert changes("precision", "float32") == {"pretrain/proseco.json", "backbone.json"}
+    assert changes("device", "cpu") == set()
     assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose.json"}
     assert changes("scales/demo/recall/images", 48) == set()
     assert changes("scales/demo/backbones/supervised/side", 48) == {"backbone.json"}
@@ -136,7 +138,7 @@ def test_backbones_are_shared_and_only_used_ones_listed():
 def test_a_comment_in_a_plugin_changes_only_what_uses_it(edited, expected, tmp_path, monkeypatch):
     before = plan.resolve(REAL)
     shutil.copytree(ROOT / "proseco", tmp_path / "proseco", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(plan, "_PACKAGE", tmp_path / "proseco")
+    monkeypatch.setattr(sources, "_PACKAGE", tmp_path / "proseco")
     assert plan.resolve(REAL) == before
     with open(tmp_path / "proseco" / edited, "a", encoding="utf-8") as file:
         file.write("# a comment\n")

@@ -143,6 +143,10 @@ def test_odd_values_never_escape_as_another_error():
     [
         ("scale", "dmeo", ["scale named 'dmeo'", "demo, paper", "params.yaml"]),
         ("device", "gpu", ["device named 'gpu'", "auto, cpu, cuda", "params.yaml"]),
+        ("precision", "half", ["precision named 'half'", "auto, bfloat16, float32", "params.yaml"]),
+        ("scales/demo/schedules/mini_coco_5/micro_batch", 0, ["schedules.mini_coco_5.micro_batch is 0"]),
+        ("scales/demo/backbones/supervised/schedule/micro_batch", 4, ["supervised.schedule.micro_batch", "batch norm"]),
+        ("scales/demo/pretrain/proseco/method/micro_batch", 4, ["proseco.method", "micro_batch"]),
         ("seed", -1, ["seed is -1"]),
         ("seed", 1.5, ["seed is 1.5", "int"]),
         ("run/methods", ["prosecco"], ["method named 'prosecco'", "proseco_swav", "run.methods"]),

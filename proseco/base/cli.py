@@ -2,12 +2,17 @@
 
 import argparse
 import inspect
+import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import get_args
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, PeerLost
+
+#: Environment variable: a file that the processes of one training race to create; the winner prints the error line.
+CLAIM = "PROSECO_ERROR_CLAIM"
 
 
 def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -> None:
@@ -15,7 +20,8 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
 
     Its keyword-only arguments are ``--name value``, or ``--name`` alone where the default is False; what stands before
     them is given by its place. A mapping of names to functions, or to further mappings, is chosen from by name.
-    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1.
+    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1; of
+    several processes (:mod:`proseco.base.launch`) the first to fail prints it.
     """
     parser = argparse.ArgumentParser(prog=program)
     _describe(parser, command)
@@ -25,10 +31,25 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     try:
         main(*[options.pop(name) for name in places], **options)
     except (InputError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        fail(str(error))
+        raise SystemExit(1) from None
+    except PeerLost as error:
+        time.sleep(1)  # who ended is first to say why
+        fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def fail(message: str) -> None:
+    """Print the one line of an error, unless another process of this training has printed one."""
+    claim = os.environ.get(CLAIM)
+    try:
+        if claim:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
+    except OSError:  # another was first, or the one that waited for both has ended
+        return
+    print(f"error: {message}", file=sys.stderr)
 
 
 def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> None:

@@ -13,11 +13,53 @@ def workers() -> int | None:
 
     :raises InputError: it is no whole number from 0.
     """
-    given = os.environ.get("PROSECO_WORKERS", "")
-    if not given:
+    return _number("PROSECO_WORKERS", None, least=0)
+
+
+def processes() -> int | None:
+    """PROSECO_NPROC, the processes of a training on this machine, 1 where it is unset; None for ``auto``, one a GPU.
+
+    :raises InputError: it is neither ``auto`` nor a whole number from 1.
+    """
+    if os.environ.get("PROSECO_NPROC") == "auto":
         return None
-    if not (given.isascii() and given.isdigit()):
-        raise InputError(f"PROSECO_WORKERS is {given!r}; it must be a whole number from 0 (environment)")
+    return _number("PROSECO_NPROC", 1, least=1, choices=", or auto")
+
+
+def checkpoint_every() -> int:
+    """PROSECO_CHECKPOINT_EVERY, the steps of a training from one resumable state to the next; 500 where it is unset.
+
+    :raises InputError: it is no whole number from 1.
+    """
+    return _number("PROSECO_CHECKPOINT_EVERY", 500, least=1)
+
+
+def rank() -> int:
+    """Number of this process among those of a training, as torchrun and ours set it; 0 in one process."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """Processes of a training."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """Number of this process among those of a training on this machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_world() -> int:
+    """Processes of a training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _number(name: str, default: int | None, *, least: int, choices: str = "") -> int | None:
+    given = os.environ.get(name, "")
+    if not given:
+        return default
+    if not (given.isascii() and given.isdigit() and int(given) >= least):
+        raise InputError(f"{name} is {given!r}; it must be a whole number from {least}{choices} (environment)")
     return int(given)
 
 

@@ -8,6 +8,10 @@ class InputError(Exception):
     """
 
 
+class PeerLost(Exception):
+    """Another process of this training has ended. It, or whoever started both, says why; this one ends in silence."""
+
+
 def one_of(what: str, value: object, choices, place: str = "") -> InputError:
     """The error for a name that does not exist: ``one_of("scale", "dmeo", ["demo", "paper"], "params.yaml")``."""
     where = f" ({place})" if place else ""

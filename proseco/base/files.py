@@ -52,7 +52,11 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    # One that has ended, but whose parent was killed, stays in the table of a container without an init to collect it.
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return True
 
 
 def _remove(path: Path) -> None:

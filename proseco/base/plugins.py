@@ -35,6 +35,11 @@ def names(kind: str) -> list[str]:
     return sorted(f.stem for f in files if not f.stem.startswith("_"))
 
 
+def path(kind: str, name: str) -> Path:
+    """The file of a plug-in."""
+    return _PACKAGE / kind / f"{name}.py"
+
+
 @cache
 def keywords(kind: str, name: str) -> dict[str, bool]:
     """Keyword-only arguments of a plug-in's function -> whether it must be given.
@@ -43,7 +48,7 @@ def keywords(kind: str, name: str) -> dict[str, bool]:
     """
     if name not in names(kind):
         raise one_of(_singular(kind), name, names(kind), f"one file each in proseco/{kind}/")
-    tree = ast.parse((_PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(path(kind, name).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == KINDS[kind]:
             pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)

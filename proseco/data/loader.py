@@ -13,6 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,13 +23,26 @@ from proseco.base.randomness import generator
 from proseco.data.views import Example
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What a batch is a part of: the batch of a step over all processes.
+
+    :param shares: images of each process; ``boxes`` of all images of all processes.
+    :param first: number of the part's first image among all images.
+    """
+
+    shares: tuple[int, ...]
+    boxes: int
+    first: int = 0
+
+
 @dataclass
 class Batch:
     """B images in V views of one frame each.
 
     ``views`` (V, B, 3, H, W) uint8, 0 on padding; ``mask`` (B, H, W) bool, True on padding; ``boxes`` per image (n, 4)
     float32 cxcywh relative to the image (not the padding); ``labels`` per image (n,); ``sizes`` (B, 2) width and height
-    of the stored images in pixels.
+    of the stored images in pixels. ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
     """
 
     keys: list[str]
@@ -37,9 +51,53 @@ class Batch:
     boxes: list[Tensor]
     labels: list[Tensor]
     sizes: Tensor
+    whole: Whole = None
+
+    def __post_init__(self):
+        if self.whole is None:
+            self.whole = Whole((len(self.keys),), sum(map(len, self.boxes)))
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def share(self) -> float:
+        """Its images over those of the whole: what a mean over its images weighs in the mean over all."""
+        return len(self) / sum(self.whole.shares)
+
+    def extent(self) -> list[int]:
+        """Images, boxes, height and width, for :meth:`within`."""
+        return [len(self), self.whole.boxes, *self.mask.shape[1:]]
+
+    def within(self, extents: list[list[int]], rank: int) -> "Batch":
+        """The batch as a part of that of all processes, padded to one size, so that it is the same for any number.
+
+        :param extents: of each process, this one's at ``rank``.
+        """
+        images, boxes, heights, widths = zip(*extents, strict=True)
+        height, width = self.mask.shape[1:]
+        frame = (0, max(widths) - width, 0, max(heights) - height)
+        return replace(
+            self,
+            views=F.pad(self.views, frame),
+            mask=F.pad(self.mask, frame, value=True),
+            whole=Whole(images, sum(boxes), sum(images[:rank])),
+        )
+
+    def split(self, size: int) -> list["Batch"]:
+        """Parts of ``size`` images, the last perhaps smaller."""
+        return [self._part(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _part(self, images: slice) -> "Batch":
+        return Batch(
+            keys=self.keys[images],
+            views=self.views[:, images],
+            mask=self.mask[images],
+            boxes=self.boxes[images],
+            labels=self.labels[images],
+            sizes=self.sizes[images],
+            whole=replace(self.whole, first=self.whole.first + images.start),
+        )
 
     def to(self, device: torch.device) -> "Batch":
         """A copy on the device."""
@@ -142,7 +200,8 @@ def _workers(device: torch.device) -> int:
     given = environment.workers()
     if given is not None:
         return given
-    return 0 if device.type == "cpu" else min(16, max(1, (os.cpu_count() or 2) - 1))
+    cores = (os.cpu_count() or 2) // environment.local_world()
+    return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
 
 
 def _collate(examples: list[Example | InputError]) -> Batch | InputError:
@@ -200,8 +259,10 @@ def training_batches(
     return _loader(source, transform, _Steps(order, range(first_step, steps), rank, world), seed, device)
 
 
-def ordered_batches(source, transform: Callable, *, batch: int, device: torch.device) -> DataLoader:
-    """Every sample once, in order; the last batch may be smaller."""
+def ordered_batches(
+    source, transform: Callable, *, batch: int, device: torch.device, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Every sample once, in order; the last batch may be smaller. Process ``rank`` has every ``world``-th batch."""
     numbers = [(0, i) for i in range(len(source))]
     batches = [numbers[i : i + batch] for i in range(0, len(numbers), batch)]
-    return _loader(source, transform, batches, 0, device)
+    return _loader(source, transform, batches[rank::world], 0, device)

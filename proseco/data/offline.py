@@ -11,9 +11,9 @@ from pathlib import Path
 import joblib
 from tqdm import tqdm
 
-from proseco.base import files
+from proseco.base import files, scratch
 from proseco.base.errors import InputError
-from proseco.data import parallel, scratch, shards
+from proseco.data import parallel, shards
 from proseco.data.listing import File
 
 

@@ -148,13 +148,14 @@ class DeformableDETR(nn.Module):
         """uint8 images (B, 3, H, W), mask (B, H, W) True on padding -> :meth:`decode`'s dictionary."""
         return self.decode(self.features(images, mask), mask)
 
-    def losses(self, images: Tensor, mask: Tensor, targets: list[dict]) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, mask: Tensor, targets: list[dict], count: int | None = None) -> dict[str, Tensor]:
         """Set loss with auxiliary losses.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1 and ``labels`` (n,) int64.
+        :param count: targets of the whole batch where these images are a part of it.
         :returns: weighted terms ``class``, ``coord``, ``giou`` whose sum is trained on.
         """
-        return set_loss.set_loss(self(images, mask), targets, self.weights)
+        return set_loss.set_loss(self(images, mask), targets, self.weights, count)
 
     @torch.no_grad()
     def detect(self, images: Tensor, mask: Tensor, sizes: Tensor, limit: int = 100) -> list[dict]:

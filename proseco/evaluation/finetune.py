@@ -1,5 +1,6 @@
 """A finetuning from labels to AP: what stage ``finetune`` runs (Section 4.1, finetuning protocols)."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import numpy as np
 import torch
 
 from proseco import pictures
-from proseco.base import files, plugins
+from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import AnnotatedImages
 from proseco.data.views import FixedView
 from proseco.evaluation import coco_ap
 from proseco.evaluation.predict import predict
-from proseco.training.loop import fit, pick_device
+from proseco.training import devices, distributed
+from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
+from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
 
 
@@ -30,58 +33,86 @@ def run(
     start: Path,
     out: Path,
     results: Path,
+    scratch: Path,
     device: str,
+    precision: str,
     init_from: str,
     validations: int,
     predict_batch: int,
 ) -> None:
     """Train on ``annotations["train"]``, choose by AP on ``["val"]``, report AP on ``["test"]``.
 
+    Of several processes the first scores and writes.
+
     :param names: method, benchmark and seed, for messages and ``metrics.json``.
     :param detector: entry of the detector; its class head is built for the data set.
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
     :param validations: how often to validate, evenly spaced, the last time at the end.
-    :param out: file for the best weights; ``results`` a folder for metrics.json, log.csv, detections.png, run.json.
+    :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
+        detections.png and run.json; ``scratch`` a folder for states to go on from.
     """
-    where = pick_device(device)
-    plan = Schedule(**schedule)
-    sources = {part: AnnotatedImages(content, root) for part, content in annotations.items()}
-    steps = plan.count(len(sources["train"]))
-    seed = derive_seed(names["seed"], "finetune")  # equal for all methods of a cell: the same batches, the same views
-    torch.manual_seed(seed)
-    classes = annotations["train"]["categories"]
-    model = plugins.call("detectors", detector, num_classes=len(classes), place="detector")
-    load_start(model, start, init_from)
-    method = plugins.call("methods", {"name": "supervised"}, model.to(where), weak=views["weak"])
-    title = "-".join(str(value) for value in names.values())
-    best = _Best(model, sources["val"], FixedView(**views["predict"]), predict_batch, where, title)
-    summary = fit(
-        method,
-        training_batches(sources["train"], method.transform, batch=plan.batch, steps=steps, seed=seed, device=where),
-        plan,
-        steps=steps,
-        steps_per_epoch=len(sources["train"]) / plan.batch,
-        seed=seed,
-        device=where,
-        log=results / "log.csv",
-        title=title,
-        at_step={round(steps * (i + 1) / validations): best.validate for i in range(validations)},
-    )
-    model.load_state_dict(best.weights)
-    if annotations["test"] == annotations["val"]:  # as the paper has it
-        detections = best.detections
-    else:
-        detections = predict(model, sources["test"], best.view, batch=predict_batch, device=where, title="test")
+    where = devices.pick_device(device)
+    kind = devices.pick_precision(precision, where)
+    devices.prepare(where)
+    with distributed.joined(where):
+        plan = Schedule(**schedule)
+        sources = {part: AnnotatedImages(content, root) for part, content in annotations.items()}
+        steps = plan.count(len(sources["train"]))
+        seed = derive_seed(names["seed"], "finetune")  # equal for all methods of a cell: the same batches and views
+        torch.manual_seed(seed)
+        classes = annotations["train"]["categories"]
+        model = plugins.call("detectors", detector, num_classes=len(classes), place="detector")
+        load_start(model, start, init_from)
+        given = {"weak": views["weak"], "micro_batch": plan.micro_batch}
+        method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
+        title = "-".join(str(value) for value in names.values())
+        view = FixedView(**views["predict"])
+        find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind)
+        best = _Best(model, partial(find, sources["val"], title=f"validate {title}"), annotations["val"])
+        fit(
+            method,
+            lambda step: training_batches(
+                sources["train"],
+                method.transform,
+                batch=plan.batch,
+                steps=steps,
+                seed=seed,
+                device=where,
+                first_step=step,
+                rank=distributed.rank(),
+                world=distributed.world(),
+            ),
+            plan,
+            steps=steps,
+            steps_per_epoch=len(sources["train"]) / plan.batch,
+            seed=seed,
+            device=where,
+            precision=kind,
+            log=results / "log.csv",
+            title=title,
+            at_step={round(steps * (i + 1) / validations): best.validate for i in range(validations)},
+            snapshots=Snapshots(scratch, environment.checkpoint_every()),
+            watching={"best": best},
+        )
+        model.load_state_dict(best.weights)
+        if annotations["test"] == annotations["val"]:  # as the paper has it
+            detections = best.detections
+        else:
+            detections = find(sources["test"], title="test")
+        if distributed.rank() > 0:
+            return
     scores = coco_ap.score(annotations["test"], detections)
     picture(sources["test"], detections, results / "detections.png")
     made = {**names, "classes": [c["name"] for c in classes], "detector": detector}
     checkpoint.save(out, {"detector": best.weights}, made)
-    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"])}
+    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": steps}
     chosen = {"best_step": best.step, "validation": best.history}
-    files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, **summary})
+    files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen})
+    coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
-    files.write_json(results / "run.json", files.provenance(**names, **facts, device=str(where)))
+    facts |= {"device": str(where), "precision": str(kind), "processes": environment.world()}
+    files.write_json(results / "run.json", files.provenance(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")
 
 
@@ -100,20 +131,29 @@ def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
 class _Best:
     """Validates, and keeps a copy of the weights with the highest AP so far; of equals, the first."""
 
-    def __init__(self, model, source: AnnotatedImages, view: FixedView, batch: int, device: torch.device, title: str):
-        self.model, self.source, self.view, self.batch, self.device = model, source, view, batch, device
-        self.title, self.score, self.step, self.history = title, -1.0, 0, []
+    def __init__(self, model, find: Callable[[], np.ndarray], truth: dict):
+        """:param find: the model's detections on the images of ``truth``."""
+        self.model, self.find, self.truth = model, find, truth
+        self.score, self.step, self.history = -1.0, 0, []
         self.weights: dict = {}
         self.detections = np.zeros((0, 7))
 
     def validate(self, step: int) -> None:
-        title = f"validate {self.title}"
-        detections = predict(self.model, self.source, self.view, batch=self.batch, device=self.device, title=title)
-        ap = coco_ap.score(self.source.annotations, detections)["AP"] or 0.0
+        detections = self.find()
+        scored = coco_ap.score(self.truth, detections)["AP"] or 0.0 if distributed.rank() == 0 else None
+        ap = distributed.first(scored)
         self.history.append({"step": step, "AP": ap})
         if ap > self.score:
             self.score, self.step, self.detections = ap, step, detections
             self.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+
+    def state_dict(self) -> dict:
+        chosen = {"score": self.score, "step": self.step, "history": list(self.history)}
+        return chosen | {"weights": self.weights, "detections": torch.from_numpy(self.detections)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.score, self.step, self.history = state["score"], state["step"], state["history"]
+        self.weights, self.detections = state["weights"], state["detections"].numpy()
 
 
 def picture(

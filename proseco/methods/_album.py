@@ -60,7 +60,10 @@ class Album:
 
     def state_dict(self) -> dict:
         """The moments so far, to go on from after a kill."""
-        return {"taken": self.taken}
+        return {"taken": list(self.taken)}
 
     def load_state_dict(self, state: dict) -> None:
+        """Take the moments up again, and write their picture: the folder that a kill left may have none."""
         self.taken = list(state["taken"])
+        if self.taken and self.path is not None:
+            self.write(self.path)

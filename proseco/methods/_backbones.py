@@ -4,23 +4,27 @@ from pathlib import Path
 
 import torch
 
-from proseco.base import files, plugins
+from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
 from proseco.nn.backbone import Body, ResNet
-from proseco.training.loop import fit, pick_device
+from proseco.training import devices
+from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
+from proseco.training.snapshots import Snapshots
 from proseco.weights import backbone, checkpoint
 
 
-def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str) -> None:
+def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path) -> None:
     """Write ``out/<method>.safetensors`` for every method; equal backbones are made once.
+
+    In one process: batch norm sees the whole batch.
 
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
         ``seed``, as :func:`proseco.plan.backbones` resolves them.
     :param roots: backbone -> root of its labelled images.
-    :param results: folder for logs and ``run.json``.
+    :param results: folder for logs and ``run.json``; ``scratch`` one for states to go on from.
     :raises InputError: a checkpoint is missing or is not of this network.
     """
     made = {}
@@ -28,7 +32,9 @@ def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device
         if "checkpoint" in entry:
             made[name] = backbone.read(entry["checkpoint"], prefix=entry.get("prefix"))
         else:
-            made[name] = _train(name, entry, plan, roots[name], results, pick_device(device))
+            (scratch / name).mkdir(exist_ok=True)
+            where = devices.pick_device(device)
+            made[name] = _train(name, entry, plan, roots[name], results / name, scratch / name, where)
         body = Body(**plan["body"])
         checkpoint.load_into(body.body, made[name], source=f"backbone {name}", new=(), unused=("fc.",))
     for method, name in plan["files"].items():
@@ -37,7 +43,8 @@ def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device
     files.write_json(results / "run.json", files.provenance(plan=plan))
 
 
-def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, device: torch.device) -> dict:
+def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratch: Path, device: torch.device) -> dict:
+    devices.prepare(device)
     source = ClassFolders(root)
     schedule = Schedule(**entry["schedule"])
     steps = schedule.count(len(source))
@@ -48,14 +55,18 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, device
     method = plugins.call("methods", spec, network, place=f"backbones.{name}")
     fit(
         method,
-        training_batches(source, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=device),
+        lambda step: training_batches(
+            source, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=device, first_step=step
+        ),
         schedule,
         steps=steps,
         steps_per_epoch=len(source) / schedule.batch,
         seed=seed,
         device=device,
-        log=results / name / "log.csv",
+        precision=devices.pick_precision(plan["precision"], device),
+        log=results / "log.csv",
         title=f"backbone {name}",
+        snapshots=Snapshots(scratch, environment.checkpoint_every()),
     )
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

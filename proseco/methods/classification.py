@@ -23,6 +23,10 @@ class Classification:
     def __init__(self, network, transform, smoothing: float):
         self.student, self.transform, self.smoothing = network, transform, smoothing
 
+    def parts(self, batch) -> list:
+        """Batch norm sees the whole batch: there are no parts."""
+        return [batch]
+
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         logits = self.student(normalise(batch.views[0], batch.mask)).float()
         labels = torch.cat(batch.labels)
@@ -31,3 +35,6 @@ class Classification:
 
     def after_step(self) -> None:
         pass
+
+    def modules(self) -> dict:
+        return {"student": self.student}

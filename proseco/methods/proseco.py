@@ -8,12 +8,14 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from proseco import boxes as box_ops
 from proseco.data.views import TwoViews
 from proseco.nn import ema, matcher
 from proseco.nn.heads import MLP
 from proseco.nn.set_loss import box_terms, matched_boxes
+from proseco.training import distributed
 
 
 def build(
@@ -30,6 +32,7 @@ def build(
     lambda_coord: float = 5.0,
     lambda_giou: float = 2.0,
     contrast_aux: bool = False,
+    micro_batch: int | None = None,
 ) -> "ProSeCo":
     """
     :param model: detector without class head, its backbone pretrained.
@@ -40,9 +43,11 @@ def build(
     :param projector: widths of the MLP's hidden and last layer.
     :param lambda_contrast: lambda_sim, lambda_coord, lambda_giou: coefficients of eq. 2, 4 and 5.
     :param contrast_aux: contrast at every decoder layer instead of the last alone.
+    :param micro_batch: images whose activations a process holds at a time (:meth:`ProSeCo.propose`); None: all.
     """
     weights = {"contrast": lambda_contrast, "sim": lambda_sim, "coord": lambda_coord, "giou": lambda_giou}
-    return ProSeCo(model, TwoViews(weak, boxes, strong), loss, ema_rate, tuple(projector), weights, contrast_aux)
+    views = TwoViews(weak, boxes, strong)
+    return ProSeCo(model, views, loss, ema_rate, tuple(projector), weights, contrast_aux, micro_batch)
 
 
 class _Branch(nn.Module):
@@ -62,9 +67,12 @@ class _Branch(nn.Module):
 class ProSeCo:
     """Student and EMA teacher over one fixed backbone; proposals contrasted, boxes learned from Selective Search."""
 
-    def __init__(self, detector, transform, loss, ema_rate: float, projector, weights: dict, contrast_aux: bool):
+    def __init__(
+        self, detector, transform, loss, ema_rate: float, projector, weights: dict, contrast_aux: bool, micro_batch
+    ):
         self.transform, self.loss, self.ema_rate, self.weights = transform, loss, ema_rate, weights
         self.contrast_aux, self.positive_from = contrast_aux, _positive_from(loss)
+        self.micro_batch = micro_batch
         self.backbone = detector.backbone.requires_grad_(False)
         self.features = detector.features
         self.student = _Branch(detector, projector)
@@ -72,20 +80,41 @@ class ProSeCo:
         shared = {id(p): p for p in self.backbone.parameters()} | {id(b): b for b in self.backbone.buffers()}
         self.teacher = copy.deepcopy(self.student, shared).requires_grad_(False).eval()
 
+    def parts(self, batch) -> list:
+        """The batch as one: its proposals are contrasted with each other. :meth:`propose` goes by ``micro_batch``."""
+        return [batch]
+
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The three steps of Figure 2: propose, match, contrast (and fit the boxes)."""
+        """The three steps of Figure 2: propose, match, contrast (and fit the boxes). The last two in float32."""
         teacher, student = self.propose(batch)
-        aligned, box_pairs = self.match(teacher, student, batch)
-        return self.contrast(teacher, student, aligned, box_pairs, batch)
+        with torch.autocast(batch.views.device.type, enabled=False):
+            aligned, box_pairs = self.match(teacher, student, batch)
+            return self.contrast(teacher, student, aligned, box_pairs, batch)
 
     def propose(self, batch) -> tuple[tuple, tuple]:
-        """(embeddings, boxes) of the teacher on the weak view and of the student on the strong one."""
-        weak, strong = batch.views
+        """(embeddings, boxes) of the teacher on the weak view and of the student on the strong one.
+
+        With ``micro_batch`` so many images at a time: of the student only the results are kept, and what leads to
+        them is computed again when the gradient needs it. The loss is that of the whole batch, negatives and all, for
+        a second forward pass of the student (as GradCache, Gao et al. 2021).
+        """
+        size = self.micro_batch or len(batch)
+        chunks = zip(batch.views.split(size, 1), batch.mask.split(size), strict=True)
+        found = [self._propose(*views, mask) for views, mask in chunks]
+        if len(found) == 1:
+            return found[0]
+        teacher, student = (tuple(torch.cat(x, 1) for x in zip(*who, strict=True)) for who in zip(*found, strict=True))
+        return teacher, student
+
+    def _propose(self, weak: Tensor, strong: Tensor, mask: Tensor) -> tuple[tuple, tuple]:
         with torch.no_grad():
-            both = self.features(torch.cat([weak, strong]), torch.cat([batch.mask, batch.mask]))
+            both = self.features(torch.cat([weak, strong]), torch.cat([mask, mask]))
             half = len(weak)
-            teacher = self.teacher([f[:half] for f in both], batch.mask)
-        return teacher, self.student([f[half:] for f in both], batch.mask)
+            teacher = self.teacher([f[:half] for f in both], mask)
+        features = [f[half:] for f in both]
+        if self.micro_batch and torch.is_grad_enabled():
+            return teacher, checkpoint(self.student, features, mask, use_reentrant=False)
+        return teacher, self.student(features, mask)
 
     def match(self, teacher: tuple, student: tuple, batch) -> tuple[dict[int, Tensor], list]:
         """Proposal matching (eq. 1-2) of the contrasted layers, box matching (eq. 3-4) of every layer.
@@ -109,14 +138,20 @@ class ProSeCo:
         return aligned, box_pairs
 
     def contrast(self, teacher, student, aligned, box_pairs, batch) -> tuple[dict, dict]:
-        """Eq. 5: the contrastive term and the box losses, the latter at every layer."""
+        """Eq. 5: the contrastive term and the box losses, the latter at every layer.
+
+        The anchors are this process's proposals, the proposals they are contrasted with those of all processes.
+        """
         (z, b), (z_hat, b_hat) = teacher, student
-        w = self.weights
+        w, whole = self.weights, batch.whole
+        anchors = slice(whole.first, whole.first + len(batch))
         contrast = z.new_zeros(())
         for layer, sigma in aligned.items():
             index = sigma[..., None].expand(-1, -1, z_hat.shape[-1])
-            contrast = contrast + self.loss(z[layer], z_hat[layer].gather(1, index), b[layer])
-        count = max(sum(len(t) for t in batch.boxes), 1)
+            mine = (z[layer], z_hat[layer].gather(1, index), b[layer])
+            everyone = (distributed.gather(tensor, whole.shares) for tensor in mine)
+            contrast = contrast + self.loss(*everyone, anchors=anchors) * batch.share
+        count = max(whole.boxes, 1)
         per_layer = [box_terms(o, batch.boxes, p, count) for o, p in zip(b_hat, box_pairs, strict=True)]
         l1, giou = (torch.stack(values).sum() for values in zip(*per_layer, strict=True))
         terms = {"contrast": w["contrast"] * contrast, "coord": w["coord"] * l1, "giou": w["giou"] * giou}
@@ -125,7 +160,7 @@ class ProSeCo:
     @torch.no_grad()
     def _figures(self, teacher, student, aligned, box_pairs, batch) -> dict[str, Tensor]:
         """To watch: positives of an anchor (eq. 9), itself among them; IoU with the drawn boxes; cosine of matches;
-        how far the teacher is behind the student.
+        how far the teacher is behind the student. Parts of the means over the whole batch, as the terms are.
         """
         (z, b), (z_hat, b_hat) = teacher, student
         corners = box_ops.cxcywh_to_xyxy(b[-1])
@@ -135,16 +170,20 @@ class ProSeCo:
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
         sigma = aligned[len(z) - 1]
         partner = z_hat[-1].gather(1, sigma[..., None].expand(-1, -1, z_hat.shape[-1]))
+        boxes = sum(map(len, batch.boxes)) / max(batch.whole.boxes, 1)
         return {
-            "positives": 1 + positive.float().sum(-1).mean(),
-            "matched_iou": matched,
-            "cosine": (z[-1] * partner).sum(-1).mean(),
-            "ema_distance": ema.distance(self.teacher, self.student),
+            "positives": (1 + positive.float().sum(-1).mean()) * batch.share,
+            "matched_iou": matched * boxes,
+            "cosine": (z[-1] * partner).sum(-1).mean() * batch.share,
+            "ema_distance": ema.distance(self.teacher, self.student) * batch.share,
         }
 
     def after_step(self) -> None:
         """The teacher follows the student, every iteration."""
         ema.update(self.teacher, self.student, self.ema_rate)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "teacher": self.teacher}
 
     @torch.no_grad()
     def matched_predictions(self, batch) -> dict[str, list[tuple[Tensor, list[int]]]]:

@@ -5,23 +5,31 @@ from torch import Tensor
 from proseco.data.views import WeakView
 
 
-def build(model, *, weak: dict) -> "Supervised":
+def build(model, *, weak: dict, micro_batch: int | None = None) -> "Supervised":
     """
     :param model: detector with a class head (:mod:`proseco.detectors`).
     :param weak: keywords of :func:`proseco.data.augment.weak`.
+    :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     """
-    return Supervised(model, weak)
+    return Supervised(model, weak, micro_batch)
 
 
 class Supervised:
     """The detector's own losses on annotated boxes."""
 
-    def __init__(self, detector, weak: dict):
-        self.student = detector
+    def __init__(self, detector, weak: dict, micro_batch: int | None):
+        self.student, self.micro_batch = detector, micro_batch
         self.transform = WeakView(weak)
 
+    def parts(self, batch) -> list:
+        """An image's loss does not depend on the others: gradients of parts add up to that of the batch."""
+        return batch.split(self.micro_batch) if self.micro_batch else [batch]
+
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.student.losses(batch.views[0], batch.mask, batch.targets()), {}
+        return self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.whole.boxes), {}
 
     def after_step(self) -> None:
         pass
+
+    def modules(self) -> dict:
+        return {"student": self.student}

@@ -1,19 +1,23 @@
 """The one training loop. It knows the Method protocol and nothing of detectors, losses or data sets."""
 
-import csv
-import time
+import math
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from proseco.base.errors import InputError, one_of
+from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
+from proseco.training import distributed
+from proseco.training.devices import autocast
+from proseco.training.log import Log
 from proseco.training.schedules import Schedule
+from proseco.training.snapshots import Snapshots
 
 
 class Method(Protocol):
@@ -24,23 +28,31 @@ class Method(Protocol):
     #: ``(sample, rng) -> Example``, run in the loader's processes.
     transform: Callable
 
+    def parts(self, batch) -> list:
+        """The batch, or parts of it whose losses add up to its loss; gradients are taken of one part at a time."""
+
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weighted loss terms, whose sum is trained on, and figures to watch. All scalars."""
+        """Weighted loss terms, whose sum is trained on, and figures to watch. All scalars.
+
+        Of a part of the whole batch (``batch.whole``) it is the part's share: shares of all parts, in all processes,
+        sum to the value of the whole.
+        """
 
     def after_step(self) -> None:
         """Called after each update: EMA."""
 
+    def modules(self) -> dict[str, nn.Module]:
+        """All that training changes, by name: what a state to go on from must hold."""
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` takes the first CUDA device, else the CPU.
 
-    :raises InputError: unknown, or CUDA asked for where there is none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise one_of("device", name, ("auto", "cpu", "cuda"), "params.yaml: device")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is 'cuda', but torch sees no CUDA device; choose auto or cpu (params.yaml: device)")
-    return torch.device("cuda" if torch.cuda.is_available() and name != "cpu" else "cpu")
+class Stateful(Protocol):
+    """What gathers something during a training and must survive a kill."""
+
+    def state_dict(self) -> dict:
+        """Tensors and plain values, in dictionaries and lists."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Be as when :meth:`state_dict` was called."""
 
 
 def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
@@ -61,111 +73,155 @@ def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
     return [{"params": parameters, "lr": lr} for lr, parameters in groups.items() if lr > 0]
 
 
-class _Log:
-    """Means of everything over each interval, as one line of CSV."""
-
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "w", newline="")  # noqa: SIM115 (closed by close)
-        self.writer: csv.DictWriter | None = None
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Sum on the device: no synchronisation."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
-        self.count += 1
-
-    def flush(self, **facts) -> dict:
-        """Write the line and begin a new interval; return it."""
-        row = facts | {name: round(float(total / self.count), 6) for name, total in self.sums.items()}
-        if self.writer is None:
-            self.writer = csv.DictWriter(self.file, list(row))
-            self.writer.writeheader()
-        self.writer.writerow(row)
-        self.file.flush()
-        self.sums, self.count = {}, 0
-        return row
-
-    def close(self) -> None:
-        self.file.close()
-
-
 def fit(
     method: Method,
-    batches: Iterable,
+    batches: Callable[[int], Iterable],
     schedule: Schedule,
     *,
     steps: int,
     steps_per_epoch: float,
     seed: int,
     device: torch.device,
+    precision: torch.dtype,
     log: Path,
     title: str,
     at_step: dict[int, Callable[[int], None]] | None = None,
-) -> dict:
-    """Train.
+    snapshots: Snapshots | None = None,
+    watching: dict[str, Stateful] | None = None,
+) -> None:
+    """Train, from the newest of ``snapshots`` on.
 
-    :param batches: ``steps`` batches.
-    :param at_step: what to call after so many steps; 0 is before the first.
-    :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm, images_per_second.
-    :returns: ``steps``, ``seconds`` (training alone) and ``images_per_second``.
-    :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images. Nothing was updated.
+    :param batches: first step -> the batches from that one to the last; of several processes each has its share.
+    :param at_step: what to call after so many steps; 0 is before the first. In all processes.
+    :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv.
+    :param watching: what ``at_step`` fills, by name.
+    :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where the batch is
+        kept. Nothing was updated.
+    :raises InputError: SIGTERM came; the step was finished and the state saved.
     """
     at_step = at_step or {}
     student = method.student
     groups = parameter_groups(student, schedule)
-    optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=device.type == "cuda")
-    drop = round(schedule.drop_at * steps)
     trained = [p for group in groups for p in group["params"]]
-    writer = _Log(log)
-    bar = tqdm(total=steps, desc=title, unit="step", mininterval=1.0)
-    at_step.get(0, lambda step: None)(0)
-    student.train()
-    seconds, images, seen = 0.0, 0, 0
-    start = mark = time.perf_counter()
-    for step, batch in enumerate(batches):
-        if step == drop:
-            for group in optimizer.param_groups:
-                group["lr"] *= 0.1
-        torch.manual_seed(derive_seed(seed, "step", step))  # dropout depends on the step, not on what ran before
-        batch = batch.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms, figures = method.losses(batch)
-        loss = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained, schedule.clip)
-        if not torch.isfinite(norm + loss.detach()):
-            bad = [name for name, value in terms.items() if not torch.isfinite(value)] or ["gradient"]
-            raise FloatingPointError(f"step {step}: {', '.join(bad)} is not finite; images {', '.join(batch.keys)}")
-        optimizer.step()
-        method.after_step()
+    for parameter in set(student.parameters()) - set(trained):
+        parameter.requires_grad_(False)  # a backbone of rate 0
+    distributed.equalise(method.modules().values())
+    optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
+    drop = round(schedule.drop_at * steps)
+    writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
+    kept = method.modules() | {"optimizer": optimizer, "log": writer} | (watching or {})
+    begin = _restore(snapshots, kept)
+    writer.bar.update(begin)
 
-        images += len(batch)
-        seen += len(batch)
-        writer.add({"loss": loss} | terms | figures | {"grad_norm": norm})
-        done = step + 1
-        bar.update()
-        if done % schedule.log_every == 0 or done == steps:
-            now = time.perf_counter()
-            row = writer.flush(
-                step=done,
-                epoch=round(done / steps_per_epoch, 4),
-                lr=schedule.lr * (0.1 if step >= drop else 1),
-                images_per_second=round(seen / (now - mark), 2),
-            )
-            bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['images_per_second']:.1f} images/s")
-            mark, seen = now, 0
-        if done in at_step:
-            pause = time.perf_counter()
-            seconds += pause - start
-            at_step[done](done)
-            student.train()
-            start = time.perf_counter()
-            mark += start - pause
-    seconds += time.perf_counter() - start
-    bar.close()
+    def pause(step: int) -> None:
+        writer.clock.pause()
+        at_step.get(step, lambda step: None)(step)
+        student.train()
+        writer.clock.resume()
+
+    pause(begin)  # a state is saved before what is done at its step
+    with _sigterm() as asked:
+        for step, batch in enumerate(batches(begin), begin):
+            if step == drop:
+                for group in optimizer.param_groups:
+                    group["lr"] *= 0.1
+            # Dropout depends on the step, not on what ran before; the second process and on have masks of their own.
+            rank = distributed.rank()
+            torch.manual_seed(derive_seed(seed, "step", step, *([rank] if rank else [])))
+            batch = _whole(batch.to(device))
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                terms, figures = _backward(method, batch, device, precision)
+            except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
+                raise _failure(f"step {step}: {error}", step, batch, snapshots) from None
+            names = [*terms, *figures]
+            mine = torch.stack([*terms.values(), *figures.values(), torch.tensor(float(bool(asked)), device=device)])
+            *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
+            loss = torch.stack(totals[: len(terms)]).sum()
+            norm = nn.utils.clip_grad_norm_(trained, schedule.clip)
+            # The one time in a step that the program waits for a GPU: nothing is updated with what is not finite.
+            total, stop = torch.stack([norm + loss, asked_somewhere]).tolist()
+            if not math.isfinite(total):
+                bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
+                what = f"step {step}: {', '.join(bad) or 'gradient'} is not finite; images {_guilty(terms, batch)}"
+                raise _failure(what, step, batch, snapshots)
+            optimizer.step()
+            method.after_step()
+
+            writer.add({"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm})
+            done = step + 1
+            if done % schedule.log_every == 0 or done == steps:
+                lr = schedule.lr * (0.1 if step >= drop else 1)
+                writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=lr)
+            if snapshots and (stop or done == steps or done % snapshots.every == 0):
+                _save(snapshots, done, kept)
+            if stop:
+                raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")
+            if done in at_step:
+                pause(done)
     writer.close()
-    return {"steps": steps, "seconds": round(seconds, 2), "images_per_second": round(images / seconds, 2)}
+
+
+def _restore(snapshots: Snapshots | None, kept: dict) -> int:
+    """Put a saved state back; the step to go on with."""
+    state = snapshots.load() if snapshots else None
+    if state is None:
+        return 0
+    for name, thing in kept.items():
+        thing.load_state_dict(state[name])
+    return state["step"]
+
+
+def _save(snapshots: Snapshots, step: int, kept: dict) -> None:
+    """The first process writes, the others wait: SIGTERM may end them next."""
+    if distributed.rank() == 0:
+        snapshots.save(step, {"step": step} | {name: thing.state_dict() for name, thing in kept.items()})
+    distributed.first(None)
+
+
+def _whole(batch):
+    """The batch as this process's part of the batch of all."""
+    if distributed.world() == 1:
+        return batch
+    return batch.within(distributed.every(batch.extent()), distributed.rank())
+
+
+def _backward(method: Method, batch, device: torch.device, precision: torch.dtype) -> tuple[dict, dict]:
+    """Gradients of this process's share of the loss; its terms and figures, detached."""
+    sums: tuple[dict, dict] = {}, {}
+    for part in method.parts(batch):
+        with autocast(device, precision):
+            found = method.losses(part)
+        torch.stack(list(found[0].values())).sum().backward()
+        for total, values in zip(sums, found, strict=True):
+            for name, value in values.items():
+                total[name] = total.get(name, 0) + value.detach().float()
+    return sums
+
+
+def _guilty(terms: dict, batch) -> str:
+    """Keys of the images of those processes whose own terms are not finite; where none is, of all."""
+    bad = not all(bool(torch.isfinite(value)) for value in terms.values())
+    found = distributed.every((bad, batch.keys))
+    chosen = [keys for bad, keys in found if bad] or [keys for _, keys in found]
+    return ", ".join(key for keys in chosen for key in keys)
+
+
+def _failure(message: str, step: int, batch, snapshots: Snapshots | None) -> FloatingPointError:
+    """The error, when the batch is kept for ``torch.load``."""
+    if snapshots:
+        content = {name: value for name, value in vars(batch.to(torch.device("cpu"))).items() if name != "whole"}
+        name = f"not-finite-step-{step}-process-{distributed.rank()}.pt"
+        message += f" (the batch is kept in {snapshots.keep(name, content)})"
+    return FloatingPointError(message)
+
+
+@contextmanager
+def _sigterm() -> Iterator[list]:
+    """A list that is not empty any more when SIGTERM has come."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,6 +14,8 @@ class Schedule:
     :param drop_at: share of the training after which every learning rate is multiplied by .1 (Section 4.1).
     :param linear_factor: of the learning rate of sampling offsets and reference points (Deformable DETR).
     :param clip: largest norm of the whole gradient.
+    :param micro_batch: images of which a process holds the activations at a time, where its share of a batch does not
+        fit the device; the loss and its gradient stay those of the whole batch.
     """
 
     batch: int
@@ -26,6 +28,7 @@ class Schedule:
     linear_factor: float = 0.1
     clip: float = 0.1
     log_every: int = 50
+    micro_batch: int | None = None
 
     def count(self, images: int) -> int:
         """Number of steps on that many images: epochs times images over batch, to the nearest whole number.

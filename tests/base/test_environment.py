@@ -56,3 +56,24 @@ def test_scratch(monkeypatch, tmp_path):
         assert environment.scratch() == tmp_path / expected / ".scratch"
     monkeypatch.setenv("PROSECO_SCRATCH", "fast")
     assert environment.scratch() == Path.cwd() / "fast" and environment.scratch().is_absolute()
+
+
+def test_processes_and_steps(monkeypatch):
+    for name in ("PROSECO_NPROC", "PROSECO_CHECKPOINT_EVERY"):
+        monkeypatch.delenv(name, raising=False)
+    assert (environment.processes(), environment.checkpoint_every()) == (1, 500)
+    monkeypatch.setenv("PROSECO_NPROC", "auto")
+    assert environment.processes() is None
+    monkeypatch.setenv("PROSECO_NPROC", "8")
+    monkeypatch.setenv("PROSECO_CHECKPOINT_EVERY", "20")
+    assert (environment.processes(), environment.checkpoint_every()) == (8, 20)
+    monkeypatch.setenv("PROSECO_CHECKPOINT_EVERY", "0")
+    with pytest.raises(InputError, match=r"PROSECO_CHECKPOINT_EVERY is '0'; it must be a whole number from 1 \("):
+        environment.checkpoint_every()
+
+
+def test_one_process_is_the_first_of_one(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    found = environment.rank(), environment.world(), environment.local_rank(), environment.local_world()
+    assert found == (0, 1, 0, 1)

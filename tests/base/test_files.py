@@ -2,8 +2,10 @@ import errno
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,18 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
             part.mkdir()
             (part / run).write_text(run)
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["second"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to read states of processes from")
+def test_a_process_that_ended_uncollected_is_writing_no_more(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])  # ends, and is a zombie until wait()
+    left = tmp_path / f".out.{socket.gethostname()}.{child.pid}.part"
+    left.write_text("half")
+    while " Z " not in Path(f"/proc/{child.pid}/stat").read_text():
+        time.sleep(0.01)
+    files.write_text(tmp_path / "out", "all")
+    assert names(tmp_path) == ["out"]
+    child.wait()
 
 
 def test_a_link_to_a_folder_is_replaced_and_the_folder_left_alone(tmp_path):

@@ -147,6 +147,39 @@ def test_the_number_of_processes_changes_nothing():
         assert joined == [keys for (keys,) in alone]
 
 
+def test_the_parts_of_several_processes_are_the_batch_of_one():
+    """Also in their padding, on which the features at an image's edge depend."""
+    made = {"batch": 8, "steps": 2, "seed": 3, "device": CPU}
+    for step, whole in enumerate(loader.training_batches(Source(), TwoViews(WEAK, boxes=2), **made)):
+        parts = [
+            list(loader.training_batches(Source(), TwoViews(WEAK, boxes=2), **made, rank=rank, world=3))[step]
+            for rank in range(3)
+        ]
+        assert len({part.mask.shape[1:] for part in parts}) > 1
+        extents = [part.extent() for part in parts]
+        parts = [part.within(extents, rank) for rank, part in enumerate(parts)]
+        assert [part.whole for part in parts] == [
+            loader.Whole((3, 3, 2), sum(map(len, whole.boxes)), first) for first in (0, 3, 6)
+        ]
+        assert sum(part.share for part in parts) == pytest.approx(1) and parts[2].share == 2 / 8
+        assert equal(joined(parts), whole)
+        assert whole.whole == loader.Whole((8,), sum(map(len, whole.boxes))) and whole.share == 1
+        halves = parts[1].split(2)
+        assert [(len(half), half.whole.first) for half in halves] == [(2, 3), (1, 5)]
+        assert equal(joined(halves), parts[1])
+
+
+def joined(parts):
+    return loader.Batch(
+        keys=[key for part in parts for key in part.keys],
+        views=torch.cat([part.views for part in parts], 1),
+        mask=torch.cat([part.mask for part in parts]),
+        boxes=[boxes for part in parts for boxes in part.boxes],
+        labels=[labels for part in parts for labels in part.labels],
+        sizes=torch.cat([part.sizes for part in parts]),
+    )
+
+
 def test_a_training_is_taken_up_at_the_exact_sample():
     whole = training(batch=4, steps=9)
     for first in (1, 3, 8):

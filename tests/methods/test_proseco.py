@@ -219,7 +219,8 @@ def test_the_teacher_is_without_dropout():
 def test_the_contrast_of_every_layer_is_a_sum():
     seen = []
 
-    def spy(z, z_hat, boxes):
+    def spy(z, z_hat, boxes, *, anchors):
+        assert anchors == slice(0, 3)
         seen.append(locsce.loss(z, z_hat, boxes, **LOSS))
         return seen[-1]
 

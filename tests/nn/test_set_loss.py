@@ -94,6 +94,18 @@ def test_terms_are_divided_by_the_boxes_of_the_batch():
         assert twice[name].item() == pytest.approx(alone[name].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("counts", [(2, 0, 3), (0, 0, 0), (0, 1, 0)])
+def test_parts_of_a_batch_sum_to_it(counts):
+    out, targets = outputs(), wanted(counts)
+    whole = set_loss.set_loss(out, targets, WEIGHTS)
+    parts = [
+        set_loss.set_loss({k: v[:, part] for k, v in out.items()}, targets[part], WEIGHTS, count=sum(counts))
+        for part in (slice(0, 2), slice(2, 3))
+    ]
+    for name in WEIGHTS:
+        assert sum(part[name].item() for part in parts) == pytest.approx(whole[name].item(), rel=1e-5)
+
+
 def test_a_weight_scales_its_term_alone_when_the_matching_is_clear():
     out, targets = outputs(), wanted((2, 1, 2))
     with torch.no_grad():

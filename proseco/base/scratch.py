@@ -1,9 +1,11 @@
 """Folders of unfinished work, found again by what the work depends on, and held by one writer at a time.
 
-A folder's name is a digest of all that its bytes depend on, so that a run that was killed finds what it had finished,
-and a run with another parameter does not. A writer holds ``flock`` locks, which the system lets go of however the
+DVC deletes a stage's outputs before it runs the stage, so what must outlive a kill lies elsewhere: in
+``.scratch/<stage>/<fingerprint>``. The fingerprint is of all that the result depends on, so that a run with another
+``delta`` never goes on from this one's state. A writer holds ``lockf`` locks, which the system lets go of however the
 process ends, and which are seen from other machines on shared file systems that pass them on (NFS, CephFS, GPFS, Lustre
-with ``-o flock``).
+with ``-o flock``). They are the process's, not the open file's: a worker that was forked from a killed training and
+lives on for a moment does not hold them.
 """
 
 import fcntl
@@ -11,27 +13,56 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from proseco.base import files
+from proseco.base import environment, files, sources
 from proseco.base.errors import InputError
-
-#: Other versions of these may decode, scale or segment an image in another way.
-_LIBRARIES = ("numpy", "numba", "opencv-contrib-python-headless", "pillow")
 
 _SHARED = "any.lock"
 
 
-def fingerprint(code: Iterable[Path], **facts) -> str:
-    """Digest of facts (JSON values), source files, and versions that can change a byte."""
-    versions = {name: metadata.version(name) for name in _LIBRARIES}
+def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
+    """Digest of all that a result depends on, 32 hexadecimal digits.
+
+    :param code: source files that the work begins with; those that they import count too.
+    :param inputs: files that it reads; ``facts`` JSON values on which the result depends.
+    :param libraries: packages of which another version may give other bytes.
+    :raises InputError: an input is missing.
+    """
+    inputs = list(inputs)
+    missing = [str(path) for path in inputs if not path.is_file()]
+    if missing:
+        raise InputError(f"no file {missing[0]!r}")
+    versions = {name: metadata.version(name) for name in libraries}
     versions |= {"python": platform.python_version_tuple()[:2], "machine": platform.machine()}
-    whole = {"facts": facts, "code": {path.name: files.digest(path) for path in code}, "versions": versions}
-    return hashlib.blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
+    whole = {"code": sources.digests(code), "facts": facts, "versions": versions}
+    whole["inputs"] = {str(path): files.digest(path) for path in inputs}
+    text = json.dumps(whole, sort_keys=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@contextmanager
+def folder(stage: str, **depends) -> Iterator[Path]:
+    """The folder of a training's unfinished work, absolute; removed when the block ends well, kept when it does not.
+
+    Of several processes of one training the first holds and removes it, the others use it.
+
+    :param depends: as :func:`fingerprint` takes them, but for the libraries.
+    :raises InputError: as :func:`fingerprint` and :func:`claimed`.
+    """
+    path = environment.scratch() / stage / fingerprint(libraries=("torch",), **depends)
+    if environment.rank() > 0:
+        path.mkdir(parents=True, exist_ok=True)
+        yield path
+        return
+    with claimed(path):
+        yield path
+        shutil.rmtree(path)
 
 
 @contextmanager
@@ -64,8 +95,8 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX leaves open which
             raise InputError(f"{_holder(path)} is at work in {str(path.parent)!r}; wait for it, or end it") from None
         except OSError as error:
             where = "set PROSECO_SCRATCH to a folder on a file system that has locks"
@@ -82,8 +113,8 @@ def _holder(lock: Path) -> str:
     for path in own:
         with suppress(OSError), open(path, "rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
                 part = "" if path.stem == "all" else f" ({path.stem})"
                 found.append((file.read().decode(errors="replace") or "another process") + part)
     return " and ".join(found) or "another process"

@@ -1,0 +1,134 @@
+"""Several processes of one stage, one a GPU.
+
+DVC hashes a stage's command, so their number is no part of it: the environment says it (PROSECO_NPROC), and the stage
+starts itself so many times. Where RANK is set, as torchrun does, that has happened. The process that starts the others
+only waits for them.
+"""
+
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from proseco.base import cli, environment, files
+
+_LIFELINE = "PROSECO_LIFELINE"
+#: Seconds in which the others may end by themselves once one has failed.
+_GRACE = 3.0
+
+
+def run(main: Callable[..., None]) -> None:
+    """As :func:`proseco.base.cli.run`, in as many processes as the environment asks for.
+
+    An error in one of them ends all of them, with one line. SIGTERM is passed on to them, and the death of the process
+    that started them, by whatever signal, is theirs too.
+    """
+
+    @functools.wraps(main)
+    def start(**options) -> None:
+        count = environment.processes() or _devices()
+        if count == 1:
+            main(**options)
+        elif code := _start(count):
+            raise SystemExit(code)
+
+    if "RANK" in os.environ:
+        _hold_on()
+        cli.run(main)
+    else:
+        cli.run(start)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """:func:`proseco.base.files.replacing` in the first process; what the others write is thrown away."""
+    if environment.rank() == 0:
+        with files.replacing(path) as part:
+            yield part
+    else:
+        with tempfile.TemporaryDirectory(prefix="proseco-") as folder:
+            yield Path(folder, Path(path).name)
+
+
+def _devices() -> int:
+    """CUDA devices that torch sees, at least 1: the CPU."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _start(count: int) -> int:
+    """Start this program ``count`` times, wait; 0, or 1 when one of them failed."""
+    command = [sys.executable, "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]]
+    folder = tempfile.mkdtemp(prefix="proseco-")
+    read, write = os.pipe()  # its end of file tells the children that this process is no more
+    shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    shared |= {"OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // count), _LIFELINE: read}
+    shared |= {cli.CLAIM: os.path.join(folder, "claimed")}
+    children: list[subprocess.Popen] = []
+
+    def pass_on(number, frame) -> None:
+        for child in children:
+            child.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        for rank in range(count):
+            own = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", own["OMP_NUM_THREADS"])
+            children.append(subprocess.Popen(command, env=os.environ | own, pass_fds=(read,)))
+        return _wait(children, os.path.join(folder, "claimed"))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+        signal.signal(signal.SIGTERM, before)
+        os.close(read)
+        os.close(write)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(children: list[subprocess.Popen], claimed: str) -> int:
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [rank for rank, code in enumerate(codes) if code]
+        if failed:
+            break
+        if None not in codes:
+            return 0
+        time.sleep(0.1)
+    if codes[failed[0]] < 0:  # by a signal: it could not say so itself
+        signal_name = signal.Signals(-codes[failed[0]]).name
+        os.environ[cli.CLAIM] = claimed
+        cli.fail(f"process {failed[0]} of {len(children)} was ended by {signal_name}")
+    end = time.monotonic() + _GRACE
+    while time.monotonic() < end and any(child.poll() is None for child in children):
+        time.sleep(0.1)
+    return 130 if codes[failed[0]] == 130 else 1
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _hold_on() -> None:
+    """End this process when the one that started it ends, also by a kill that nothing can catch."""
+    pipe = os.environ.get(_LIFELINE)
+
+    def wait() -> None:
+        os.read(int(pipe), 1)
+        os._exit(1)
+
+    if pipe:
+        threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,45 @@
+"""Which of our source files a program is made of, read from its imports without running it."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from proseco.base import files
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def closure(starts: Iterable[str | Path]) -> list[Path]:
+    """These files and all of ``proseco`` that they import, directly or not, sorted.
+
+    A plug-in that is loaded by its name is not seen: give its file as well.
+
+    :param starts: absolute, or relative to the repository.
+    """
+    left, seen = [_PACKAGE.parent / path for path in starts], set()
+    while left:
+        path = left.pop()
+        if path not in seen:
+            seen.add(path)
+            left += _imports(path)
+    return sorted(seen)
+
+
+def digests(starts: Iterable[str | Path]) -> dict[str, str]:
+    """POSIX path relative to the repository -> digest, of each file of :func:`closure`."""
+    return {path.relative_to(_PACKAGE.parent).as_posix(): files.digest(path) for path in closure(starts)}
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    """Modules of this package that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            module = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
+            if module.is_relative_to(_PACKAGE) and module.is_file():
+                yield module

@@ -1,0 +1,103 @@
+"""What a training says of itself: log.csv, speed.csv and a progress bar."""
+
+import csv
+import time
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+
+class _Table:
+    """A CSV file that grows row by row; without a path, nothing."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+
+    def append(self, row: dict) -> None:
+        if self.path is not None:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row))
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(row)
+
+    def state_dict(self) -> dict:
+        return {"text": self.path.read_bytes().decode() if self.path is not None else ""}
+
+    def load_state_dict(self, state: dict) -> None:
+        if self.path is not None:
+            self.path.write_bytes(state["text"].encode())
+
+
+class _Clock:
+    """Seconds of training."""
+
+    def __init__(self, total: float = 0.0):
+        self.total = total
+        self.resume()
+
+    def read(self) -> float:
+        return self.total + time.perf_counter() - self.since
+
+    def pause(self) -> None:
+        self.total = self.read()
+
+    def resume(self) -> None:
+        self.since = time.perf_counter()
+
+
+class Log:
+    """Means over each interval of steps in one file, how fast it went in another.
+
+    The first is a function of the inputs, bit by bit, and a training taken up after a kill writes it as if there had
+    been none; the second (``step``, ``seconds`` of training until then, ``images_per_second`` of the interval) is not.
+    """
+
+    def __init__(self, path: Path, *, title: str, steps: int, batch: int, first_process: bool):
+        """
+        :param path: of log.csv; speed.csv lies beside it. Only the first of several processes writes.
+        :param batch: images of a step.
+        """
+        self.rows = _Table(path if first_process else None)
+        self.speed = _Table(path.with_name("speed.csv") if first_process else None)
+        self.bar = tqdm(total=steps, desc=title, unit="step", mininterval=1.0, disable=not first_process)
+        self.batch, self.clock = batch, _Clock()
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self._timed, self._from = 0, 0.0  # steps since, and the clock at, its last reading
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """A step's values, scalars; summed on their device, without waiting for it."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
+        self.count += 1
+        self._timed += 1
+        self.bar.update()
+
+    def flush(self, **facts) -> None:
+        """Write the interval's line, the facts (``step`` among them) first, and begin a new one."""
+        means = {name: round(float(total / self.count), 6) for name, total in self.sums.items()}
+        self.rows.append(facts | means)
+        seconds = self.clock.read()
+        speed = round(self._timed * self.batch / (seconds - self._from), 2)
+        self.speed.append({"step": facts["step"], "seconds": round(seconds, 2), "images_per_second": speed})
+        self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} images/s")
+        self.sums, self.count, self._timed, self._from = {}, 0, 0, seconds
+
+    def close(self) -> None:
+        self.bar.close()
+
+    def state_dict(self) -> dict:
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        tables = {"rows": self.rows.state_dict(), "speed": self.speed.state_dict()}
+        return {"sums": sums, "count": self.count, "seconds": self.clock.read(), **tables}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sums, self.count = state["sums"], state["count"]
+        self.clock, self._from = _Clock(state["seconds"]), state["seconds"]
+        self.rows.load_state_dict(state["rows"])
+        self.speed.load_state_dict(state["speed"])

@@ -1,0 +1,68 @@
+"""States of a training in progress, to go on from after a kill."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from proseco.base import files
+from proseco.base.errors import InputError
+from proseco.training import distributed
+
+_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.pt")
+#: How many are kept: the newest, and one to fall back on.
+_KEPT = 2
+
+
+class Snapshots:
+    """The last two states of a training in a folder of its own (:mod:`proseco.base.scratch`).
+
+    A file appears under its name when it is whole, and the name holds the digest of what is in it: one that a failing
+    disk or machine has altered is passed over for the one before. Only the first process writes.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        """:param every: steps from one to the next."""
+        self.folder, self.every = folder, every
+
+    def save(self, step: int, state: dict) -> None:
+        """
+        :param state: tensors and plain values, in dictionaries and lists.
+        :raises InputError: it cannot be written.
+        """
+        part = self.folder / ".snapshot.part"
+        try:
+            with open(part, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.folder / f"step-{step:09d}-{files.digest(part)}.pt")
+        except OSError as error:
+            raise InputError(f"cannot write the state of the training to {str(self.folder)!r}: {error}") from None
+        for old in self._names()[:-_KEPT]:
+            (self.folder / old).unlink()
+
+    def load(self) -> dict | None:
+        """The newest state that is whole, on the CPU; None where there is none. It says which were not whole."""
+        chosen = distributed.first(self._newest() if distributed.rank() == 0 else None)
+        return None if chosen is None else torch.load(self.folder / chosen, map_location="cpu", weights_only=True)
+
+    def keep(self, name: str, content: dict) -> Path:
+        """Keep tensors and plain values beside the states, for whoever looks into a failure."""
+        path = self.folder / name
+        torch.save(content, path)
+        return path
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def _newest(self) -> str | None:
+        for name in reversed(self._names()):
+            step, digest = _NAME.fullmatch(name).groups()
+            if files.digest(self.folder / name) == digest:
+                return name
+            print(f"warning: the state of step {int(step)} is damaged, removed: {self.folder / name}", file=sys.stderr)
+            (self.folder / name).unlink()
+        return None

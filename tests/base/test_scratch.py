@@ -1,0 +1,126 @@
+import re
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from proseco.base import scratch, sources
+from proseco.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys
+from pathlib import Path
+from proseco.base import scratch
+with scratch.claimed(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+WORK = {"code": [], "inputs": [], "delta": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROSECO_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def hold():
+    """Start processes that hold a folder; -> each and the words that name it."""
+    with ExitStack() as stack:
+
+        def start(folder, part=""):
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = subprocess.Popen([sys.executable, "-c", HOLD, folder, part], cwd=ROOT, **pipes)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            assert process.stdout.readline() == b"held\n"
+            return process, f"process {process.pid} on {socket.gethostname()}" + (f" ({part})" if part else "")
+
+        yield start
+
+
+def refused(folder, part=""):
+    words = r"is at work in '.*'; wait for it, or end it"
+    with pytest.raises(InputError, match=words) as caught, scratch.claimed(folder, part):
+        pass
+    return str(caught.value).split(" is at work")[0]
+
+
+def test_a_folder_is_kept_after_a_failure_and_removed_after_success(root):
+    with pytest.raises(RuntimeError), scratch.folder("stage", **WORK) as folder:
+        (folder / "state").write_text("half done")
+        raise RuntimeError
+    assert folder.parent == root / "stage" and folder.is_absolute()
+    with scratch.folder("stage", **WORK) as again:
+        assert again == folder and (again / "state").read_text() == "half done"
+    assert not folder.exists()
+
+
+def test_other_processes_of_a_training_use_the_folder_without_holding_it(monkeypatch):
+    with scratch.folder("stage", **WORK) as folder:
+        monkeypatch.setenv("RANK", "1")
+        with scratch.folder("stage", **WORK) as other:
+            assert other == folder
+        assert folder.exists()
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_forgotten(tmp_path, hold):
+    first, who = hold(tmp_path / "work")
+    assert refused(tmp_path / "work") == who and refused(tmp_path / "work", "part-1-of-2") == who
+    first.kill()
+    first.wait()
+    for part in ("", "part-1-of-2"):
+        with scratch.claimed(tmp_path / "work", part):
+            assert (tmp_path / "work").is_dir()
+
+
+def test_parts_work_beside_each_other(tmp_path, hold):
+    folder = tmp_path / "work"
+    (_, one), (_, three) = hold(folder, "part-1-of-3"), hold(folder, "part-3-of-3")
+    with scratch.claimed(folder, "part-2-of-3"):
+        pass
+    assert refused(folder, "part-1-of-3") == one
+    assert refused(folder) == f"{one} and {three}"
+
+
+def test_a_finished_run_may_take_the_folder_with_it(tmp_path):
+    with scratch.claimed(tmp_path / "work"):
+        for path in (tmp_path / "work").iterdir():
+            path.unlink()
+        (tmp_path / "work").rmdir()
+        with scratch.claimed(tmp_path / "work"):  # another one begins anew
+            assert len(list((tmp_path / "work").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    words = r"cannot make '.*file/work': Not a directory \(PROSECO_SCRATCH\)"
+    with pytest.raises(InputError, match=words), scratch.claimed(tmp_path / "file/work"):
+        pass
+
+
+def test_other_work_has_another_name(tmp_path, monkeypatch):
+    (tmp_path / "input").write_text("a")
+    (tmp_path / "other").write_text("b")
+    work = {"code": ["proseco/base/cli.py"], "inputs": [tmp_path / "input"], "libraries": ("numpy",), "delta": 0.5}
+    changes = [{"delta": None}, {"code": ["proseco/base/params.py"]}, {"inputs": [tmp_path / "other"]}, {"seed": 1}]
+    names = [scratch.fingerprint(**work), *(scratch.fingerprint(**(work | change)) for change in changes)]
+    assert re.fullmatch("[0-9a-f]{32}", names[0])
+    assert scratch.fingerprint(**dict(reversed(work.items()))) == names[0]
+    (tmp_path / "input").write_text("c")
+    names.append(scratch.fingerprint(**work))
+    monkeypatch.setattr(sources, "digests", lambda starts: {"proseco/base/cli.py": "another"})
+    names.append(scratch.fingerprint(**work))
+    monkeypatch.setattr(scratch.metadata, "version", lambda name: "9.9")
+    names.append(scratch.fingerprint(**work))
+    assert len(set(names)) == len(names)
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no file '.*absent'"):
+        scratch.fingerprint(code=[], libraries=(), inputs=[tmp_path / "absent"])

@@ -1,0 +1,22 @@
+from proseco.base import files, sources
+
+
+def names(*starts):
+    return list(sources.digests(starts))
+
+
+def test_a_closure_holds_what_is_imported_at_any_remove():
+    assert names("proseco/base/errors.py") == ["proseco/base/errors.py"]
+    assert names("proseco/base/cli.py") == ["proseco/base/cli.py", "proseco/base/errors.py"]
+    found = names("stages/pretrain.py")
+    assert {"stages/pretrain.py", "proseco/methods/_pretraining.py", "proseco/training/loop.py"} <= set(found)
+    assert not [name for name in found if name.startswith(("proseco/evaluation", "tests/"))]
+    assert "proseco/losses/locsce.py" not in found and "proseco/losses/_contrast.py" in names(
+        *found, "proseco/losses/sce.py"
+    )
+
+
+def test_digests_are_of_the_content():
+    assert sources.digests(["proseco/base/errors.py"]) == {
+        "proseco/base/errors.py": files.digest(sources.__file__.replace("sources", "errors"))
+    }

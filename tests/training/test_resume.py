@@ -1,0 +1,204 @@
+"""A training that ends halfway and is taken up again: equal bits, or a refusal to take up what is not whole."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from proseco.base.errors import InputError
+from proseco.evaluation.finetune import _Best
+from proseco.methods._album import Album
+from proseco.training.devices import prepare
+from proseco.training.snapshots import Snapshots
+from tests.training import shared
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+
+class Killed(Exception):
+    """What stands for a kill: nothing catches it."""
+
+
+def ending(method, step, error=Killed):
+    """The method, whose losses raise at a step, counted from this run's first."""
+    losses, calls = method.losses, []
+
+    def wrapped(batch):
+        calls.append(batch)
+        if len(calls) - 1 == step:
+            if error is not None:
+                raise error
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses(batch)
+
+    method.losses = wrapped
+    return method
+
+
+def run(made, folder, *, snapshots=None, every=3, moments=(0, 4, 7, 10), **options):
+    """With an album that looks at four moments."""
+    snapshots = snapshots or Snapshots(folder, every)
+    source = shared.Source()
+    made.transform = shared.example
+    album = Album(made, source, folder / "boxes.png", seed=1, device=shared.CPU, images=2)
+    at_step = dict.fromkeys(moments, album.take)
+    found = shared.train(
+        made,
+        folder / "log.csv",
+        source=source,
+        at_step=at_step,
+        snapshots=snapshots,
+        watching={"album": album},
+        **options,
+    )
+    return found | {"album": album.state_dict(), "picture": (folder / "boxes.png").read_bytes()}
+
+
+def folders(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        yield tmp_path / name
+
+
+def equal(one, two):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return list(one) == list(two) and all(equal(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(equal(a, b) for a, b in zip(one, two, strict=True))
+    return one == two
+
+
+@pytest.mark.parametrize("ends", [(2,), (3,), (5, 0, 3), (9, 0)])
+def test_a_pretraining_goes_on_in_equal_bits(tmp_path, ends):
+    """Killed before the first state, at one, in between, at the last step, and again and again. With dropout."""
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    truth = run(shared.pretraining(dropout=0.2), undisturbed)
+    for step in ends:
+        with pytest.raises(Killed):
+            run(ending(shared.pretraining(dropout=0.2), step), killed)
+    found = run(shared.pretraining(dropout=0.2), killed)
+    assert equal(truth, found)
+    assert (undisturbed / "log.csv").read_bytes() == (killed / "log.csv").read_bytes()
+    assert [step for step, _ in found["album"]["taken"]] == [0, 4, 7, 10]
+
+
+def test_a_finetuning_goes_on_with_what_it_chose(tmp_path, monkeypatch):
+    scores = iter([3.0, 5.0, 4.0, 3.0, 5.0, 5.0, 4.0])  # undisturbed, then again with a kill after the second of three
+    monkeypatch.setattr("proseco.evaluation.coco_ap.score", lambda truth, found: {"AP": next(scores)})
+
+    def finetune(folder, step=None):
+        made = shared.finetuning()
+        best = _Best(made.student, lambda: torch.rand(2, 7).double().numpy(), {})
+        made = made if step is None else ending(made, step)
+        at_step = dict.fromkeys((3, 6, 10), best.validate)
+        snapshots, watching = Snapshots(folder, 4), {"best": best}
+        found = shared.train(
+            made, folder / "log.csv", at_step=at_step, snapshots=snapshots, watching=watching, transform=one_view
+        )
+        state = best.state_dict()
+        return found | {key: state[key] for key in ("score", "step", "history", "weights")}
+
+    one_view = shared.partial(shared.example, views=1)
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    truth = finetune(undisturbed)
+    assert truth["step"] == 6
+    with pytest.raises(Killed):
+        finetune(killed, 7)  # its state is of step 4: the validation of step 6 is done again
+    assert equal(truth, finetune(killed))
+
+
+def test_the_last_two_states_are_kept(tmp_path):
+    run(shared.pretraining(), tmp_path)
+    names = sorted(path.name[:14] for path in tmp_path.glob("*.pt"))
+    assert names == ["step-000000009", "step-000000010"]
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("harm", [damage, cut])
+def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, harm):
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    truth = run(shared.pretraining(), undisturbed)
+    with pytest.raises(Killed):
+        run(ending(shared.pretraining(), 8), killed)
+    harm(max(killed.glob("step-000000006-*.pt")))
+    (killed / ".snapshot.part").write_bytes(b"half")  # as of a kill while it was written
+    capsys.readouterr()
+    assert Snapshots(killed, 3).load()["step"] == 3
+    assert "warning: the state of step 6 is damaged" in capsys.readouterr().err
+    assert equal(truth, run(shared.pretraining(), killed))
+
+
+def test_without_a_whole_state_it_begins_anew(tmp_path):
+    snapshots = Snapshots(tmp_path, 1)
+    snapshots.save(1, {"step": 1})
+    cut(max(tmp_path.glob("step-*.pt")))
+    assert snapshots.load() is None
+
+
+def test_sigterm_ends_it_after_the_step_with_a_state(tmp_path):
+    undisturbed, ended = folders(tmp_path, "undisturbed", "ended")
+    truth = run(shared.pretraining(), undisturbed)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InputError, match="ended by SIGTERM after step 5 of 10; the same command goes on from there"):
+        run(ending(shared.pretraining(), 4, error=None), ended, every=100)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [path.name[:14] for path in ended.glob("*.pt")] == ["step-000000005"]
+    assert equal(truth, run(shared.pretraining(), ended, every=100))
+
+
+def test_the_batch_of_a_failure_is_kept(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step 2: a cost of image image1 .* kept in") as caught:
+        run(ending(shared.pretraining(), 2, FloatingPointError("a cost of image image1 is not finite")), tmp_path)
+    made = shared.pretraining()
+    losses, calls = made.losses, []
+
+    def bad(batch):
+        calls.append(batch)
+        terms, figures = losses(batch)
+        return (terms | {"giou": terms["giou"] / 0} if len(calls) == 3 else terms), figures
+
+    made.losses = bad
+    with pytest.raises(
+        FloatingPointError, match=r"step 2: giou is not finite; images image\d, .* \(the batch is kept in"
+    ):
+        run(made, tmp_path, every=100)
+    path = tmp_path / "not-finite-step-2-process-0.pt"
+    assert str(path) in str(caught.value)
+    kept = torch.load(path, weights_only=True)
+    assert kept["keys"] == calls[2].keys and torch.equal(kept["views"], calls[2].views)
+    assert equal(kept["boxes"], calls[2].boxes)
+
+
+@pytest.mark.gpu
+@CUDA
+def test_a_gpu_goes_on_where_it_was(tmp_path):
+    """Not in equal bits: of the gradient of grid_sample there is no kernel for CUDA that sums in a fixed order."""
+    cuda = torch.device("cuda")
+    prepare(cuda)
+
+    def pretrain(folder, step=None):
+        made = shared.pretraining()
+        for module in made.modules().values():
+            module.to(cuda)
+        made = made if step is None else ending(made, step)
+        return shared.train(made, folder / "log.csv", device=cuda, snapshots=Snapshots(folder, 3))
+
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    truth = pretrain(undisturbed)
+    with pytest.raises(Killed):
+        pretrain(killed, 5)
+    found = pretrain(killed)
+    for ours, theirs in zip(found["rows"], truth["rows"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-3)
