@@ -15,9 +15,9 @@ def test_a_manifest_for_each_data_set_that_the_run_needs(tmp_path, monkeypatch):
     content = params.load(ROOT / "params.yaml")
     section = content["scales"]["demo"]
     for count, name in enumerate(("imagenet", "coco", "scenes", "mine"), 1):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "train").mkdir(parents=True)
         for number in range(count):
-            (tmp_path / f"{name}/{number}.jpg").touch()
+            (tmp_path / name / f"train/{number}.jpg").touch()
     section["roots"] = {"imagenet": "imagenet", "coco": "coco", "scenes": "scenes", "voc": None, "fsod": None}
     content["benchmarks"]["mine"] = {**content["benchmarks"]["coco_1x"], "root": "./mine"}
     content["run"]["benchmarks"] = ["mini_coco_1", "coco_1x", "mine"]
@@ -26,7 +26,7 @@ def test_a_manifest_for_each_data_set_that_the_run_needs(tmp_path, monkeypatch):
     def manifests():
         YAML().dump(content, Path("params.yaml"))
         inventory.main(scale="demo")
-        found = {path.stem: read_json(path)["images"] for path in Path("work/demo/inventory").iterdir()}
+        found = {path.stem: read_json(path)["images"] for path in Path("work/demo/inventory").glob("*.json")}
         shutil.rmtree("work")
         return found
 
