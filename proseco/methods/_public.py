@@ -33,7 +33,7 @@ def run(plan: dict, out: Path, results: Path) -> None:
         raise InputError(f"checkpoint {path!r} is of {heads} heads; detector.heads is {wanted} (params.yaml)")
     state = model.state_dict()
     checkpoint.save(out, {"student": state, "teacher": state}, {"method": None, "detector": entry})
-    files.write_json(results / "metrics.json", {"steps": 0, "seconds": 0.0, "images_per_second": None})
+    files.write_json(results / "metrics.json", {"steps": 0})
     facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.beside)}
     files.write_json(results / "run.json", files.provenance(**facts))
 

@@ -109,7 +109,8 @@ def fit(
     optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
     drop = round(schedule.drop_at * steps)
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
-    kept = method.modules() | {"optimizer": optimizer, "log": writer} | (watching or {})
+    # The log is the last to be restored, for its clock runs from then: an album draws its picture.
+    kept = method.modules() | {"optimizer": optimizer} | (watching or {}) | {"log": writer}
     begin = _restore(snapshots, kept)
     writer.bar.update(begin)
 

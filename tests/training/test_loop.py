@@ -14,6 +14,7 @@ from proseco.methods import proseco
 from proseco.training import log
 from proseco.training.loop import fit, parameter_groups
 from proseco.training.schedules import Schedule
+from proseco.training.snapshots import Snapshots
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -227,6 +228,29 @@ def test_time_is_that_of_training_alone(tmp_path, monkeypatch):
     table = rows(tmp_path, "speed")
     assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2], [8, 16, 2], [10, 20, 2]]
     assert list(table[0]) == ["step", "seconds", "images_per_second"]
+
+
+def test_what_is_restored_takes_no_time_of_training(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(log, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def wait(seconds):
+        clock.now += seconds
+
+    def run(ends_at=None):
+        method = Slope()
+        losses = method.losses
+        method.losses = lambda batch: (wait(2), losses(batch))[1]
+        slow = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: wait(1000))
+        at_step = {} if ends_at is None else {ends_at: lambda step: 1 / 0}
+        options = {"snapshots": Snapshots(tmp_path, 4), "watching": {"slow": slow}, "at_step": at_step}
+        train(method, tmp_path, plan=schedule(log_every=4), **options)
+
+    with pytest.raises(ZeroDivisionError):
+        run(ends_at=4)
+    run()
+    table = rows(tmp_path, "speed")
+    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2], [8, 16, 2], [10, 20, 2]]
 
 
 def test_moments_come_when_they_should(tmp_path):
