@@ -20,7 +20,7 @@ $(STAMP): requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	touch $@
 
-demo: env ## Images to a table of AP: dvc repro at demo scale, about ten minutes on two cores
+demo: env ## Images to a table of AP: dvc repro at demo scale, some fifteen minutes on two cores
 	dvc repro
 	@cat tables/demo/results.md
 	@echo && echo "Pictures:" && ls tables/demo/*.png
