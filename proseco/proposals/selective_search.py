@@ -54,12 +54,11 @@ def _colour_spaces(image: np.ndarray, mode: str) -> Iterator[np.ndarray]:
     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)
     if mode == "fast":
         return
-    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-    yield grey
-    blue, green, red = cv2.split(bgr)
+    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     # OpenCV means the hue, but splits the colour image into the same memory before that is used: it is the blue plane.
-    yield blue
-    yield cv2.merge([red, green, grey])
+    yield cv2.extractChannel(bgr, 0)
+    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)  # anew: it is not kept meanwhile
+    yield cv2.merge([cv2.extractChannel(bgr, 2), cv2.extractChannel(bgr, 1), grey])
 
 
 def _search(space: np.ndarray, thresholds, similarities) -> list[tuple[np.ndarray, np.ndarray]]:
