@@ -32,7 +32,10 @@ def found(tmp_path_factory):
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     processes = [start(folder, rank, port) for rank in range(2)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the two: another number of threads adds in another order
     one = shared.everything(tmp_path_factory.mktemp("one"))
+    torch.set_num_threads(threads)
     errors = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     return one, torch.load(folder / "two.pt", weights_only=True)
