@@ -62,7 +62,7 @@ def check(params: dict) -> None:
         checks.keys(entry, METHOD, f"methods.{name}")
         checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
-        _benchmark(entry, f"benchmarks.{name}")
+        benchmark(entry, f"benchmarks.{name}")
     for name, section in checks.entries(params["scales"], "scales"):
         _scale(params, section, f"scales.{name}")
     for kind, field, part in (("methods", "backbone", "backbones"), ("benchmarks", "root", "roots")):
@@ -88,7 +88,8 @@ def _loss(section: dict) -> None:
     plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
 
 
-def _benchmark(entry: dict, place: str) -> None:
+def benchmark(entry: dict, place: str) -> None:
+    """Refuse an entry of ``benchmarks`` that a stage would refuse, or with keys that none reads."""
     name = entry.get("name") if isinstance(entry, dict) else None
     known = name in plugins.names("benchmarks")
     own = checks.annotations("benchmarks", name) if known else {}  # its plug-in's keywords
