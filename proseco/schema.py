@@ -6,6 +6,7 @@ Nothing heavy is imported: a misspelt key is found in a second, before hours of 
 import inspect
 import re
 from dataclasses import fields
+from pathlib import PurePath
 
 from proseco import checks, splits
 from proseco.base import plugins
@@ -104,6 +105,12 @@ def benchmark(entry: dict, place: str) -> None:
         raise InputError(f"{place}.{key} is of no use: rule {entry['rule']} does not read it (params.yaml)")
     if not 0 < entry.get("fraction", 1) <= 1:
         raise InputError(f"{place}.fraction is {entry['fraction']}; it must lie in (0, 1] (params.yaml)")
+    for key in {"train", "test", "images"} & set(entry):
+        path = PurePath(entry[key] or ".")
+        if path.is_absolute() or ".." in path.parts:  # stage inventory would not see it change
+            raise InputError(
+                f"{place}.{key} is {entry[key]!r}; it must lie below the root, and begin there (params.yaml)"
+            )
     if not re.fullmatch(r"[\w.{}-]+", entry.get("ids", "x")):
         raise InputError(f"{place}.ids is {entry['ids']!r}; it must be the name of a file in splits/own (params.yaml)")
 

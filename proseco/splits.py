@@ -207,7 +207,10 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
     """
     rest = order(set(keys) - set(chosen))
     if not 0 <= count <= len(rest):
-        raise InputError(f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left")
+        raise InputError(
+            f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left "
+            "(scales.<scale>.split.validation)"
+        )
     rows = np.random.default_rng(seed).choice(len(rest), size=count, replace=False) if count else []
     return [rest[row] for row in sorted(rows)]
 
