@@ -265,6 +265,11 @@ def draw(
         if test is not None:
             from_test.add("val")
     elif test is None or len(train) == len(everything):  # nothing else is left: hold out of the labelled ones
+        if len(train) < 5:
+            raise InputError(
+                f"{len(train)} labelled images: a fifth of them, held out to validate on, is none; label 5 or more, or "
+                "set scales.<scale>.split.validation to test (params.yaml)"
+            )
         keys["val"] = held_out(train, [], min(validation, len(train) // 5), seed)
         held = set(keys["val"])
         keys["train"] = [key for key in train if key not in held]
@@ -274,11 +279,11 @@ def draw(
 
 
 def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:
-    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; ValueError if one does
-    not fit the format or comes twice."""
+    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; InputError if one
+    does not fit the format or comes twice."""
     keys = order(keys)
     if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
-        raise ValueError(f"ids must be different words that do not begin with '#'; the file would be {path}")
+        raise InputError(f"{path}: ids must be different words without blanks that do not begin with '#'")
     header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
     if any(fact.split() != [fact] for fact in header):
         raise ValueError(f"facts must be single words, not {header}")

@@ -256,7 +256,7 @@ def test_missing_id_file(tmp_path):
 
 def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
     for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
-        with pytest.raises(ValueError, match="ids must be"):
+        with pytest.raises(InputError, match="ids must be"):
             splits.write_ids(tmp_path / "x.txt", keys)
     with pytest.raises(ValueError, match="single words"):
         splits.write_ids(tmp_path / "x.txt", ["1"], benchmark="mini coco")
@@ -330,3 +330,9 @@ def test_what_is_published_was_drawn():
     assert splits.draw(whole, None, **draw, validation=2).published == ["train", "test", "val"]
     with pytest.raises(InputError, match="rule 'all' takes all 20 images"):
         splits.draw(whole, None, "all", seed=1, validation="test")
+
+
+def test_labels_too_few_to_hold_any_out_are_refused():
+    whole = {"images": [{"id": i, "key": f"k{i}"} for i in range(4)], "annotations": [], "categories": []}
+    with pytest.raises(InputError, match=r"4 labelled images: .*split\.validation to test"):
+        splits.draw(whole, whole, rule="all", validation=2, seed=0)
