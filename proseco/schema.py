@@ -12,7 +12,7 @@ from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
-from proseco.training.schedules import DECAYS, OPTIMIZERS, Schedule
+from proseco.training.schedules import DECAYS, OPTIMIZERS, Finetuning, Schedule
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 TOP = dict.fromkeys(("run", "loss", "methods", "benchmarks", "scales"), "dict")
@@ -33,7 +33,7 @@ VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
 PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
 CHECKPOINT = {"checkpoint": "str"}
-FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
+FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 #: The one method that a row may have without a pretraining; any other would silently be finetuned as if it were this.
 NOT_PRETRAINED = "supervised"
@@ -135,13 +135,13 @@ def _scale(params: dict, section: dict, place: str) -> None:
     checks.call(section["views"]["strong"], augment.strong, f"{place}.views.strong")
     checks.keys(section["views"]["predict"], PREDICT, f"{place}.views.predict")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")
-    checks.positive(section["finetune"], ("validations", "predict_batch"), f"{place}.finetune")
+    checks.positive(section["finetune"], ("predict_batch",), f"{place}.finetune")
     networks = ("student", "teacher")
     checks.choice(section["finetune"]["init_from"], networks, "network", f"{place}.finetune.init_from")
     for name, schedule in section["schedules"].items():
         if name != "default":
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
-        _schedule(schedule, f"{place}.schedules.{name}")
+        _finetuning(schedule, f"{place}.schedules.{name}")
     trained = plugins.names("methods")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
@@ -168,8 +168,17 @@ def _filter(section: dict, place: str) -> None:
             raise InputError(f"{place}.{key} is {section[key]}; it must be [least, most] (params.yaml)")
 
 
-def _schedule(section: dict, place: str) -> None:
-    types = {field.name: inspect.formatannotation(field.type) for field in fields(Schedule)}
+def _finetuning(section: dict, place: str) -> None:
+    _schedule(section, place, Finetuning)
+    if (section.get("validate_every") is None) == (section.get("validations") is None):
+        raise InputError(f"{place} needs either validations or validate_every (params.yaml)")
+    checks.positive(section, ("validations", "validate_every", "patience"), place)
+    if section.get("patience") is not None and section.get("decay") == "cosine":
+        raise InputError(f"{place}.patience would leave out the end of decay cosine; it needs decay step (params.yaml)")
+
+
+def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> None:
+    types = {field.name: inspect.formatannotation(field.type) for field in fields(kind)}
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
