@@ -6,8 +6,8 @@ training can be taken up at any step. A batch at a seam ends one epoch and begin
 """
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import cv2
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
-from proseco.data.views import Example
+from proseco.data.views import Crop, Example
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,24 @@ class Whole:
 
 
 @dataclass
+class Crops:
+    """One crop of each of B images: ``images`` (B, 3, h, w) uint8; ``boxes`` per image (n, 4) float32 cxcywh of it."""
+
+    images: Tensor
+    boxes: list[Tensor]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Crops":
+        return Crops(change(self.images), [change(boxes) for boxes in self.boxes])
+
+
+@dataclass
 class Batch:
-    """B images in V views of one frame each.
+    """B images in V views of one frame each, and in crops of frames of their own.
 
     ``views`` (V, B, 3, H, W) uint8, 0 on padding; ``mask`` (B, H, W) bool, True on padding; ``boxes`` per image (n, 4)
     float32 cxcywh relative to the image (not the padding); ``labels`` per image (n,); ``sizes`` (B, 2) width and height
-    of the stored images in pixels. ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
+    of the stored images in pixels; ``crops`` none, or one :class:`Crops` a place. V may be 0; then H = W = 0.
+    ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
     """
 
     keys: list[str]
@@ -51,6 +63,7 @@ class Batch:
     boxes: list[Tensor]
     labels: list[Tensor]
     sizes: Tensor
+    crops: list[Crops] = field(default_factory=list)
     whole: Whole = None
 
     def __post_init__(self):
@@ -96,6 +109,7 @@ class Batch:
             boxes=self.boxes[images],
             labels=self.labels[images],
             sizes=self.sizes[images],
+            crops=[Crops(c.images[images], c.boxes[images]) for c in self.crops],
             whole=replace(self.whole, first=self.whole.first + images.start),
         )
 
@@ -107,6 +121,7 @@ class Batch:
             mask=self.mask.to(device, non_blocking=True),
             boxes=[b.to(device, non_blocking=True) for b in self.boxes],
             labels=[c.to(device, non_blocking=True) for c in self.labels],
+            crops=[c._each(lambda tensor: tensor.to(device, non_blocking=True)) for c in self.crops],
         )
 
     def pin_memory(self) -> "Batch":
@@ -117,7 +132,13 @@ class Batch:
             mask=self.mask.pin_memory(),
             boxes=[b.pin_memory() for b in self.boxes],
             labels=[c.pin_memory() for c in self.labels],
+            crops=[c._each(lambda tensor: tensor.pin_memory()) for c in self.crops],
         )
+
+    def content(self) -> dict:
+        """What it holds, as tensors and plain values in dictionaries and lists."""
+        kept = {name: value for name, value in vars(self).items() if name != "whole"}
+        return kept | {"crops": [vars(crops) for crops in self.crops]}
 
     def targets(self) -> list[dict]:
         """Per image ``key``, ``boxes`` and ``labels``, as detectors' losses take them."""
@@ -127,14 +148,14 @@ class Batch:
 
 def collate(examples: list[Example]) -> Batch:
     """Pad to the largest height and width of the batch, at the right and at the bottom."""
-    height = max(e.views[0].shape[0] for e in examples)
-    width = max(e.views[0].shape[1] for e in examples)
+    height = max((view.shape[0] for e in examples for view in e.views[:1]), default=0)
+    width = max((view.shape[1] for e in examples for view in e.views[:1]), default=0)
     views = np.zeros((len(examples[0].views), len(examples), height, width, 3), np.uint8)
     mask = np.ones((len(examples), height, width), bool)
     for i, example in enumerate(examples):
-        h, w = example.views[0].shape[:2]
-        mask[i, :h, :w] = False
         for v, view in enumerate(example.views):
+            h, w = view.shape[:2]
+            mask[i, :h, :w] = False
             views[v, i, :h, :w] = view
     return Batch(
         keys=[e.key for e in examples],
@@ -143,7 +164,13 @@ def collate(examples: list[Example]) -> Batch:
         boxes=[torch.from_numpy(e.boxes_cxcywh) for e in examples],
         labels=[torch.from_numpy(e.labels) for e in examples],
         sizes=torch.tensor([e.size for e in examples]),
+        crops=[_stack(crops) for crops in zip(*(e.crops for e in examples), strict=True)],
     )
+
+
+def _stack(crops: Sequence[Crop]) -> Crops:
+    images = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
+    return Crops(images, [torch.from_numpy(crop.boxes_cxcywh) for crop in crops])
 
 
 class _Examples(Dataset):

@@ -10,11 +10,20 @@ from proseco.data.sample import Sample
 
 
 @dataclass
+class Crop:
+    """A view in a frame of its own: ``image`` (h, w, 3) uint8; ``boxes_cxcywh`` (n, 4) float32 in 0..1 of it."""
+
+    image: np.ndarray
+    boxes_cxcywh: np.ndarray
+
+
+@dataclass
 class Example:
-    """Views of one image, all of one size.
+    """Views of one image, all of one size and in one frame, or crops, each in its own; one of the two may be empty.
 
     ``views``: list of (H, W, 3) uint8; ``boxes_cxcywh`` (n, 4) float32 in 0..1; ``labels`` (n,) int64;
-    ``size``: width and height of the stored image in pixels.
+    ``size``: width and height of the stored image in pixels; ``crops``: as many in every example of a method, each
+    with the size that its place in the list has in all of them.
     """
 
     key: str
@@ -22,6 +31,7 @@ class Example:
     boxes_cxcywh: np.ndarray
     labels: np.ndarray
     size: tuple[int, int]
+    crops: list[Crop] = field(default_factory=list)
 
 
 def _relative(boxes_xyxy: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -239,7 +239,7 @@ def _guilty(terms: dict, batch) -> str:
 def _failure(message: str, step: int, batch, snapshots: Snapshots | None) -> FloatingPointError:
     """The error, when the batch is kept for ``torch.load``."""
     if snapshots:
-        content = {name: value for name, value in vars(batch.to(torch.device("cpu"))).items() if name != "whole"}
+        content = batch.to(torch.device("cpu")).content()
         name = f"not-finite-step-{step}-process-{distributed.rank()}.pt"
         message += f" (the batch is kept in {snapshots.keep(name, content)})"
     return FloatingPointError(message)

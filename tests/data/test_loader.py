@@ -7,7 +7,7 @@ import torch
 from proseco.base.errors import InputError
 from proseco.data import loader
 from proseco.data.sample import Sample
-from proseco.data.views import Example, FixedView, TwoViews
+from proseco.data.views import Crop, Example, FixedView, TwoViews
 
 CPU = torch.device("cpu")
 WEAK = {"short_edges": [20, 25], "long_edge": 60, "first_short_edges": [24, 28], "crop_min": 16, "crop_max": 28}
@@ -285,3 +285,38 @@ def test_prediction_sees_every_image_once_in_order():
     assert [len(b) for b in batches] == [4, 4, 3]
     assert [key for b in batches for key in b.keys] == [f"key{i}" for i in range(11)]
     assert [size for b in batches for size in b.sizes.tolist()] == [[40 - 2 * i, 24 + i] for i in range(11)]
+
+
+class Crossed:
+    """Two crops of each image, of one size a place, with boxes of their own; the second has one box less."""
+
+    def __call__(self, sample, rng):
+        frames = [(0, 10, 12), (1, 7, 5)]
+        crops = [Crop(sample.image[:h, :w], sample.boxes_xyxy[less:] / 50) for less, h, w in frames]
+        return Example(sample.key, [], np.zeros((0, 4), np.float32), sample.labels, (9, 9), crops)
+
+
+def test_crops_have_frames_and_boxes_of_their_own():
+    batch = training(Crossed(), batch=5, steps=1)[0]
+    assert batch.views.shape == (0, 5, 3, 0, 0) and batch.mask.shape == (5, 0, 0)
+    assert [crops.images.shape for crops in batch.crops] == [(5, 3, 10, 12), (5, 3, 7, 5)]
+    source = Source()
+    samples = [source[int(key.removeprefix("key"))] for key in batch.keys]
+    for less, crops in enumerate(batch.crops):
+        for sample, image, boxes in zip(samples, crops.images, crops.boxes, strict=True):
+            assert np.array_equal(image.permute(1, 2, 0), sample.image[: image.shape[1], : image.shape[2]])
+            assert np.array_equal(boxes, sample.boxes_xyxy[less:] / np.float32(50))
+
+    parts = batch.within([batch.extent()], 0).split(2)
+    for place, crops in enumerate(batch.crops):
+        assert torch.equal(torch.cat([part.crops[place].images for part in parts]), crops.images)
+        together = [boxes for part in parts for boxes in part.crops[place].boxes]
+        assert all(a.equal(b) for a, b in zip(together, crops.boxes, strict=True))
+    assert batch.to(CPU).crops[1].images.equal(batch.crops[1].images)
+
+
+def test_the_content_of_a_batch_is_read_without_pickled_classes(tmp_path):
+    batch = training(Crossed(), batch=3, steps=1)[0]
+    torch.save(batch.content(), tmp_path / "batch.pt")
+    found = torch.load(tmp_path / "batch.pt", weights_only=True)
+    assert found["keys"] == batch.keys and found["crops"][1]["images"].equal(batch.crops[1].images)
