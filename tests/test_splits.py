@@ -296,9 +296,29 @@ def test_a_wrong_id_file_of_ones_own_is_refused(tmp_path, text, words):
         splits.sample(given, rule="file", ids=tmp_path / "mine.txt")
 
 
+def test_an_id_file_of_ones_own_for_a_data_set_without_images(tmp_path):
+    (tmp_path / "mine.txt").write_text("7\n")
+    with pytest.raises(InputError, match=r"1 of the 1 ids .* the 0 images .*; expected one or more of its ids$"):
+        splits.sample(labels({}), rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_an_id_file_of_an_editor_that_marks_utf_8(tmp_path):
+    (tmp_path / "mine.txt").write_text("# mine\n7\n12\n", encoding="utf-8-sig")
+    assert splits.read_ids(tmp_path / "mine.txt", header=False) == ["7", "12"]
+
+
 def test_a_missing_id_file_of_ones_own(tmp_path):
     with pytest.raises(InputError, match=r"no id file '.*mine\.txt'; expected one id a line"):
         splits.sample(labels({"1": {"a"}}), rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_where_the_rule_leaves_nothing_validation_is_held_out_of_the_labelled(tmp_path):
+    keys = [str(n) for n in range(20)]
+    whole, test = labels({key: {"a"} for key in keys}), labels({"50": {"a"}})
+    splits.write_ids(tmp_path / "mine.txt", keys)
+    for rule in ({"rule": "all"}, {"rule": "uniform", "fraction": 1.0}, {"rule": "file", "ids": tmp_path / "mine.txt"}):
+        drawn = splits.draw(whole, test, **rule, seed=1, validation=3).keys
+        assert len(drawn["val"]) == 3 and sorted(drawn["train"] + drawn["val"]) == sorted(keys)
 
 
 def test_what_is_published_was_drawn():
