@@ -49,8 +49,8 @@ def make_small(params) -> None:
     demo["backbones"]["supervised"]["schedule"].update(steps=2, batch=8, log_every=1)
     demo["pretrain"]["proseco"]["schedule"].update(steps=3, batch=4, log_every=1)
     demo["pretrain"]["proseco"]["pictures"] = 2
-    demo["finetune"].update(validations=1, predict_batch=4)
-    demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1)
+    demo["finetune"]["predict_batch"] = 4
+    demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1, validations=1)
     ablation = {"ablations": ["supervised_100"], "ablation_benchmarks": ["mini_coco_5"]}
     params["run"].update(benchmarks=["mini_coco_5"], seeds=[42], **ablation)
 
@@ -116,8 +116,9 @@ def test_training_gives_equal_bytes_twice(repository):
 
 
 def trained(repository: Path) -> dict[str, str]:
-    """Digests of all that a pretraining leaves, but how fast it was."""
-    results = [path for path in (repository / "results/demo/pretrain/proseco").iterdir() if path.name != "speed.csv"]
+    """Digests of all that a pretraining leaves, but how fast it was and what it cost."""
+    there = (repository / "results/demo/pretrain/proseco").iterdir()
+    results = [path for path in there if path.name not in ("speed.csv", "cost.json")]
     paths = [*results, repository / "checkpoints/demo/pretrain/proseco.safetensors"]
     assert {"log.csv", "metrics.json", "boxes.png"} < {path.name for path in paths}
     return {path.name: digest(path) for path in paths}
