@@ -52,7 +52,7 @@ _PANELS = {
 def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
     """A group of bars a benchmark, a bar a method: mean AP, its deviation, and each seed as a point.
 
-    :param summary: as from :func:`proseco.tables.summarise`.
+    :param summary: as from :func:`proseco.tables.summary.summarise`.
     """
     methods = dict(zip(summary["method"], summary["method_title"], strict=True))
     benchmarks = list(dict.fromkeys(summary["benchmark"]))

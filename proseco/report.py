@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas
 
-from proseco import figures, pictures, tables
+from proseco import figures, pictures
 from proseco.base import files
 from proseco.base.errors import InputError
+from proseco.tables import overview, paper, summary
 
 
 def write(
@@ -27,14 +28,14 @@ def write(
     :returns: the Markdown.
     :raises InputError: a cell is missing; it names the command that makes it.
     """
-    summary = tables.summarise(tables.collect(results, methods, benchmarks, seeds))
-    paper = tables.read_paper() if compare_with_paper else None
+    found = summary.summarise(summary.collect(results, methods, benchmarks, seeds))
+    printed = paper.read() if compare_with_paper else None
     budget = _budget(results, methods, benchmarks, seeds, pretrained)
-    text = tables.markdown(summary, paper=paper, caption=budget)
+    text = overview.markdown(found, paper=printed, caption=budget)
     files.write_text(out / "results.md", text)
-    files.write_text(out / "results.csv", tables.csv(summary))
-    files.write_json(out / "metrics.json", tables.metrics(summary))
-    figures.ap_bars(summary, out / "ap.png", f"AP after finetuning ({results.name} scale)")
+    files.write_text(out / "results.csv", summary.csv(found))
+    files.write_json(out / "metrics.json", summary.metrics(found))
+    figures.ap_bars(found, out / "ap.png", f"AP after finetuning ({results.name} scale)")
     logs = {f"{methods[m]}, pretraining": results / "pretrain" / m / "log.csv" for m in pretrained}
     first = next(iter(benchmarks))
     cells = {m: results / "finetune" / m / first / str(seeds[0]) for m in methods}
