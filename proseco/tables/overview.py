@@ -6,11 +6,11 @@ import numpy as np
 import pandas
 
 from proseco.tables import paper as printed
+from proseco.tables.layout import NOT_RUN, labels_text, number
 from proseco.tables.summary import METRICS, reference_of
 
 #: Columns of figures in one table; further benchmarks go into a table of their own, or readers must scroll.
 WIDTH = 10
-NOT_RUN, NO_FIGURE = "not run", "-"
 
 
 def markdown(summary: pandas.DataFrame, *, paper: pandas.DataFrame | None = None, caption: str) -> str:
@@ -50,19 +50,6 @@ def markdown(summary: pandas.DataFrame, *, paper: pandas.DataFrame | None = None
             lines.append([f"gain of {title}" if kind else title, *(text(method, kind, *column) for column in group)])
         parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines))
     return "\n\n".join([*parts, verdict(summary)]) + "\n"
-
-
-def number(value: float, std: float = np.nan, *, signed: bool = False) -> str:
-    """``12.3``, ``12.3 ± 0.4`` or, signed, ``+3.1``, one decimal; "-" where there is nothing to print."""
-    if np.isnan(value):
-        return NO_FIGURE
-    value = round(value, 1) + 0.0  # no "-0.0"
-    return f"{value:{'+' * signed}.1f}" + ("" if np.isnan(std) else f" ± {std:.1f}")
-
-
-def labels_text(labels: Iterable[int]) -> str:
-    """Numbers of labelled images, one a seed, as ``5,914`` or ``41,880-41,902``."""
-    return "-".join(f"{count:,}" for count in sorted({min(labels), max(labels)}))
 
 
 def _conditions(summary: pandas.DataFrame, reference_title: str) -> str:

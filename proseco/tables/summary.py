@@ -35,7 +35,7 @@ def collect(
                 path = results_dir / "finetune" / method / benchmark / str(seed) / "metrics.json"
                 names = {"method": method, "benchmark": benchmark, "seed": seed}
                 titles = {"method_title": method_title, "benchmark_title": benchmark_title}
-                rows.append({**names, **titles, **_read_cell(path, results_dir.name, names)})
+                rows.append({**names, **titles, **read_metrics(path, results_dir.name, names)})
     if not rows:
         raise InputError(f"nothing to tabulate: methods {[*methods]}, benchmarks {[*benchmarks]}, seeds {seeds}")
     frame = pandas.DataFrame(rows)
@@ -46,8 +46,12 @@ def collect(
     return frame
 
 
-def _read_cell(path: Path, scale: str, names: dict) -> dict:
-    """The figures of one cell, checked against the folder that it stands in."""
+def read_metrics(path: Path, scale: str, names: dict) -> dict:
+    """The figures of one finetuning: ``labels`` and the APs.
+
+    :param names: method, benchmark and seed, as the folder of ``path`` says them.
+    :raises InputError: the file is missing, says other names, or lacks a number.
+    """
     if not path.is_file():
         item = "-".join(str(part) for part in (scale, *names.values()))
         raise InputError(f"no result {path.as_posix()!r}; `dvc repro finetune@{item}` makes it")

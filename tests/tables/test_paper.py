@@ -51,8 +51,8 @@ def test_differences_are_those_of_the_text():
     assert five["proseco_swav"] - five["detreg"] == pytest.approx(1.7)
     assert five["proseco_swav"] - five["proseco_coco"] == pytest.approx(0.4)
     table = PAPER[PAPER["table"] == "3"].set_index("variant")["AP"]
-    base = "batch=64 scale=mid tau_t=0.05 ema_rate=0.996"
-    gains = [("64", "192", -0.2), ("mid", "large", 0.7), ("0.05", "0.07", 0.3), ("0.996", "0.999", 0.1)]
+    base = "batch=64 scale=320-480 tau_t=0.05 ema_rate=0.996"
+    gains = [("64", "192", -0.2), ("320-480", "480-800", 0.7), ("0.05", "0.07", 0.3), ("0.996", "0.999", 0.1)]
     for old, new, gain in gains:
         assert table[base.replace(f"={old}", f"={new}")] - table[base] == pytest.approx(gain)
 

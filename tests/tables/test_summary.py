@@ -9,7 +9,8 @@ import pytest
 
 from proseco.base.errors import InputError
 from proseco.tables import paper
-from proseco.tables.overview import markdown, number, verdict
+from proseco.tables.layout import number
+from proseco.tables.overview import markdown, verdict
 from proseco.tables.summary import collect, csv, metrics, summarise
 
 METHODS = {"supervised": "Supervised", "proseco": "ProSeCo"}
