@@ -6,6 +6,7 @@ Rows, columns and their order are those of ``paper.csv``; the words of a line ar
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import pandas
@@ -49,7 +50,7 @@ SHAPES = {
     "6": Shape("Contrastive losses, AP (%)", _LOSS, more_columns=True),
     "7": Shape("All metrics on PASCAL VOC and Mini-VOC, %", _METHOD, more_rows=True),
     "8": Shape("All metrics on FSOD, %", _METHOD, more_rows=True),
-    "9": Shape("Number of queries, AP (%)", {**_METHOD, "queries": "N"}, more_columns=True),
+    "9": Shape("Number of queries, AP (%)", {"method": "Method", "queries": "N"}, more_columns=True),
     "10": Shape("Finetuning on the whole of COCO, 1x schedule, %", _METHOD, more_rows=True),
     "11": Shape("Detectors with few labels, none of them pretrained, AP (%)", {"detector": "Detector"}, decimals=2),
 }
@@ -82,23 +83,21 @@ def build(
     """All tables of APs, in the paper's order.
 
     :param results: folder of one scale.
-    :param rows: row of the parameters -> ``title`` and, as far as they apply, the settings that lines are told apart
-        by: ``detector``, ``data``, ``loss``, ``delta``, ``batch``, ``scale``, ``tau_t``, ``ema_rate``, ``queries``.
+    :param rows: row of the parameters -> what is said of it, as from :func:`proseco.wording.settings`.
     :param benchmarks: name -> title.
     :param selected: (row, benchmark) of all cells that the run selects; others are not run, whatever files there are.
     :param alias: row -> the row whose results serve, where two are the same.
     :param beside: whether the paper's figures belong beside ours.
     :raises InputError: see :func:`proseco.tables.cells.read`.
     """
-    lines, seeds = paper.read(), list(seeds)
+    lines, seeds, selected = paper.read(), list(seeds), set(selected)
     wanted = dict.fromkeys([*zip(lines["row"], lines["benchmark"], strict=True), *selected])
     found: dict[tuple[str, str], Cell] = {}
+    read = cache(partial(cells.read, results, seeds=tuple(seeds)))
     for row, benchmark in wanted:
-        serving = alias.get(row, row)
-        if {(row, benchmark), (serving, benchmark)} & set(selected):
-            cell = found.get((serving, benchmark)) or cells.read(results, serving, benchmark, seeds)
-            if cell is not None:
-                found[row, benchmark] = found[serving, benchmark] = cell
+        serving = next((name for name in (alias.get(row, row), row) if (name, benchmark) in selected), None)
+        if serving is not None and (cell := read(serving, benchmark)) is not None:
+            found[row, benchmark] = cell
     filling = _Filling(found, lines, rows, benchmarks, len(set(seeds)), beside)
     return [filling.table(name) for name in SHAPES]
 
@@ -148,7 +147,7 @@ class _Filling:
             return self.rows[row]
         line = lines[lines["row"] == row].iloc[0]
         said = dict(pair.split("=") for pair in line["variant"].split())
-        return {"title": row, "detector": line["detector"], "data": line["pretrain_data"], **said}
+        return {"title": row, "method": row, "detector": line["detector"], "data": line["pretrain_data"], **said}
 
     def _figure(self, shape: Shape, lines: pandas.DataFrame, row: str, benchmark: str, metric: str) -> Figure:
         cell = self.cells.get((row, benchmark))
