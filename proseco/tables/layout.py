@@ -89,12 +89,15 @@ class Table:
     texts: tuple[Head, ...]
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
-    #: What the paper's shape does not say: one sentence.
-    remark: str = ""
 
     @property
     def figures(self) -> list[Figure]:
         return [figure for line in self.lines for figure in line.figures]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """What its figures come from, each once."""
+        return list({(f.cell.row, f.cell.benchmark): f.cell for f in self.figures if f.cell}.values())
 
     @property
     def run(self) -> bool:

@@ -79,10 +79,16 @@ def _column_groups(benchmarks: Iterable[str], paper: pandas.DataFrame | None) ->
 
 
 def verdict(summary: pandas.DataFrame) -> str:
+    """The sentences as Markdown: a list, if there are several."""
+    found = sentences(summary)
+    return found[0] if len(found) == 1 else "\n".join(f"- {sentence}" for sentence in found)
+
+
+def sentences(summary: pandas.DataFrame) -> list[str]:
     """A sentence a method: on which benchmarks its gain in AP is larger than the deviation of that gain over seeds."""
     reference = reference_of(summary)
     against = summary.loc[summary["method"] == reference, "method_title"].iloc[0]
-    sentences = []
+    said = []
     for _, cells in summary[summary["method"] != reference].groupby("method", sort=False):
         found: dict[str, list[str]] = {}
         for cell in cells[cells["n_gain"] > 0].to_dict("records"):
@@ -96,7 +102,5 @@ def verdict(summary: pandas.DataFrame) -> str:
                 outcome = f"a gain {size} than its deviation over {cell['n_gain']} seeds"
             found.setdefault(outcome, []).append(f"{cell['benchmark_title']} ({number(gain, std, signed=True)})")
         outcomes = "; ".join(f"{outcome} on {', '.join(places)}" for outcome, places in found.items())
-        sentences.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")
-    if not sentences:
-        return f"Only {against} was run: there is no gain to speak of."
-    return sentences[0] if len(sentences) == 1 else "\n".join(f"- {sentence}" for sentence in sentences)
+        said.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")
+    return said or [f"Only {against} was run: there is no gain to speak of."]

@@ -48,7 +48,7 @@ def draw(
             panel.set_xscale("log")
             panel.set_xticks(
                 list(shares.values()),
-                [f"{share:g} %" + f"\n{labels[name]}" * (name in labels) for name, share in shares.items()],
+                [f"{share:g} %\n{labels.get(name, '')}" for name, share in shares.items()],
             )
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_title(title, fontsize=11)
