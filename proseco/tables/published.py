@@ -5,7 +5,7 @@ from pathlib import Path
 
 from proseco.base import files
 from proseco.tables import cells, cost, formats, page, paper, shapes, trend
-from proseco.tables.layout import Table, labels_text
+from proseco.tables.layout import Table
 
 #: Pictures of the page, in order, and what they show.
 CAPTIONS = {
@@ -68,10 +68,15 @@ def _trend(path: Path, results: Path, run: dict, rows: dict[str, dict], families
     for method, benchmark in product(run["methods"], run["benchmarks"]):
         if cell := cells.read(results, method, benchmark, run["seeds"]):
             ours.setdefault(rows[method]["title"], {})[benchmark] = cell.figure("AP")
-            labels[benchmark] = labels_text(cell.labels)
+            labels[benchmark] = _short(max(cell.labels))
     if beside:
         lines = paper.read().query("variant == '' and AP.notna()").drop_duplicates(["row", "benchmark"])
         for line in lines.itertuples():
             title = rows.get(line.row, {}).get("title", line.row)
             printed.setdefault(title, {})[line.benchmark] = (line.AP, line.AP_std)
     trend.draw(path, families, ours, printed, labels)
+
+
+def _short(count: int) -> str:
+    """``24``, ``5.9k``: as the paper writes numbers of images."""
+    return str(count) if count < 1000 else f"{count / 1000:.1f}k"

@@ -125,7 +125,9 @@ class _Filling:
         filled = tuple(
             Line(row, words[row], tuple(self._figure(shape, lines, row, *column) for column in columns)) for row in rows
         )
-        return Table(name, shape.title, heads, tuple(self._head(rows, *column) for column in columns), filled)
+        several = len({metric for _, metric in columns}) > 1
+        figures = tuple(self._head(rows, *column, several=several) for column in columns)
+        return Table(name, shape.title, heads, figures, filled)
 
     def _columns(self, shape: Shape, lines: pandas.DataFrame) -> list[tuple[str, str]]:
         """(benchmark, metric), the paper's first."""
@@ -136,10 +138,12 @@ class _Filling:
             names += [b for row, b in self.cells if row in rows and b not in names]
         return [(name, metric) for name in dict.fromkeys(names) for metric in metrics]
 
-    def _head(self, rows: list[str], benchmark: str, metric: str) -> Head:
+    def _head(self, rows: list[str], benchmark: str, metric: str, *, several: bool) -> Head:
+        """With the number of labelled images, where it was run; the metric is in the title if there is only one."""
         labels = [n for row in rows if (row, benchmark) in self.cells for n in self.cells[row, benchmark].labels]
         count = f" ({labels_text(labels)})" if labels else ""
-        return Head(metric, self.benchmarks.get(benchmark, benchmark) + count)
+        title = self.benchmarks.get(benchmark, benchmark) + count
+        return Head(metric, title) if several else Head(title)
 
     def _settings(self, row: str, lines: pandas.DataFrame) -> dict:
         """Of a row that the parameters lack: what the paper says of it."""

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullLocator
 from proseco.figures import INK, PALETTE, STYLE, WIDTH_IN, save
 
 _MARKERS = "os^Dv"
+_PALE = {"linestyle": "--", "alpha": 0.35}
 #: Method -> benchmark -> mean and deviation of AP; NaN where there is no deviation.
 Points = dict[str, dict[str, tuple[float, float]]]
 
@@ -25,13 +26,16 @@ def draw(
     :param labels: benchmark -> number of labelled images, as text, where it is known.
     :returns: whether there was anything to draw; if not, no file is written.
     """
+    sources = (ours, printed)
     shown = {}
     for title, shares in families.items():
-        counts = [len(set(shares) & set(points)) for points in (*ours.values(), *printed.values())]
-        if max(counts, default=0) > 1 and any(set(shares) & set(points) for points in ours.values()):
-            shown[title] = dict(sorted(shares.items(), key=lambda pair: pair[1]))
+        there = {name for points in sources for line in points.values() for name in line}
+        longest = max((len(set(shares) & set(line)) for points in sources for line in points.values()), default=0)
+        if longest > 1 and any(set(shares) & set(line) for line in ours.values()):
+            shown[title] = {name: share for name, share in shares.items() if name in there}
     if not shown:
         return False
+    printed = {m: line for m, line in printed.items() if any(len(set(line) & set(s)) > 1 for s in shown.values())}
     methods = list(dict.fromkeys([*ours, *printed]))
     looks = {
         method: {"color": PALETTE[i % len(PALETTE)], "marker": _MARKERS[i // len(PALETTE) % len(_MARKERS)]}
@@ -42,23 +46,22 @@ def draw(
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for panel, (title, shares) in zip(panels, shown.items(), strict=True):
             for method, points in printed.items():
-                _line(panel, shares, points, **looks[method], linestyle="--", alpha=0.35, zorder=2)
+                _line(panel, shares, points, **looks[method], **_PALE, zorder=2)
             for method, points in ours.items():
-                _line(panel, shares, points, **looks[method], linestyle="-", zorder=3)
+                _line(panel, shares, points, **looks[method], zorder=3)
             panel.set_xscale("log")
             panel.set_xticks(
                 list(shares.values()),
                 [f"{share:g} %\n{labels.get(name, '')}" for name, share in shares.items()],
+                fontsize=9,
             )
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_title(title, fontsize=11)
             panel.set_xlabel("labelled share of the training images, and their number")
         panels[0].set_ylabel("AP (%)")
-        handles = [Line2D([], [], **looks[m], alpha=1 if m in ours else 0.35) for m in methods]
-        names = list(methods)
-        if printed:
-            handles.append(Line2D([], [], color=INK, linestyle="--", alpha=0.35))
-            names.append("the paper")
+        handles = [Line2D([], [], **looks[m], **({} if m in ours else _PALE)) for m in methods]
+        handles += [Line2D([], [], color=INK, **_PALE)] * bool(printed)
+        names = [*methods, *["the paper's"] * bool(printed)]
         figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=9)
         save(figure, path)
     return True
