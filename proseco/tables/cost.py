@@ -4,12 +4,10 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas
-
 from proseco.base.errors import InputError
 from proseco.base.files import read_json
 from proseco.tables import paper
-from proseco.tables.layout import Figure, Head, Line, Table
+from proseco.tables.layout import NO_FIGURE, Figure, Head, Line, Table
 
 #: Column -> its head and decimals; the last is a text.
 _COLUMNS = {
@@ -29,6 +27,7 @@ def build(
 ) -> Table:
     """Methods of which the paper says the cost, then all others of the run that were pretrained.
 
+    :param results: folder of one scale, with ``pretrain/<row>/cost.json`` (:mod:`proseco.training.cost`).
     :param selected: rows of the run; for the others see :func:`proseco.tables.shapes.build`.
     :raises InputError: a ``cost.json`` lacks a number.
     """
@@ -53,23 +52,22 @@ def _figure(key: str, measured: dict, theirs: dict) -> Figure:
 
 
 def _measured(folder: Path) -> dict:
-    """What ``cost.json`` and ``log.csv`` of a pretraining say; nothing where it was not measured."""
+    """What the ``cost.json`` of a pretraining says; nothing where it was not measured."""
     path = folder / "cost.json"
     if not path.is_file():
         return {}
     cost = read_json(path)
-    for key in ("batch", "steps", "seconds", "images_per_second", "peak_memory"):
+    for key in ("epochs", "batch", "steps", "seconds", "images_per_second"):
         if not isinstance(cost.get(key), int | float):
             raise InputError(f"{path.as_posix()!r} has no number under {key!r}, but {cost.get(key)!r}")
-    last = pandas.read_csv(folder / "log.csv", usecols=["step", "epoch"]).iloc[-1]
-    processes = f"{cost['processes']} x " if cost.get("processes", 1) > 1 else ""
+    memory = cost["peak_memory"]  # null where the system does not tell it
     return {
-        "epochs": cost["steps"] * last["epoch"] / last["step"],
+        "epochs": cost["epochs"],
         "batch": cost["batch"],
         "iterations": cost["steps"],
         "hours": cost["seconds"] / 3600,
         "iterations_per_second": cost["steps"] / cost["seconds"],
         "images_per_second": cost["images_per_second"],
-        "memory": cost["peak_memory"] / 2**30,
-        "hardware": f"{processes}{cost['hardware']}",
+        "memory": NO_FIGURE if memory is None else memory / 2**30,
+        "hardware": cost["hardware"],
     }
