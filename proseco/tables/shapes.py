@@ -4,6 +4,7 @@ Rows, columns and their order are those of ``paper.csv``; the words of a line ar
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -170,7 +171,7 @@ def _texts(shape: Shape, settings: dict[str, dict]) -> tuple[tuple[Head, ...], d
     heads = [Head(head) for head in shape.texts.values()]
     words = {row: [_word(key, said.get(key)) for key in shape.texts] for row, said in settings.items()}
     for key in shape.checks:
-        values = {str(said[key]): said[key] for said in settings.values() if said.get(key) is not None}
+        values = {str(said[key]) for said in settings.values() if said.get(key) is not None}
         for value in sorted(values, key=_order):
             heads.append(Head(_word(key, value), CHECKS[key]))
             for row, said in settings.items():
@@ -186,4 +187,4 @@ def _word(key: str, value) -> str:
 
 def _order(value: str) -> tuple[float, ...]:
     """Numbers by size, ranges by both ends."""
-    return tuple(float(part) for part in value.split("-"))
+    return tuple(map(float, re.findall(r"[\d.]+(?:e[-+]?\d+)?", value)))

@@ -197,3 +197,13 @@ def test_the_demo_has_the_shape_without_the_papers_figures(results):
     names = [line.texts[0] for line in tables["3"].lines]
     assert names[1] == "Abl. Batch (24)" and "24" in [head.name for head in tables["3"].texts]
     assert [line.texts[1] for line in tables["9"].lines] == ["14", "27", "40", "66"] * 2
+
+
+def test_checks_are_in_the_order_of_their_values():
+    rows = wording.every(PARAMS, "paper")
+    rows["base"] |= {"tau_t": 1e-05, "batch": 8, "scale": "96-480"}
+    heads = [(head.group, head.name) for head in build(Path("none"), rows=rows)["3"].texts]
+    assert heads[1:6] == [("Batch size", n) for n in ("8", "64", "192")] + [
+        ("Images scale", "96-480"), ("Images scale", "Mid"),
+    ]  # fmt: skip
+    assert [name for group, name in heads if "τ" in group] == ["1e-05", "0.05", "0.07"]
