@@ -44,8 +44,8 @@ def pixels(path):
 def panels(monkeypatch):
     """Axes of the figures drawn in a test, in the order of drawing."""
     drawn = []
-    save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: (drawn.extend(figure.axes), save(figure, path)))
+    save = figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, path: (drawn.extend(figure.axes), save(figure, path)))
     return drawn
 
 

@@ -26,13 +26,13 @@ def draw(
     :param labels: benchmark -> number of labelled images, as text, where it is known.
     :returns: whether there was anything to draw; if not, no file is written.
     """
-    sources = (ours, printed)
-    shown = {}
+    lines, shown = [*ours.values(), *printed.values()], {}
+    there = {name for line in lines for name in line}
     for title, shares in families.items():
-        there = {name for points in sources for line in points.values() for name in line}
-        longest = max((len(set(shares) & set(line)) for points in sources for line in points.values()), default=0)
+        longest = max((len(set(shares) & set(line)) for line in lines), default=0)
         if longest > 1 and any(set(shares) & set(line) for line in ours.values()):
-            shown[title] = {name: share for name, share in shares.items() if name in there}
+            by_share = sorted(shares.items(), key=lambda pair: pair[1])
+            shown[title] = {name: share for name, share in by_share if name in there}
     if not shown:
         return False
     printed = {m: line for m, line in printed.items() if any(len(set(line) & set(s)) > 1 for s in shown.values())}
