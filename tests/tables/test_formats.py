@@ -3,6 +3,8 @@
 import io
 import math
 import re
+import shutil
+import subprocess
 
 import pandas
 import pytest
@@ -76,6 +78,17 @@ def test_latex():
     first = cells[0][0]
     assert first.startswith(r"50 \% of A\&B\_1 \textbar{} \textless{}script") and r"\{\#\$" in first
     assert not re.search(r"(?<!\\)[%#_~^]", re.sub(r"\$[^$]*\$", "", body.replace("\\$", "")))
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here")
+def test_latex_compiles(tmp_path):
+    text = (
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + formats.latex(TABLE) + "\\end{document}\n"
+    )
+    (tmp_path / "table.tex").write_text(text)
+    command = ["pdflatex", "-halt-on-error", "-interaction=batchmode", "-no-shell-escape", "table.tex"]
+    assert subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert (tmp_path / "table.pdf").stat().st_size > 0
 
 
 def test_csv():
