@@ -13,9 +13,9 @@ def settings(params: dict, scale: str, name: str) -> dict:
     """What is said of a row at a scale, whether it is selected or not.
 
     :returns: ``title``; ``method``, the title of the method that it is; ``of``, where it is an ablation; and as far as
-        they apply ``detector``, ``data`` (the root of the images it is pretrained on), ``unlabelled`` (the key of the
-        scale that it stands under), ``queries``, ``batch``,
-        ``scale`` (the smallest and the largest short edge in pixels), ``ema_rate``, ``loss``, ``delta``, ``tau_t``.
+        they apply ``detector``, ``data`` (the root of the images that it, or else its backbone, is pretrained on),
+        ``unlabelled`` (the key that it stands under), ``queries``, ``batch``, ``scale`` (the smallest and the largest
+        short edge in pixels), ``ema_rate``, ``loss``, ``delta``, ``tau_t``.
     """
     of = params["ablations"].get(name, {}).get("of")
     method, section = params["methods"][of or name], params["scales"][scale]
@@ -25,6 +25,8 @@ def settings(params: dict, scale: str, name: str) -> dict:
         return said | {"detector": method["detector"]}
     row = rows.row(params, scale, name)
     source = section["propose"]["unlabelled"].get(row.data, {})
+    if row.pretrain is None:
+        source = {**source, **_body(section, row.backbone)}
     said |= {"title": row.title, "detector": row.detector["name"], "queries": row.detector.get("queries")}
     said["data"] = None if row.from_file else source.get("root")
     if row.pretrain is None or row.from_file:
@@ -43,6 +45,12 @@ def alias(params: dict, scale: str) -> dict[str, str]:
     """Ablation -> the row whose results are its own; see :func:`proseco.rows.alias`."""
     there = [name for name in params["ablations"] if _there(params, scale, name)]
     return {name: rows.alias(params, scale, name) for name in there}
+
+
+def _body(section: dict, name: str | None) -> dict:
+    """The entry that a backbone is the same as, or its own."""
+    entry = section["backbones"].get(name, {})
+    return section["backbones"].get(entry.get("same_as"), entry)
 
 
 def _there(params: dict, scale: str, name: str) -> bool:

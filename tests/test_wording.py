@@ -31,6 +31,8 @@ def test_a_method_and_an_ablation():
     assert (said["title"], said["detector"], "loss" in said, "of" in said) == (
         "Supervised", "deformable_detr", False, False,
     )  # fmt: skip
+    assert (said["data"], wording.settings(PARAMS, "demo", "supervised")["data"]) == ("imagenet", "imagenet")
+    assert wording.settings(PARAMS, "demo", "proseco")["data"] == "scenes"
     assert wording.settings(PARAMS, "paper", "sce")["delta"] is None  # a loss that knows none
     assert wording.settings(PARAMS, "demo", "batch")["title"] == "Abl. Batch (24)"
 
