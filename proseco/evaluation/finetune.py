@@ -65,6 +65,8 @@ def run(
         classes = annotations["train"]["categories"]
         model = plugins.call("detectors", detector, num_classes=len(classes), place="detector")
         load_start(model, start, init_from)
+        if model.learns_masks:
+            sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
         given = {"weak": views["weak"], "micro_batch": plan.micro_batch}
         method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
         title = "-".join(str(value) for value in names.values())
