@@ -44,17 +44,7 @@ def run(
         moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
         fit(
             method,
-            lambda step: training_batches(
-                reader,
-                method.transform,
-                batch=schedule.batch,
-                steps=steps,
-                seed=seed,
-                device=where,
-                first_step=step,
-                rank=distributed.rank(),
-                world=distributed.world(),
-            ),
+            partial(training_batches, reader, method.transform),
             schedule,
             steps=steps,
             steps_per_epoch=len(reader) / schedule.batch,
