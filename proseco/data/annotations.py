@@ -154,6 +154,12 @@ def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list
     return {**annotations, "images": images, "annotations": objects}
 
 
+def without_masks(annotations: dict) -> dict:
+    """The dict without segmentations, as validation and test need none."""
+    objects = [{k: v for k, v in record.items() if k != "segmentation"} for record in annotations["annotations"]]
+    return {**annotations, "annotations": objects}
+
+
 def merge(parts: list[dict]) -> dict:
     """One dict of several with the same categories; images and annotations are numbered anew from 1, in this order.
 

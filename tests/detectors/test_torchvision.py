@@ -230,6 +230,9 @@ def test_full_size_is_torchvisions(name):
     theirs = getattr(detection, PUBLIC[name])(
         weights=None, weights_backbone=None, min_size=256, max_size=999, _skip_resize=True
     ).eval()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(module.weight, 0.3)  # untrained, features grow and roundings too
     ours = load("detectors", name)(num_classes=91 if name == "fcos" else 90, backbone=R50).eval()
     state = {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     ours.load_state_dict(state)
