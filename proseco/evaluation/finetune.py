@@ -21,6 +21,7 @@ from proseco.training.loop import fit
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
+from proseco.weights.start import BODY
 
 
 def run(
@@ -66,6 +67,8 @@ def run(
         classes = annotations["train"]["categories"]
         model = plugins.call("detectors", detector, num_classes=len(classes), place="detector")
         load_start(model, start, init_from)
+        if model.learns_masks:
+            sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
         given = {"weak": views["weak"], "micro_batch": plan.micro_batch}
         method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
         title = "-".join(str(value) for value in names.values())
@@ -113,15 +116,15 @@ def run(
 
 
 def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
-    """Put pretrained weights into a detector. The class head is always new; so is all that a bare backbone lacks.
+    """Put pretrained weights into a detector. Its ``heads`` are always new; so is all that a bare backbone lacks.
 
     :raises InputError: the checkpoint is of another detector; it names the keys.
     """
     state = checkpoint.load(start, network)
-    new = checkpoint.CLASS_HEAD
-    if all(key.startswith("backbone.") for key in state):
-        new += tuple(name for name, _ in model.named_children() if name != "backbone")
-    checkpoint.load_into(model, state, source=str(start), new=new, unused=("projector.", *checkpoint.CLASS_HEAD))
+    if all(key.startswith(BODY) for key in state):
+        checkpoint.load_body(model, {key.removeprefix(BODY): state[key] for key in state}, source=str(start))
+    else:
+        checkpoint.load_into(model, state, source=str(start), new=model.heads, unused=("projector.", *model.heads))
 
 
 class _Best:
