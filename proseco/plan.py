@@ -58,7 +58,7 @@ def pretraining(params: dict, scale: str, name: str) -> dict:
         used.append(("losses", loss["name"]))
     views = {key: section["views"][key] for key in ("weak", "strong") if key in known}
     settings |= {"views": views, "schedule": chosen["schedule"], "precision": params["precision"]}
-    return settings | {"pictures": chosen["pictures"], "code": code(*used)}
+    return settings | {"pictures": chosen.get("pictures"), "code": code(*used)}
 
 
 def backbones(params: dict, scale: str) -> dict:

@@ -31,14 +31,14 @@ BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[in
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
-PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
+PRETRAIN = {"schedule": "dict", "method": "dict"}
 CHECKPOINT = {"checkpoint": "str"}
 FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
 
 #: The one method that a row may have without a pretraining; any other would silently be finetuned as if it were this.
 NOT_PRETRAINED = "supervised"
 #: Arguments of methods and losses that the program gives.
-GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch"})
+GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
 
 
 def check(params: dict) -> None:
@@ -179,10 +179,11 @@ def _schedule(section: dict, place: str) -> None:
 
 
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
-    checks.keys(entry, PRETRAIN, place, optional={"loss": "dict"})
+    known = set(plugins.keywords("methods", name))
+    pictures = {"pictures": "int"} if "weak" in known else {}  # of predictions on the weak view
+    checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
-    known = set(plugins.keywords("methods", name))
     own = entry.get("loss", {})
     for key in own:
         if "loss" not in known or key in loss:
@@ -196,6 +197,15 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     if twice:
         raise InputError(f"{place}.method.{twice[0]} stands under loss too; keep one of them (params.yaml)")
     checks.plugin("methods", {"name": name, **entry["method"]}, f"{place}.method", given=of_loss | (GIVEN & known))
+    _views(entry["method"], f"{place}.method")
+
+
+def _views(method: dict, place: str) -> None:
+    """Arguments of methods that are keywords of other functions in turn."""
+    for key in {"first", "second"} & set(method):
+        checks.call(method[key], augment.strong, f"{place}.{key}")
+    if "filter" in method:
+        _filter(method["filter"], f"{place}.filter")
 
 
 def from_file(section: dict, row: str) -> bool:
@@ -215,7 +225,9 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.keys(entry, {"checkpoint": "str"}, place, optional={"prefix": "str | None"})
     else:
         ours = {"root": "str", "schedule": "dict"}
-        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place)
+        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
+        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
+        _views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
         if "micro_batch" in entry["schedule"]:

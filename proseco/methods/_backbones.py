@@ -52,7 +52,10 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     torch.manual_seed(seed)
     network = ResNet(**plan["body"], num_classes=len(source.classes)).to(device)
     spec = {key: value for key, value in entry.items() if key not in ("root", "schedule")}
-    method = plugins.call("methods", spec, network, place=f"backbones.{name}")
+    given = {"steps": steps} if "steps" in plugins.keywords("methods", entry["name"]) else {}
+    method = plugins.call("methods", spec, network, place=f"backbones.{name}", **given)
+    for module in method.modules().values():  # what the method has added to the network
+        module.to(device)
     fit(
         method,
         lambda step: training_batches(

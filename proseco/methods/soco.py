@@ -79,7 +79,7 @@ class SoCo(_byol.Byol):
         super().__init__(encoder, projector, ema_rate, steps, transform)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The means over the boxes of the four distances. Batch norm sees each view by itself, as in the public code."""
+        """The means over the boxes of the four distances. Batch norm sees a view at a time, as in the public code."""
         views = [(crops.images, crops.boxes) for crops in batch.crops]
         p1, p2, p3 = (self.student(*view) for view in views)
         z1, z2, z3 = (self.teacher(*view) for view in views)
