@@ -24,7 +24,12 @@ OPTIONAL = {
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(swav|scrl|proseco_swav|detreg_public)",
+    r"methods\.(detreg_public|\w+\.data)",
+    r"ablations\.\w+\.set\..*",
+    r"scales\.\w+\.ablations\..*",
+    r"selections\.full",
+    r"scales\.demo\.backbones\.(swav|scrl)",
+    r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
@@ -152,7 +157,23 @@ def test_odd_values_never_escape_as_another_error():
         ("run/methods", ["prosecco"], ["method named 'prosecco'", "proseco_swav", "run.methods"]),
         ("run/methods", [], ["run.methods is []", "at least one method"]),
         ("run/methods", ["proseco", "proseco"], ["run.methods names 'proseco' twice"]),
-        ("run/methods", ["swav"], ["backbone named 'swav'", "scrl, supervised", "methods.swav", "scales.demo"]),
+        ("run/unlabelled", ["coco"], ["run.unlabelled lacks main"]),
+        ("run/unlabelled", ["main", "imagenet"], ["data set named 'imagenet'", "coco, main", "run.unlabelled"]),
+        ("run/methods", ["proseco_coco"], ["methods.proseco_coco is pretrained on coco", "run.unlabelled lacks"]),
+        ("run/ablations", ["bse"], ["ablation named 'bse'", "base, batch", "run.ablations"]),
+        ("run/ablations", ["base"], ["run.ablation_benchmarks", "is []"]),
+        ("selections/full/ablation_benchmarks", ["mini_voc_5"], ["selections.full.ablation_benchmarks", "mini_voc_5"]),
+        ("selections/full/methods", ["x"], ["method named 'x'", "selections.full.methods"]),
+        ("methods/proseco/detector", "mask", ["detector named 'mask'", "detectors define", "methods.proseco"]),
+        ("methods/proseco/data", "cocoo", ["data set named 'cocoo'", "methods.proseco.data"]),
+        ("ablations/base/of", "prosecco", ["method named 'prosecco'", "ablations.base.of"]),
+        ("ablations/base/set", {"lss": {"tau": 1}}, ["key of ablations.base.set named 'lss'", "loss, pretrain"]),
+        ("ablations/base/set", {"loss": {"tua": 0.1}}, ["key of loss named 'tua'"]),
+        ("ablations/base/set", {"pretrain": {"method": {"bxes": 3}}}, ["'bxes'", "ablations.base at scale demo"]),
+        ("ablations/base/set", {"backbone": "swva"}, ["backbone named 'swva'", "ablations.base"]),
+        ("ablations/supervised_100/set", {"loss": {"tau": 0.2}}, ["supervised_100", "changes loss", "supervised"]),
+        ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
+        ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (
             "run/methods",
             ["detreg_public"],
@@ -193,7 +214,7 @@ def test_odd_values_never_escape_as_another_error():
             "opencl",
             ["proposal named 'opencl'", "selective_search", "proposals/"],
         ),
-        ("scales/demo/propose/root", "pictures", ["scales.demo", "pictures"]),
+        ("scales/demo/propose/unlabelled/main/root", "pictures", ["scales.demo", "pictures"]),
         ("scales/demo/propose/samples_per_shard", 0, ["scales.demo.propose.samples_per_shard is 0"]),
         ("scales/demo/propose/shard_bytes", 0, ["scales.demo.propose.shard_bytes is 0"]),
         ("scales/demo/propose/shard_bytes", "1G", ["scales.demo.propose.shard_bytes is '1G'", "int | None"]),
@@ -265,7 +286,7 @@ def own(**changes):
 def test_one_entry_is_enough_for_data_of_ones_own():
     assert refusal(own()) is None
     whole = own()
-    whole["scales"]["demo"]["propose"]["root"] = "../mine"
+    whole["scales"]["demo"]["propose"]["unlabelled"]["main"]["root"] = "../mine"
     assert refusal(whole) is None
     del whole["scales"]["demo"]["schedules"]["default"]
     assert "schedules lacks mine" in refusal(whole)
