@@ -13,7 +13,7 @@ from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
-from proseco.training.schedules import Schedule
+from proseco.training.schedules import DECAYS, OPTIMIZERS, Schedule
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 TOP = dict.fromkeys(("run", "loss", "methods", "ablations", "benchmarks", "selections", "scales"), "dict")
@@ -236,9 +236,15 @@ def _schedule(section: dict, place: str) -> None:
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch"), place)
-    if section.get("drop_at", 0) > 1:
-        raise InputError(f"{place}.drop_at is {section['drop_at']}; it is a share of the training, 0..1 (params.yaml)")
+    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch", "trust"), place)
+    for key, what in (("drop_at", "the training"), ("final", "the learning rate"), ("momentum", "the last update")):
+        if section.get(key, 0) > 1:
+            raise InputError(f"{place}.{key} is {section[key]}; it is a share of {what}, 0..1 (params.yaml)")
+    for key, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS)):
+        chosen = section.get(key, getattr(Schedule, key))
+        checks.choice(chosen, known, key, f"{place}.{key}")
+        for other in sorted((set().union(*known.values()) - set(known[chosen])) & set(section)):
+            raise InputError(f"{place}.{other} is of no use: {key} {chosen} does not read it (params.yaml)")
 
 
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:

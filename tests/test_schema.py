@@ -247,6 +247,13 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
+        ("scales/demo/schedules/mini_voc_5/optimizer", "adam", ["optimizer named 'adam'", "adamw, lars, sgd"]),
+        ("scales/demo/schedules/mini_voc_5/decay", "linear", ["decay named 'linear'", "cosine, step", "mini_voc_5"]),
+        ("scales/demo/schedules/mini_voc_5/decay", "cosine", ["mini_voc_5.drop_at is of no use: decay cosine does"]),
+        ("scales/demo/schedules/mini_voc_5/momentum", 0.9, ["mini_voc_5.momentum is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/mini_voc_5/trust", 0.001, ["mini_voc_5.trust is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/mini_voc_5/final", 0.1, ["mini_voc_5.final is of no use: decay step does not read it"]),
+        ("scales/demo/schedules/mini_voc_5/warmup", 0.5, ["mini_voc_5.warmup is 0.5", "int"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
         (
             "scales/demo/pretrain/detreg",
@@ -265,6 +272,20 @@ def test_a_mistake_is_one_line_with_value_choices_and_place(path, value, words):
     message = refusal(changed(path, value))
     assert message is not None
     assert [word for word in words if word not in message] == [], message
+
+
+def test_a_schedule_may_have_the_keys_of_its_optimizer():
+    whole, schedule = at("scales", "demo", "schedules", "mini_voc_5")
+    del schedule["drop_at"]
+    schedule |= {"optimizer": "lars", "momentum": 0.9, "trust": 0.001, "decay": "cosine", "final": 0.01, "warmup": 10}
+    schedule["clip"] = None
+    assert refusal(whole) is None
+    for key, share in (("momentum", "the last update"), ("final", "the learning rate")):
+        schedule[key] = 1.5
+        assert f"mini_voc_5.{key} is 1.5; it is a share of {share}" in refusal(whole)
+        schedule[key] = 1.0
+    schedule["trust"] = 0
+    assert "mini_voc_5.trust is 0; it must be more" in refusal(whole)
 
 
 def test_a_row_may_come_from_a_file_at_one_scale_and_be_trained_at_another():
