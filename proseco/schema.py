@@ -253,6 +253,8 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
+    if "micro_batch" in entry["schedule"] and "micro_batch" not in known:
+        raise InputError(f"{place}.schedule.micro_batch is of no use: {name} does not read it (params.yaml)")
     own = entry.get("loss", {})
     for key in own:
         if "loss" not in known or key in loss:
@@ -266,10 +268,10 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     if twice:
         raise InputError(f"{place}.method.{twice[0]} stands under loss too; keep one of them (params.yaml)")
     checks.plugin("methods", {"name": name, **entry["method"]}, f"{place}.method", given=of_loss | (GIVEN & known))
-    _views(entry["method"], f"{place}.method")
+    _own_views(entry["method"], f"{place}.method")
 
 
-def _views(method: dict, place: str) -> None:
+def _own_views(method: dict, place: str) -> None:
     """Arguments of methods that are keywords of other functions in turn."""
     for key in {"first", "second"} & set(method):
         checks.call(method[key], augment.strong, f"{place}.{key}")
@@ -290,7 +292,7 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         ours = {"root": "str", "schedule": "dict"}
         given = GIVEN & set(plugins.keywords("methods", entry["name"]))
         checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
-        _views(entry, place)
+        _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
         if "micro_batch" in entry["schedule"]:
