@@ -290,7 +290,7 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.keys(entry, {"checkpoint": "str"}, place, optional={"prefix": "str | None"})
     else:
         ours = {"root": "str", "schedule": "dict"}
-        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
+        given = GIVEN & set(plugins.keywords("methods", str(entry["name"])))
         checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
         _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
