@@ -60,7 +60,7 @@ def check(params: dict) -> None:
     _loss(params["loss"])
     for name, entry in checks.entries(params["methods"], "methods"):
         checks.keys(entry, METHOD, f"methods.{name}")
-        checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
+        checks.choice(entry["name"], plugins.methods_over("detector"), "method over a detector", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
         _benchmark(entry, f"benchmarks.{name}")
     for name, section in checks.entries(params["scales"], "scales"):
@@ -142,7 +142,7 @@ def _scale(params: dict, section: dict, place: str) -> None:
         if name != "default":
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _schedule(schedule, f"{place}.schedules.{name}")
-    trained = plugins.names("methods")
+    trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
         if from_file(section, name) or name not in trained:
@@ -215,6 +215,7 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.keys(entry, {"checkpoint": "str"}, place, optional={"prefix": "str | None"})
     else:
         ours = {"root": "str", "schedule": "dict"}
+        checks.choice(entry["name"], plugins.methods_over("network"), "method over a network", f"{place}.name")
         checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
