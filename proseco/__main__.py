@@ -1,9 +1,14 @@
 """``python -m proseco <command>``: what a user does by hand. The pipeline itself is run by DVC (``stages/``)."""
 
 from proseco.base import cli
-from proseco.commands import check_data, export_split, weights
+from proseco.commands import check_data, export_split, select, weights
 
-COMMANDS = {"check-data": check_data.main, "export-split": export_split.main, "weights": weights.COMMANDS}
+COMMANDS = {
+    "check-data": check_data.main,
+    "export-split": export_split.main,
+    "select": select.main,
+    "weights": weights.COMMANDS,
+}
 
 if __name__ == "__main__":
     cli.run(COMMANDS, program="python -m proseco")

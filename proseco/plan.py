@@ -1,14 +1,16 @@
 """What each part of the pipeline depends on, resolved from the parameters.
 
-A pretraining depends on its method's entry, and only ProSeCo's on ``loss``; it depends on the source of its method, its
+A pretraining depends on its row's entry, and only ProSeCo's on ``loss``; it depends on the source of its method, its
 loss and its detector, and on no other plug-in's. Neither can be said in DVC's templates, so stage ``plan`` writes small
 files of settings, one for each consumer, and the stages depend on these. Nothing heavy is imported.
 """
 
 from pathlib import Path
 
+from proseco import rows
 from proseco.base import plugins, sources
-from proseco.schema import check, from_file
+from proseco.rows import Row
+from proseco.schema import check
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -17,66 +19,74 @@ def resolve(params: dict) -> dict[str, dict]:
     :raises InputError: see :func:`proseco.schema.check`.
     """
     check(params)
-    scale = params["scale"]
+    scale, run = params["scale"], params["run"]
     section = params["scales"][scale]
-    settings = {f"pretrain/{name}.json": pretraining(params, scale, name) for name in params["run"]["methods"]}
-    proposals, detector = section["propose"]["proposals"], section["detector"]
-    settings["propose.json"] = {"proposals": proposals, "code": code(("proposals", proposals["name"]))}
-    settings["detector.json"] = {"detector": detector, "code": code(("detectors", detector["name"]))}
-    schedules = section["schedules"]
-    for name in params["run"]["benchmarks"]:
-        settings[f"finetune/{name}.json"] = {"schedule": schedules.get(name, schedules.get("default"))}
-    return settings | {"backbone.json": backbones(params, scale)}
+    proposals = section["propose"]["proposals"]
+    settings = {"propose.json": {"proposals": proposals, "code": code(("proposals", proposals["name"]))}}
+    settings["backbone.json"] = backbones(params, scale)
+    for names, benchmarks in ((run["methods"], run["benchmarks"]), (run["ablations"], run["ablation_benchmarks"])):
+        for name in names:
+            row = rows.row(params, scale, name)
+            settings[f"pretrain/{name}.json"] = pretraining(params, row)
+            for benchmark in benchmarks:
+                settings[f"finetune/{name}/{benchmark}.json"] = finetuning(section, row, benchmark)
+    return settings
 
 
-def pretraining(params: dict, scale: str, name: str) -> dict:
-    """All that the pretraining of a method depends on, and nothing else.
+def pretraining(params: dict, row: Row) -> dict:
+    """All that the pretraining of a row depends on, and nothing else.
 
-    :returns: ``detector``, ``seed``, and for a method that is pretrained ``method`` (its entry for the plug-in),
-        ``loss``, ``views``, ``schedule``, ``precision``, ``pictures``, ``code``; else these are None, but for ``code``
-        and ``checkpoint`` (its entry) of a row whose detector comes from a file.
+    :returns: ``detector``, ``seed``, and for a row that is pretrained ``method`` (its entry for the plug-in),
+        ``data``, ``loss``, ``views``, ``schedule``, ``precision``, ``pictures``, ``code``; else these are None, but for
+        ``code`` and ``checkpoint`` (its entry) of a row whose detector comes from a file.
     """
-    section, plugin = params["scales"][scale], params["methods"][name]["name"]
-    settings = {"detector": section["detector"], "seed": params["seed"]}
+    settings = {"detector": row.detector, "seed": params["seed"]}
     settings |= dict.fromkeys(
-        ("method", "loss", "views", "schedule", "precision", "pictures", "checkpoint", "code"),
+        ("method", "data", "loss", "views", "schedule", "precision", "pictures", "checkpoint", "code"),
     )
-    if from_file(section, name):
-        used = code(("detectors", section["detector"]["name"]))
-        return settings | {"checkpoint": section["pretrain"][name], "code": used}
-    if plugin not in section["pretrain"]:
+    detector = ("detectors", row.detector["name"])
+    if row.from_file:
+        return settings | {"checkpoint": row.pretrain, "code": code(detector)}
+    if row.pretrain is None:
         return settings
-    chosen = section["pretrain"][plugin]
-    known = plugins.keywords("methods", plugin)
-    used = [("methods", plugin), ("detectors", section["detector"]["name"])]
-    settings["method"] = {"name": plugin, **chosen["method"]}
+    known = plugins.keywords("methods", row.plugin)
+    used = [("methods", row.plugin), detector]
+    settings["method"] = {"name": row.plugin, **row.pretrain["method"]}
     if "loss" in known:  # its keys are the loss's own and the method's weights; those of other losses are passed over
-        loss = params["loss"] | chosen.get("loss", {})  # the scale's own keys; schema refuses one that stands twice
-        mine = plugins.keywords("losses", loss["name"])
-        settings["loss"] = {key: value for key, value in loss.items() if key in mine or key == "name"}
-        settings["method"] |= {key: value for key, value in loss.items() if key in known and key != "name"}
-        used.append(("losses", loss["name"]))
-    views = {key: section["views"][key] for key in ("weak", "strong") if key in known}
-    settings |= {"views": views, "schedule": chosen["schedule"], "precision": params["precision"]}
-    return settings | {"pictures": chosen["pictures"], "code": code(*used)}
+        mine = plugins.keywords("losses", row.loss["name"])
+        settings["loss"] = {key: value for key, value in row.loss.items() if key in mine or key == "name"}
+        settings["method"] |= {key: value for key, value in row.loss.items() if key in known and key != "name"}
+        used.append(("losses", row.loss["name"]))
+    views = {key: row.views[key] for key in ("weak", "strong") if key in known}
+    settings |= {"data": row.data, "views": views, "schedule": row.pretrain["schedule"]}
+    return settings | {"precision": params["precision"], "pictures": row.pretrain.get("pictures"), "code": code(*used)}
+
+
+def finetuning(section: dict, row: Row, benchmark: str) -> dict:
+    """What the finetuning of a row on a benchmark depends on, beside what is the same for all: ``detector``,
+    ``schedule`` and ``code``.
+    """
+    schedules = section["schedules"]
+    schedule = schedules.get(benchmark, schedules.get("default"))
+    used = code(("detectors", row.detector["name"]))
+    return {"detector": row.detector, "schedule": schedule | row.schedule, "code": used}
 
 
 def backbones(params: dict, scale: str) -> dict:
-    """What the backbone stage depends on: ``files`` (method -> backbone entry), ``backbones``, ``body``, ``seed``.
+    """What the backbone stage depends on: ``files`` (row -> backbone entry), ``backbones``, ``body``, ``seed``.
 
     And ``precision`` where one is trained, else None.
     """
     section = params["scales"][scale]
     names, entries = {}, dict(section["backbones"])
-    for name in params["run"]["methods"]:
-        if from_file(section, name):  # which has a backbone in it
-            chosen = section["pretrain"][name]
-            names[name] = f"{name}@{chosen['checkpoint']}"  # no name of an entry has an @
-            prefix = f"{chosen['network']}.backbone.0.body." if "network" in chosen else None
-            entries[names[name]] = {"checkpoint": chosen["checkpoint"], "prefix": prefix}
+    for name in rows.names(params):
+        row = rows.row(params, scale, name)
+        if row.from_file:  # which has a backbone in it
+            names[name] = f"{name}@{row.pretrain['checkpoint']}"  # no name of an entry has an @
+            prefix = f"{row.pretrain['network']}.backbone.0.body." if "network" in row.pretrain else None
+            entries[names[name]] = {"checkpoint": row.pretrain["checkpoint"], "prefix": prefix}
         else:
-            backbone = params["methods"][name]["backbone"]
-            names[name] = section["backbones"][backbone].get("same_as", backbone)
+            names[name] = section["backbones"][row.backbone].get("same_as", row.backbone)
     used = {name: entries[name] for name in sorted(set(names.values()))}
     trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
     settings = {"files": names, "backbones": used, "body": section["detector"]["backbone"], "seed": params["seed"]}

@@ -5,40 +5,44 @@ Nothing heavy is imported: a misspelt key is found in a second, before hours of 
 
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 
-from proseco import checks, splits
+from proseco import checks, rows, selection, splits
 from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
-from proseco.training.schedules import Schedule
+from proseco.training.schedules import DECAYS, OPTIMIZERS, Schedule
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
-TOP = dict.fromkeys(("run", "loss", "methods", "benchmarks", "scales"), "dict")
+TOP = dict.fromkeys(("run", "loss", "methods", "ablations", "benchmarks", "selections", "scales"), "dict")
 TOP |= {"scale": "str", "device": "str", "precision": "str", "seed": "int"}
-RUN = dict.fromkeys(("methods", "benchmarks", "seeds"), "list")
 METHOD = dict.fromkeys(("name", "title"), "str") | {"backbone": "str | None"}
+METHOD_OPTIONS = {"detector": "str", "data": "str"}
+ABLATION = {"title": "str", "of": "str", "set": "dict"}
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
 BENCHMARK |= {"test": "str | None"}
 #: Keys that some rules need, or that a data set may have.
 BENCHMARK_OPTIONS = {"fraction": "float", "ids": "str", "drop_other_sizes": "bool"}
-SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "views", "pretrain", "finetune", "schedules")
-SCALE = dict.fromkeys(SCALE, "dict") | {"generate": "dict | None"}
-PROPOSE = {"root": "str", "subset": "str", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
+SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "detectors", "views", "pretrain", "ablations")
+SCALE = dict.fromkeys((*SCALE, "finetune", "schedules"), "dict") | {"generate": "dict | None"}
+PROPOSE = {"unlabelled": "dict", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
 PROPOSE |= {"shard_bytes": "int | None", "filter": "dict", "proposals": "dict"}
+UNLABELLED = {"root": "str", "subset": "str"}
 BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[int]"}
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
-PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
+PRETRAIN = {"schedule": "dict", "method": "dict"}
 CHECKPOINT = {"checkpoint": "str"}
+#: Keys of rows and columns -> the section of each scale that says what the name stands for.
+NAMED = {"backbone": "backbones", "root": "roots", "detector": "detectors", "data": "propose.unlabelled"}
+PARTS = ("backbones", "roots", "detectors")
 FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
 
-#: The one method that a row may have without a pretraining; any other would silently be finetuned as if it were this.
-NOT_PRETRAINED = "supervised"
 #: Arguments of methods and losses that the program gives.
-GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch"})
+GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
 
 
 def check(params: dict) -> None:
@@ -51,27 +55,41 @@ def check(params: dict) -> None:
     checks.choice(params["scale"], params["scales"], "scale", "params.yaml: scale")
     checks.choice(params["device"], ("auto", "cpu", "cuda"), "device", "params.yaml: device")
     checks.choice(params["precision"], ("auto", "float32", "bfloat16"), "precision", "params.yaml: precision")
-    checks.keys(params["run"], RUN, "run")
-    checks.choices(params["run"]["methods"], params["methods"], "method", "run.methods")
-    checks.choices(params["run"]["benchmarks"], params["benchmarks"], "benchmark", "run.benchmarks")
-    seeds = params["run"]["seeds"]
-    if not checks.fits(seeds, "list[int]") or len(set(seeds)) < len(seeds):
-        raise InputError(f"run.seeds is {seeds!r}; it must be a list of different whole numbers from 0 (params.yaml)")
     _loss(params["loss"])
     for name, entry in checks.entries(params["methods"], "methods"):
-        checks.keys(entry, METHOD, f"methods.{name}")
+        checks.keys(entry, METHOD, f"methods.{name}", optional=METHOD_OPTIONS)
         checks.choice(entry["name"], plugins.methods_over("detector"), "method over a detector", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
         _benchmark(entry, f"benchmarks.{name}")
+    for name, entry in checks.entries(params["ablations"], "ablations"):
+        checks.keys(entry, ABLATION, f"ablations.{name}")
+        checks.choice(entry["of"], params["methods"], "method", f"ablations.{name}.of")
+        checks.keys(entry["set"], {}, f"ablations.{name}.set", optional=rows.OVERLAY)
+        if name in params["methods"]:
+            raise InputError(f"ablations.{name} has the name of a method; rows of the tables need different ones")
     for name, section in checks.entries(params["scales"], "scales"):
         _scale(params, section, f"scales.{name}")
-    for kind, field, part in (("methods", "backbone", "backbones"), ("benchmarks", "root", "roots")):
-        known = {key for section in params["scales"].values() for key in section[part]}
-        for name, entry in params[kind].items():
-            if entry[field] is None or (field == "root" and "/" in entry[field]):
+    for name in params["scales"]:
+        for ablation in params["ablations"]:
+            _ablation(params, name, ablation)
+    known = {part: {key for section in params["scales"].values() for key in section[part]} for part in PARTS}
+    known["propose.unlabelled"] = {key for s in params["scales"].values() for key in s["propose"]["unlabelled"]}
+    for place, entry in _entries(params):
+        for field, part in NAMED.items():
+            value = entry.get(field)
+            if value is None or (field == "root" and "/" in value):
                 continue  # a detector from a file has no backbone of ours; a root with a slash is the folder itself
-            checks.choice(entry[field], known, field, f"{kind}.{name}.{field}; scales.<scale>.{part} define them")
-    _run(params, params["scales"][params["scale"]], f"scales.{params['scale']}")
+            what = "data set" if field == "data" else field
+            checks.choice(value, known[part], what, f"{place}.{field}; scales.<scale>.{part} define them")
+    selection.check(params)
+
+
+def _entries(params: dict) -> Iterator[tuple[str, dict]]:
+    """All that name something of a scale: (place, entry)."""
+    yield from ((f"methods.{name}", entry) for name, entry in params["methods"].items())
+    yield from ((f"benchmarks.{name}", entry) for name, entry in params["benchmarks"].items())
+    for name, entry in params["ablations"].items():
+        yield f"ablations.{name}.set", {key: entry["set"].get(key) for key in ("backbone", "data")}
 
 
 def _loss(section: dict) -> None:
@@ -113,6 +131,10 @@ def _scale(params: dict, section: dict, place: str) -> None:
         checks.call(section["generate"], demo.write, f"{place}.generate", given=("workers",))
     checks.keys(section["propose"], PROPOSE, f"{place}.propose")
     checks.positive(section["propose"], ("samples_per_shard", "shard_bytes"), f"{place}.propose")
+    if rows.MAIN not in section["propose"]["unlabelled"]:
+        raise InputError(f"{place}.propose.unlabelled lacks {rows.MAIN} (params.yaml)")
+    for name, entry in checks.entries(section["propose"]["unlabelled"], f"{place}.propose.unlabelled"):
+        checks.keys(entry, UNLABELLED, f"{place}.propose.unlabelled.{name}")
     _filter(section["propose"]["filter"], f"{place}.propose.filter")
     checks.plugin("proposals", section["propose"]["proposals"], f"{place}.propose.proposals", given=("seed",))
     checks.keys(section["split"], {"validation": "int | str", "seeds": "list[int]"}, f"{place}.split")
@@ -122,18 +144,11 @@ def _scale(params: dict, section: dict, place: str) -> None:
     checks.keys(section["recall"], {"images": "int"}, f"{place}.recall")
     checks.positive(section["recall"], ("images",), f"{place}.recall")
     checks.plugin("detectors", section["detector"], f"{place}.detector", given=("num_classes",))
+    for name, entry in checks.entries(section["detectors"], f"{place}.detectors"):
+        _detector(entry, f"{place}.detectors.{name}")
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
-    checks.keys(section["views"], VIEWS, f"{place}.views")
-    weak = section["views"]["weak"]
-    checks.call(weak, augment.weak, f"{place}.views.weak")
-    if not 0 < weak["crop_min"] <= weak["crop_max"]:
-        raise InputError(
-            f"{place}.views.weak.crop_min is {weak['crop_min']}; it must be a number of pixels from 1 to crop_max, "
-            f"{weak['crop_max']} (params.yaml)"
-        )
-    checks.call(section["views"]["strong"], augment.strong, f"{place}.views.strong")
-    checks.keys(section["views"]["predict"], PREDICT, f"{place}.views.predict")
+    _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")
     checks.positive(section["finetune"], ("validations", "predict_batch"), f"{place}.finetune")
     networks = ("student", "teacher")
@@ -145,19 +160,67 @@ def _scale(params: dict, section: dict, place: str) -> None:
     trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
-        if from_file(section, name) or name not in trained:
+        if name not in trained or (isinstance(entry, dict) and "checkpoint" in entry):
             checks.keys(entry, CHECKPOINT, f"{place}.pretrain.{name}", optional={"network": "str"})
         else:
             _pretraining(params["loss"], name, entry, f"{place}.pretrain.{name}")
+    for name, entry in section["ablations"].items():
+        checks.choice(name, {"every", *params["ablations"]}, "ablation", f"{place}.ablations")
+        title = {} if name == "every" else {"title": "str"}
+        checks.keys(entry, {}, f"{place}.ablations.{name}", optional=rows.OVERLAY | title)
     for name, entry in checks.entries(section["backbones"], f"{place}.backbones"):
         _backbone(section["backbones"], entry, f"{place}.backbones.{name}")
-    used = {entry["root"] for entry in params["benchmarks"].values()} | {section["propose"]["root"]}
+    unlabelled = {entry["root"] for entry in section["propose"]["unlabelled"].values()}
+    used = {entry["root"] for entry in params["benchmarks"].values()} | unlabelled
     used |= {entry["root"] for entry in section["backbones"].values() if "root" in entry}
     for name, folder in checks.entries(section["roots"], f"{place}.roots"):
-        if "/" not in section["propose"]["root"]:  # else the root that this folder stands in for may stay
+        if not any("/" in root for root in unlabelled):  # else the root that such a folder stands in for may stay
             checks.choice(name, used, "data set", f"{place}.roots; propose, backbones and benchmarks name them")
         if not checks.fits(folder, "str | None"):
             raise InputError(f"{place}.roots.{name} is {folder!r}; it must be a folder or null (params.yaml)")
+
+
+def _views(section: dict, place: str) -> None:
+    checks.keys(section, VIEWS, place)
+    weak = section["weak"]
+    checks.call(weak, augment.weak, f"{place}.weak")
+    if not 0 < weak["crop_min"] <= weak["crop_max"]:
+        raise InputError(
+            f"{place}.weak.crop_min is {weak['crop_min']}; it must be a number of pixels from 1 to crop_max, "
+            f"{weak['crop_max']} (params.yaml)"
+        )
+    checks.call(section["strong"], augment.strong, f"{place}.strong")
+    checks.keys(section["predict"], PREDICT, f"{place}.predict")
+
+
+def _detector(entry: dict, place: str) -> None:
+    """Of another detector than the scale's, whose backbone it shares."""
+    spec = {key: value for key, value in entry.items() if key != "schedule"} if isinstance(entry, dict) else entry
+    checks.plugin("detectors", spec, place, given=("num_classes", "backbone"))
+    types = {field.name: inspect.formatannotation(field.type) for field in fields(Schedule)}
+    checks.keys(entry.get("schedule", {}), {}, f"{place}.schedule", optional=types)
+
+
+def _ablation(params: dict, scale: str, name: str) -> None:
+    """What an ablation comes to at a scale that has all its method needs."""
+    place = f"ablations.{name} at scale {scale}"
+    section, of = params["scales"][scale], params["methods"][params["ablations"][name]["of"]]
+    if of.get("detector") not in (None, *section["detectors"]):
+        return  # refused if the run selects it
+    row = rows.row(params, scale, name)
+    if row.from_file:
+        return  # refused if the run selects it
+    checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
+    _views(row.views, f"{place}: views")
+    changed = rows.overlay(params, scale, name)
+    if "loss" in changed and "loss" not in plugins.keywords("methods", row.plugin):
+        raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
+    if row.pretrain is not None:
+        own = {key: value for key, value in row.loss.items() if key not in params["loss"]}
+        loss = {key: value for key, value in row.loss.items() if key in params["loss"]}
+        _pretraining(loss, row.plugin, row.pretrain | ({"loss": own} if own else {}), f"{place}: pretrain")
+        if "loss" in plugins.keywords("methods", row.plugin):
+            _loss(row.loss)
 
 
 def _filter(section: dict, place: str) -> None:
@@ -173,16 +236,25 @@ def _schedule(section: dict, place: str) -> None:
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch"), place)
-    if section.get("drop_at", 0) > 1:
-        raise InputError(f"{place}.drop_at is {section['drop_at']}; it is a share of the training, 0..1 (params.yaml)")
+    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch", "trust"), place)
+    for key, what in (("drop_at", "the training"), ("final", "the learning rate"), ("momentum", "the last update")):
+        if section.get(key, 0) > 1:
+            raise InputError(f"{place}.{key} is {section[key]}; it is a share of {what}, 0..1 (params.yaml)")
+    for key, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS)):
+        chosen = section.get(key, getattr(Schedule, key))
+        checks.choice(chosen, known, key, f"{place}.{key}")
+        for other in sorted((set().union(*known.values()) - set(known[chosen])) & set(section)):
+            raise InputError(f"{place}.{other} is of no use: {key} {chosen} does not read it (params.yaml)")
 
 
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
-    checks.keys(entry, PRETRAIN, place, optional={"loss": "dict"})
+    known = set(plugins.keywords("methods", name))
+    pictures = {"pictures": "int"} if "weak" in known else {}  # of predictions on the weak view
+    checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
-    known = set(plugins.keywords("methods", name))
+    if "micro_batch" in entry["schedule"] and "micro_batch" not in known:
+        raise InputError(f"{place}.schedule.micro_batch is of no use: {name} does not read it (params.yaml)")
     own = entry.get("loss", {})
     for key in own:
         if "loss" not in known or key in loss:
@@ -196,12 +268,15 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     if twice:
         raise InputError(f"{place}.method.{twice[0]} stands under loss too; keep one of them (params.yaml)")
     checks.plugin("methods", {"name": name, **entry["method"]}, f"{place}.method", given=of_loss | (GIVEN & known))
+    _own_views(entry["method"], f"{place}.method")
 
 
-def from_file(section: dict, row: str) -> bool:
-    """Whether a scale takes the pretrained detector of a row from a file, backbone included, instead of training it."""
-    entry = section["pretrain"].get(row)
-    return isinstance(entry, dict) and "checkpoint" in entry
+def _own_views(method: dict, place: str) -> None:
+    """Arguments of methods that are keywords of other functions in turn."""
+    for key in {"first", "second", "photometric"} & set(method):
+        checks.call(method[key], augment.strong, f"{place}.{key}")
+    if "filter" in method:
+        _filter(method["filter"], f"{place}.filter")
 
 
 def _backbone(entries: dict, entry: dict, place: str) -> None:
@@ -216,34 +291,10 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
     else:
         ours = {"root": "str", "schedule": "dict"}
         checks.choice(entry["name"], plugins.methods_over("network"), "method over a network", f"{place}.name")
-        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place)
+        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
+        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
+        _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
         if "micro_batch" in entry["schedule"]:
             raise InputError(f"{place}.schedule.micro_batch: batch norm sees the whole batch; remove it (params.yaml)")
-
-
-def _run(params: dict, section: dict, place: str) -> None:
-    """What the selected scale must have for the selected cells."""
-    needed = {f"{place}.backbones.{name}": e["root"] for name, e in section["backbones"].items() if "root" in e}
-    needed[f"{place}.propose"] = section["propose"]["root"]
-    for name in params["run"]["methods"]:
-        entry = params["methods"][name]
-        if from_file(section, name):
-            continue
-        if entry["backbone"] is None:
-            raise InputError(
-                f"methods.{name}.backbone is null, so its detector comes from a file: {place}.pretrain.{name} needs a "
-                "checkpoint (params.yaml)"
-            )
-        checks.choice(entry["backbone"], section["backbones"], "backbone", f"methods.{name}; {place}.backbones")
-        trained = [plugin for plugin in section["pretrain"] if not from_file(section, plugin)]
-        if entry["name"] not in (NOT_PRETRAINED, *trained):
-            raise InputError(f"{place}.pretrain lacks {entry['name']}, the plug-in of methods.{name} (params.yaml)")
-    for name in params["run"]["benchmarks"]:
-        needed[f"benchmarks.{name}"] = params["benchmarks"][name]["root"]
-        if not {name, "default"} & set(section["schedules"]):
-            raise InputError(f"{place}.schedules lacks {name}, which run.benchmarks selects (params.yaml)")
-    for who, root in needed.items():
-        if "/" not in root and section["roots"].get(root) is None:
-            raise InputError(f"{who} needs {place}.roots.{root}, which is not set (params.yaml)")

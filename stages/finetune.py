@@ -11,15 +11,15 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     settings = params.load()
     section = params.get(settings, "scales", scale)
     annotations = Path("work", scale, "annotations", benchmark, str(seed))
-    plan = files.read_json(Path("work", scale, "plan", "finetune", f"{benchmark}.json"))
+    plan = files.read_json(Path("work", scale, "plan", "finetune", method, f"{benchmark}.json"))
     parts = {part: annotations / f"{part}.json" for part in ("train", "val", "test")}
     start = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     cell = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
-    chosen = {"detector": section["detector"], "views": section["views"], "schedule": plan["schedule"]}
+    chosen = {"detector": plan["detector"], "views": section["views"], "schedule": plan["schedule"]}
     chosen |= {"precision": settings["precision"], **section["finetune"]}
-    detector = plugins.path("detectors", chosen["detector"]["name"])
-    code, inputs = [__file__, detector, plugins.path("methods", "supervised")], [*parts.values(), start]
+    code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
+    inputs = [*parts.values(), start]
     with (
         scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as kept,
         launch.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,

@@ -9,7 +9,8 @@ def main(*, scale: str, method: str) -> None:
     """Write the pretrained student and teacher: trained here, from a public file, or the backbone alone."""
     device = params.load()["device"]
     plan = files.read_json(Path("work", scale, "plan", "pretrain", f"{method}.json"))
-    shards, backbone = Path("work", scale, "shards"), Path("checkpoints", scale, "backbone", f"{method}.safetensors")
+    shards = Path("work", scale, "shards", str(plan["data"]))
+    backbone = Path("checkpoints", scale, "backbone", f"{method}.safetensors")
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
     with (

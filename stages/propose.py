@@ -7,12 +7,13 @@ from proseco.base import cli, environment, files, params, plugins, scratch
 from proseco.data import filters, listing, offline, shards
 
 
-def main(*, scale: str, part: str = "") -> None:
+def main(*, scale: str, data: str, part: str = "") -> None:
     """Write shards of images and proposals; with --part k/n every n-th of them from the k-th, to be collected later."""
     settings = params.load()
     section = params.get(settings, "scales", scale, "propose")
-    where = params.root(settings, scale, section["root"], archive=True)
-    found = listing.load(Path("work", scale, "inventory", "propose.tsv"))
+    source = params.get(section, "unlabelled", data)
+    where = params.root(settings, scale, source["root"], archive=True)
+    found = listing.load(Path("work", scale, "inventory", "unlabelled", f"{data}.tsv"))
     spec, sizes = section["proposals"], {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
     recipe = shards.Recipe(
         propose=partial(plugins.load("proposals", spec["name"]), **{k: v for k, v in spec.items() if k != "name"}),
@@ -32,8 +33,8 @@ def main(*, scale: str, part: str = "") -> None:
         **sizes,
     )
     summary = offline.write(
-        Path("work", scale, "shards"),
-        listing.place(where, section["subset"]),
+        Path("work", scale, "shards", data),
+        listing.place(where, source["subset"]),
         found,
         recipe,
         work=environment.scratch() / "propose" / depends,
@@ -41,7 +42,9 @@ def main(*, scale: str, part: str = "") -> None:
         part=offline.parse_part(part),
         **sizes,
     )
-    print(shards.describe(summary) if summary else f"part {part} is done; `dvc repro propose@{scale}` collects all")
+    print(
+        shards.describe(summary) if summary else f"part {part} is done; `dvc repro propose@{scale}-{data}` collects all"
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from proseco import rows
 from proseco.base import cli, files, params
 from proseco.data import filters
 from proseco.evaluation import recall
@@ -20,7 +21,7 @@ def main(*, scale: str) -> None:
         text = recall.run(
             proposals=files.read_json(Path("work", scale, "plan", "propose.json"))["proposals"],
             benchmarks=benchmarks,
-            shards=Path("work", scale, "shards"),
+            shards=Path("work", scale, "shards", rows.MAIN),
             out=out,
             seed=settings["seed"],
             keep=partial(filters.keep, **params.get(settings, "scales", scale, "propose", "filter")),

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import plan
+from proseco import plan, rows
 from proseco.base import params, plugins
-from proseco.schema import from_file
 
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part imports itself and what is further down, not its neighbours.
@@ -31,7 +30,7 @@ LAYERS = (
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Single files that belong to a part of another name.
 BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
-BELONGS |= dict.fromkeys(("plan", "schema", "checks"), "splits")
+BELONGS |= dict.fromkeys(("plan", "rows", "schema", "selection", "checks"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")
@@ -108,16 +107,16 @@ def in_plugin_folder(source):
 
 @cache
 def settings():
-    """Everything that stage plan can write, of every scale and every method: (scale, file name) -> content."""
+    """Everything that stage plan can write, of every scale and every row: (scale, file name) -> content."""
     found = {}
     for scale, section in PARAMS["scales"].items():
-        rows = [
-            name
-            for name, entry in PARAMS["methods"].items()
-            if entry["backbone"] in section["backbones"] or from_file(section, name)
-        ]
-        every = {**PARAMS, "scale": scale, "run": {**PARAMS["run"], "methods": rows}}
-        found |= {(scale, name): content for name, content in plan.resolve(every).items()}
+        there = [rows.row(PARAMS, scale, name) for name in PARAMS["methods"]]
+        there = [row.name for row in there if row.backbone in section["backbones"] or row.from_file]
+        ablations = {"ablations": [*PARAMS["ablations"]], "ablation_benchmarks": PARAMS["run"]["benchmarks"][:1]}
+        run = PARAMS["run"] | ablations | {"methods": there, "unlabelled": [*section["propose"]["unlabelled"]]}
+        found |= {
+            (scale, name): content for name, content in plan.resolve({**PARAMS, "scale": scale, "run": run}).items()
+        }
     return found
 
 
@@ -140,7 +139,8 @@ def written_by_plan(stage):
 
 def needs(stage):
     """Files of ours that a stage runs, less the plug-ins whose source is in settings that the stage depends on."""
-    found = closure([f"stages/{stage}.py"])
+    script = f"stages/{stage.removesuffix('_ablation')}.py"
+    found = closure([script])
     asked = set().union(*(loads(source) for source in found))
     found = closure(found | {plugin_file(kind, name) for kind, name in asked if name})
     digested = set()
@@ -154,7 +154,7 @@ def needs(stage):
         reached = closure(plugin_file(kind, name) for name in names)
         digested |= {source for source in reached if in_plugin_folder(source)}
         found |= reached
-    return found - (digested - closure([f"stages/{stage}.py"]))
+    return found - (digested - closure([script]))
 
 
 def covers(dep, source):
@@ -196,10 +196,16 @@ def test_only_the_parameters_know_yaml():
 
 
 def test_every_stage_has_its_script():
+    """Ablations are rows of stages of their own, which differ in nothing else."""
     scripts = {Path(source).stem for source in SOURCES if part(source) == "stages"}
-    assert scripts == set(STAGES)
+    assert scripts == {stage.removesuffix("_ablation") for stage in STAGES}
     for stage, entry in STAGES.items():
-        assert (entry.get("do") or entry)["cmd"].startswith(f"python -m stages.{stage} "), stage
+        script = stage.removesuffix("_ablation")
+        assert (entry.get("do") or entry)["cmd"].startswith(f"python -m stages.{script} "), stage
+        if stage != script:
+            assert {k: v for k, v in entry.items() if k != "matrix"} == {
+                k: v for k, v in STAGES[script].items() if k != "matrix"
+            }
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -234,14 +240,11 @@ def test_settings_hold_the_digest_of_every_plugin_file_that_is_used(key):
     if key[1].startswith("pretrain/") and content["method"] is None and content["checkpoint"] is None:
         assert content["code"] is None
         return
-    if key[1].startswith("finetune/"):  # a schedule
-        assert "code" not in content
-        return
     assert set(content["code"]) == {source for source in closure(used) if in_plugin_folder(source)}
 
 
 def test_stages_without_a_network_need_no_torch():
     """Importing torch costs seconds, and the parameters must be checked in one."""
-    light = ["data", "inventory", "plan", "propose", "recall", "split", "tabulate"]
+    light = ["data", "inventory", "plan", "propose", "recall", "source", "split", "tabulate"]
     program = f"import sys; {'; '.join(f'import stages.{name}' for name in light)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

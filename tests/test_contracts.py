@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from proseco import schema
+from proseco import selection
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import annotations, demo
@@ -166,7 +166,7 @@ def build(name):
         torch.manual_seed(0)
         model = ResNet(**BODY, num_classes=CLASSES)
     else:
-        classes = CLASSES if name == schema.NOT_PRETRAINED else None
+        classes = CLASSES if name == selection.NOT_PRETRAINED else None
         model = detector(plugins.names("detectors")[0], classes)
     return plugins.call("methods", small("methods", name, **given), model, **given)
 
@@ -201,7 +201,7 @@ def test_methods(name):
 
 PRETRAINING = [
     name for name in plugins.names("methods") if "weak" in plugins.keywords("methods", name)
-    and name != schema.NOT_PRETRAINED
+    and name != selection.NOT_PRETRAINED
 ]  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def make_small(params) -> None:
     demo["pretrain"]["proseco"]["pictures"] = 2
     demo["finetune"].update(validations=1, predict_batch=4)
     demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1)
-    params["run"].update(benchmarks=["mini_coco_5"], seeds=[42])
+    ablation = {"ablations": ["supervised_100"], "ablation_benchmarks": ["mini_coco_5"]}
+    params["run"].update(benchmarks=["mini_coco_5"], seeds=[42], **ablation)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,9 @@ def repository(tmp_path_factory) -> Path:
 def test_every_stage_leaves_what_it_promises(repository):
     table = (repository / "tables/demo/results.md").read_text()
     assert "Supervised" in table and "ProSeCo" in table and "Mini-COCO 5 %" in table
+    for row, queries in (("supervised", 40), ("supervised_100", 14)):
+        cell = repository / f"results/demo/finetune/{row}/mini_coco_5/42"
+        assert read_json(cell / "run.json")["detector"]["queries"] == queries
     metrics = read_json(repository / "tables/demo/metrics.json")
     assert set(metrics["mini_coco_5"]) == {"supervised", "proseco"}
     for name in (

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from proseco import plan
+from proseco import plan, rows
 from proseco.base import params, sources
 from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = params.load(ROOT / "params.yaml")
+FINETUNINGS = {f"finetune/{m}/{b}.json" for m in REAL["run"]["methods"] for b in REAL["run"]["benchmarks"]}
 
 
 def changed(path, value):
@@ -20,6 +21,10 @@ def changed(path, value):
         section = section[name]
     section[key] = value
     return whole
+
+
+def pretraining(whole, scale, name):
+    return plan.pretraining(whole, rows.row(whole, scale, name))
 
 
 @pytest.mark.parametrize("name", ["infonce", "locnce", "sce", "locsce"])
@@ -44,18 +49,16 @@ def test_the_schedule_of_a_benchmark_or_the_default():
     del whole["scales"]["demo"]["schedules"]["mini_voc_5"]
     whole["scales"]["demo"]["schedules"]["default"]["batch"] = 7
     found = plan.resolve(whole)
-    assert found["finetune/mini_coco_1.json"] == {"schedule": schedules["mini_coco_1"]}
-    assert found["finetune/mini_voc_5.json"] == {"schedule": schedules["default"] | {"batch": 7}}
-    assert {name for name in found if name.startswith("finetune/")} == {
-        "finetune/mini_coco_1.json",
-        "finetune/mini_voc_5.json",
-    }
+    for method in ("supervised", "proseco"):
+        assert found[f"finetune/{method}/mini_coco_1.json"]["schedule"] == schedules["mini_coco_1"]
+        assert found[f"finetune/{method}/mini_voc_5.json"]["schedule"] == schedules["default"] | {"batch": 7}
+    assert len([name for name in found if name.startswith("finetune/")]) == 4
 
 
 def test_a_scale_changes_its_own_loss_only():
     whole = changed("scales/demo/pretrain/proseco/loss/normalize_target", False)
-    assert plan.pretraining(whole, "demo", "proseco")["loss"]["normalize_target"] is False
-    assert plan.pretraining(whole, "paper", "proseco") == plan.pretraining(REAL, "paper", "proseco")
+    assert pretraining(whole, "demo", "proseco")["loss"]["normalize_target"] is False
+    assert pretraining(whole, "paper", "proseco") == pretraining(REAL, "paper", "proseco")
 
 
 def test_the_weights_of_the_terms_go_to_the_method():
@@ -110,7 +113,7 @@ def test_the_row_without_a_pretraining_knows_nothing_of_it():
 
 def test_backbones_are_shared_and_only_used_ones_listed():
     settings = plan.resolve(REAL)["backbone.json"]
-    assert settings["files"] == {"supervised": "supervised", "proseco": "supervised"}  # scrl is the same as supervised
+    assert settings["files"] == {"supervised": "supervised", "proseco": "supervised"}  # the same, in the demo
     assert list(settings["backbones"]) == ["supervised"]
     paper = plan.resolve(REAL | {"scale": "paper"})["backbone.json"]
     assert paper["files"] == {"supervised": "supervised", "proseco": "scrl"}
@@ -127,7 +130,7 @@ def test_backbones_are_shared_and_only_used_ones_listed():
         ("methods/supervised.py", set()),
         ("methods/_pretraining.py", set()),  # a dependency of the stage itself
         ("methods/classification.py", {"backbone.json"}),
-        ("detectors/deformable_detr.py", {"pretrain/proseco.json", "detector.json"}),
+        ("detectors/deformable_detr.py", {"pretrain/proseco.json", *FINETUNINGS}),
         ("proposals/selective_search.py", {"propose.json"}),
         ("proposals/_grouping.py", {"propose.json"}),
         ("proposals/opencv.py", set()),

@@ -24,7 +24,12 @@ OPTIONAL = {
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(swav|scrl|proseco_swav|detreg_public)",
+    r"methods\.(detreg_public|\w+\.data)",
+    r"ablations\.\w+\.set\..*",
+    r"scales\.\w+\.ablations\..*",
+    r"selections\.full",
+    r"scales\.demo\.backbones\.(swav|scrl)",
+    r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
@@ -152,7 +157,23 @@ def test_odd_values_never_escape_as_another_error():
         ("run/methods", ["prosecco"], ["method named 'prosecco'", "proseco_swav", "run.methods"]),
         ("run/methods", [], ["run.methods is []", "at least one method"]),
         ("run/methods", ["proseco", "proseco"], ["run.methods names 'proseco' twice"]),
-        ("run/methods", ["swav"], ["backbone named 'swav'", "scrl, supervised", "methods.swav", "scales.demo"]),
+        ("run/unlabelled", ["coco"], ["run.unlabelled lacks main"]),
+        ("run/unlabelled", ["main", "imagenet"], ["data set named 'imagenet'", "coco, main", "run.unlabelled"]),
+        ("run/methods", ["proseco_coco"], ["methods.proseco_coco is pretrained on coco", "run.unlabelled lacks"]),
+        ("run/ablations", ["bse"], ["ablation named 'bse'", "base, batch", "run.ablations"]),
+        ("run/ablations", ["base"], ["run.ablation_benchmarks", "is []"]),
+        ("selections/full/ablation_benchmarks", ["mini_voc_5"], ["selections.full.ablation_benchmarks", "mini_voc_5"]),
+        ("selections/full/methods", ["x"], ["method named 'x'", "selections.full.methods"]),
+        ("methods/proseco/detector", "mask", ["detector named 'mask'", "detectors define", "methods.proseco"]),
+        ("methods/proseco/data", "cocoo", ["data set named 'cocoo'", "methods.proseco.data"]),
+        ("ablations/base/of", "prosecco", ["method named 'prosecco'", "ablations.base.of"]),
+        ("ablations/base/set", {"lss": {"tau": 1}}, ["key of ablations.base.set named 'lss'", "loss, pretrain"]),
+        ("ablations/base/set", {"loss": {"tua": 0.1}}, ["key of loss named 'tua'"]),
+        ("ablations/base/set", {"pretrain": {"method": {"bxes": 3}}}, ["'bxes'", "ablations.base at scale demo"]),
+        ("ablations/base/set", {"backbone": "swva"}, ["backbone named 'swva'", "ablations.base"]),
+        ("ablations/supervised_100/set", {"loss": {"tau": 0.2}}, ["supervised_100", "changes loss", "supervised"]),
+        ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
+        ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (
             "run/methods",
             ["detreg_public"],
@@ -193,7 +214,7 @@ def test_odd_values_never_escape_as_another_error():
             "opencl",
             ["proposal named 'opencl'", "selective_search", "proposals/"],
         ),
-        ("scales/demo/propose/root", "pictures", ["scales.demo", "pictures"]),
+        ("scales/demo/propose/unlabelled/main/root", "pictures", ["scales.demo", "pictures"]),
         ("scales/demo/propose/samples_per_shard", 0, ["scales.demo.propose.samples_per_shard is 0"]),
         ("scales/demo/propose/shard_bytes", 0, ["scales.demo.propose.shard_bytes is 0"]),
         ("scales/demo/propose/shard_bytes", "1G", ["scales.demo.propose.shard_bytes is '1G'", "int | None"]),
@@ -226,6 +247,13 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
+        ("scales/demo/schedules/mini_voc_5/optimizer", "adam", ["optimizer named 'adam'", "adamw, lars, sgd"]),
+        ("scales/demo/schedules/mini_voc_5/decay", "linear", ["decay named 'linear'", "cosine, step", "mini_voc_5"]),
+        ("scales/demo/schedules/mini_voc_5/decay", "cosine", ["mini_voc_5.drop_at is of no use: decay cosine does"]),
+        ("scales/demo/schedules/mini_voc_5/momentum", 0.9, ["mini_voc_5.momentum is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/mini_voc_5/trust", 0.001, ["mini_voc_5.trust is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/mini_voc_5/final", 0.1, ["mini_voc_5.final is of no use: decay step does not read it"]),
+        ("scales/demo/schedules/mini_voc_5/warmup", 0.5, ["mini_voc_5.warmup is 0.5", "int"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
         (
             "scales/demo/pretrain/detreg",
@@ -244,6 +272,20 @@ def test_a_mistake_is_one_line_with_value_choices_and_place(path, value, words):
     message = refusal(changed(path, value))
     assert message is not None
     assert [word for word in words if word not in message] == [], message
+
+
+def test_a_schedule_may_have_the_keys_of_its_optimizer():
+    whole, schedule = at("scales", "demo", "schedules", "mini_voc_5")
+    del schedule["drop_at"]
+    schedule |= {"optimizer": "lars", "momentum": 0.9, "trust": 0.001, "decay": "cosine", "final": 0.01, "warmup": 10}
+    schedule["clip"] = None
+    assert refusal(whole) is None
+    for key, share in (("momentum", "the last update"), ("final", "the learning rate")):
+        schedule[key] = 1.5
+        assert f"mini_voc_5.{key} is 1.5; it is a share of {share}" in refusal(whole)
+        schedule[key] = 1.0
+    schedule["trust"] = 0
+    assert "mini_voc_5.trust is 0; it must be more" in refusal(whole)
 
 
 def test_a_row_may_come_from_a_file_at_one_scale_and_be_trained_at_another():
@@ -265,7 +307,7 @@ def own(**changes):
 def test_one_entry_is_enough_for_data_of_ones_own():
     assert refusal(own()) is None
     whole = own()
-    whole["scales"]["demo"]["propose"]["root"] = "../mine"
+    whole["scales"]["demo"]["propose"]["unlabelled"]["main"]["root"] = "../mine"
     assert refusal(whole) is None
     del whole["scales"]["demo"]["schedules"]["default"]
     assert "schedules lacks mine" in refusal(whole)

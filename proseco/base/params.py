@@ -1,10 +1,13 @@
 """params.yaml, read as DVC reads it."""
 
+import json
+import re
 from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from proseco.base import files
 from proseco.base.errors import InputError, one_of
 
 
@@ -24,6 +27,28 @@ def load(path: str | Path = "params.yaml") -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping")
     return content
+
+
+def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None:
+    """Give a section of the top level another value; the rest of the file stays byte by byte.
+
+    What the section's own lines held of comments is lost, but for those of keys that stay.
+
+    :raises InputError: as :func:`load`, or there is no such section.
+    """
+    get(load(path), section)
+    text = Path(path).read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(section)}:.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\n]*)$", found[0], re.MULTILINE))
+    lines = [found[0].partition("\n")[0]]
+    for key, content in value.items():
+        block = content if isinstance(content, list) else None
+        text_of = "" if block else f" {json.dumps(content)}"
+        lines.append(f"  {key}:{text_of}{comments.get(key, '')}")
+        lines += [
+            f"    - {item if YAML(typ='safe').load(str(item)) == item else json.dumps(item)}" for item in block or ()
+        ]
+    files.write_text(path, text[: found.start()] + "\n".join(lines) + "\n\n" + text[found.end() :])
 
 
 def get(params: dict, *keys: str):

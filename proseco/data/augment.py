@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as torchvision and PIL
+#: Range of a window's width over its height, of every method that crops as torchvision does.
+ASPECT = (3 / 4, 4 / 3)
 
 
 def flip(image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +79,7 @@ def resized_crop(
     *,
     side: int,
     area: tuple[float, float],
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    aspect: tuple[float, float] = ASPECT,
     flip_probability: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A random window of the image, resized to a square, perhaps mirrored: the geometry of SwAV, SCRL and SoCo.
@@ -87,6 +89,19 @@ def resized_crop(
     :returns: image, and all the boxes, moved; they may reach beyond it, see :func:`clip`.
     """
     window = resized_crop_window(image.shape[1], image.shape[0], rng, area, aspect)
+    return resized_window(image, boxes_xyxy, rng, window, side=side, flip_probability=flip_probability)
+
+
+def resized_window(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    rng: np.random.Generator,
+    window: tuple[int, int, int, int],
+    *,
+    side: int,
+    flip_probability: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`resized_crop` of a window (left, top, width, height) that has been drawn."""
     image, boxes_xyxy = resize_to(*crop(image, boxes_xyxy, *window), side, side)
     return flip(image, boxes_xyxy) if rng.random() < flip_probability else (image, boxes_xyxy)
 

@@ -58,7 +58,10 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     torch.manual_seed(seed)
     network = ResNet(**plan["body"], num_classes=len(source.classes)).to(device)
     spec = {key: value for key, value in entry.items() if key not in ("root", "schedule")}
-    method = plugins.call("methods", spec, network, place=f"backbones.{name}")
+    given = {"steps": steps} if "steps" in plugins.keywords("methods", entry["name"]) else {}
+    method = plugins.call("methods", spec, network, place=f"backbones.{name}", **given)
+    for module in method.modules().values():  # what the method has added to the network
+        module.to(device)
     _draw_views(method, source, results / "views.png", seed)
     fit(
         method,
@@ -84,7 +87,9 @@ def _draw_views(method, source, path: Path, seed: int, images: int = 6) -> None:
     samples = [source[i * len(source) // images] for i in range(min(images, len(source)))]
     examples = [method.transform(sample, generator(seed, "picture", sample.key)) for sample in samples]
     none, side = np.zeros((0, 4), np.float32), pictures.cell_side(len(examples))
-    shown = [[(view, none) for view in e.views] + [(crop.image, crop.boxes_cxcywh) for crop in e.crops] for e in examples]
+    shown = [
+        [(view, none) for view in e.views] + [(crop.image, crop.boxes_cxcywh) for crop in e.crops] for e in examples
+    ]
     rows = [[_draw(*view, side) for view in row] for row in zip(*shown, strict=True)]
     path.parent.mkdir(exist_ok=True)
     pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
@@ -93,4 +98,6 @@ def _draw_views(method, source, path: Path, seed: int, images: int = 6) -> None:
 def _draw(image: np.ndarray, boxes_cxcywh: np.ndarray, side: int) -> np.ndarray:
     height, width = image.shape[:2]
     corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.from_numpy(boxes_cxcywh)), torch.tensor([width, height]))
-    return pictures.draw_boxes(image, corners.numpy(), color=pictures.colors(len(corners)), long_edge=side, at_most=side)
+    return pictures.draw_boxes(
+        image, corners.numpy(), color=pictures.colors(len(corners)), long_edge=side, at_most=side
+    )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from proseco.base.errors import InputError
 from proseco.data.multicrop import MultiCrop
+from proseco.methods import _byol
 from proseco.nn.backbone import normalise
 from proseco.training import distributed
 
@@ -20,11 +21,7 @@ def build(
     small_side: int = 96,
     small_area: tuple[float, float] = (0.05, 0.14),
     small_crops: int = 6,
-    jitter_probability: float = 0.8,
-    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2),
-    grayscale_probability: float = 0.2,
-    blur_probability: float = 0.5,
-    blur_sigma: tuple[float, float] = (0.1, 2.0),
+    photometric: dict,
     hidden: int = 2048,
     width: int = 128,
     prototypes: int = 3000,
@@ -35,10 +32,10 @@ def build(
     queue: int = 0,
     queue_from: int = 0,
 ) -> "SwAV":
-    """The defaults are those of the 800-epoch ResNet-50 of the paper's public code.
+    """The defaults are those of the paper's ResNet-50 of 800 epochs, as its public code has them.
 
-    :param network: a ResNet; its classifier is taken off.
-    :param side: see :class:`MultiCrop` for this and the next four, :func:`proseco.data.augment.strong` for colours.
+    :param network: classification ResNet (:class:`proseco.nn.backbone.ResNet`); its classifier is left alone.
+    :param side: and all to ``photometric``: of the views, see :class:`proseco.data.multicrop.MultiCrop`.
     :param hidden: width of the projection head's hidden layer, ``width`` of the embeddings.
     :param prototypes: how many; they keep still for ``frozen_steps``.
     :param epsilon: and ``iterations``: see :func:`sinkhorn`.
@@ -50,16 +47,10 @@ def build(
     for key, value in (counts | {"temperature": temperature, "epsilon": epsilon, "iterations": iterations}).items():
         if value <= 0:
             raise InputError(f"{key} of swav is {value}; it must be more than 0 (scales.<scale>.backbones)")
-    photometric = {
-        "jitter_probability": jitter_probability,
-        "jitter": jitter,
-        "grayscale_probability": grayscale_probability,
-        "blur_probability": blur_probability,
-        "blur_sigma": blur_sigma,
-    }
     views = MultiCrop(side, area, small_side, small_area, small_crops, photometric)
+    student = _byol.over_all_processes(_Student(network, hidden, width, prototypes))
     return SwAV(
-        _Student(network, hidden, width, prototypes),
+        student,
         views,
         temperature=temperature,
         epsilon=epsilon,
@@ -104,12 +95,15 @@ class _Student(nn.Module):
 
     def __init__(self, network, hidden: int, width: int, prototypes: int):
         super().__init__()
-        channels, device = network.fc.in_features, network.fc.weight.device
-        network.fc = nn.Identity()
+        network.fc.requires_grad_(False)
         self.network = network
-        layers = nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width)
-        self.head = nn.Sequential(*layers).to(device)
-        self.prototypes = nn.Linear(width, prototypes, bias=False, device=device)
+        self.head = nn.Sequential(
+            nn.Linear(network.channels[-1], hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, width),
+        )
+        self.prototypes = nn.Linear(width, prototypes, bias=False)
         self.normalise_prototypes()
 
     def forward(self, crops: list[Tensor]) -> Tensor:
@@ -119,8 +113,7 @@ class _Student(nn.Module):
         """
         features = []
         for _, alike in groupby(crops, key=lambda crop: crop.shape):
-            images = torch.cat(list(alike))
-            features.append(self.network(normalise(images, images.new_zeros(1, 1, 1, dtype=torch.bool))))
+            features.append(self.network.stages(normalise(torch.cat(list(alike))))[-1].mean((2, 3)))
         z = self.head(torch.cat(features)).float()
         return F.normalize(z, dim=-1).unflatten(0, (len(crops), -1))
 
@@ -130,12 +123,26 @@ class _Student(nn.Module):
 
 
 class _Memory(nn.Module):
-    """What a training remembers beside its weights: the steps done, on the CPU, and past embeddings (n, 2, D)."""
+    """What a training remembers beside its weights: the steps done, and past embeddings (n, 2, D), the newest first."""
 
-    def __init__(self, size: int, width: int, device: torch.device):
+    def __init__(self, size: int, width: int):
         super().__init__()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("queue", torch.zeros(size, 2, width, device=device))
+        self.steps = 0
+        self.register_buffer("queue", torch.zeros(size, 2, width))
+
+    @torch.no_grad()
+    def push(self, newest: Tensor) -> None:
+        """Count a step; its embeddings take the place of the oldest."""
+        self.steps += 1
+        self.queue.copy_(torch.cat([newest, self.queue])[: len(self.queue)])
+
+    def get_extra_state(self) -> Tensor:
+        """The steps, which a state to go on from must hold."""
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The counterpart of :meth:`get_extra_state`."""
+        self.steps = int(state)
 
 
 class SwAV:
@@ -156,8 +163,7 @@ class SwAV:
         self.student, self.transform = student, transform
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.frozen_steps, self.queue_from = frozen_steps, queue_from
-        weight = student.prototypes.weight
-        self.memory = _Memory(queue, weight.shape[1], weight.device)
+        self.memory = _Memory(queue, student.prototypes.in_features)
         self.newest: Tensor | None = None  # embeddings (n, 2, D) of the step in progress, of all processes
 
     def parts(self, batch) -> list:
@@ -175,9 +181,9 @@ class SwAV:
     def assign(self, z: Tensor, batch) -> Tensor:
         """Codes (2, B, K) of the large crops, shared out over the images of all processes and the queue."""
         self.newest = distributed.gather(z[:2].transpose(0, 1).contiguous(), batch.whole.shares)
-        rows, steps, size = self.newest, int(self.memory.steps), len(self.memory.queue)
-        if size and steps >= self.queue_from and steps * len(rows) >= size:
-            rows = torch.cat([rows, self.memory.queue])
+        rows, steps, queue = self.newest, self.memory.steps, self.memory.queue
+        if steps >= self.queue_from and steps * len(rows) >= len(queue):  # else not yet full
+            rows = torch.cat([rows, queue])
         scores = self.student.prototypes(rows).transpose(0, 1)
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
         return codes[:, batch.whole.first : batch.whole.first + len(batch)]
@@ -195,13 +201,10 @@ class SwAV:
         figures = {"agreement": (first == second).float().mean(), "code_entropy": entropy.mean()}
         return {"swapped": loss * batch.share}, {key: value * batch.share for key, value in figures.items()}
 
-    @torch.no_grad()
     def after_step(self) -> None:
-        """Prototypes back to unit length; the batch's embeddings into the queue, in the place of the oldest."""
+        """Prototypes back to unit length."""
         self.student.normalise_prototypes()
-        self.memory.steps += 1
-        queue = self.memory.queue
-        queue.copy_(torch.cat([self.newest, queue])[: len(queue)])
+        self.memory.push(self.newest)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, "memory": self.memory}

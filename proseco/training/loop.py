@@ -15,6 +15,7 @@ from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.training import distributed
 from proseco.training.devices import autocast
+from proseco.training.lars import LARS
 from proseco.training.log import Log
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
@@ -106,8 +107,8 @@ def fit(
     for parameter in set(student.parameters()) - set(trained):
         parameter.requires_grad_(False)  # a backbone of rate 0
     distributed.equalise(method.modules().values())
-    optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
-    drop = round(schedule.drop_at * steps)
+    optimizer = _optimizer(groups, schedule)
+    rates = [group["lr"] for group in groups]
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
     # The log is the last to be restored, for its clock runs from then: an album draws its picture.
     kept = method.modules() | {"optimizer": optimizer} | (watching or {}) | {"log": writer}
@@ -123,9 +124,9 @@ def fit(
     pause(begin)  # a state is saved before what is done at its step
     with _sigterm() as asked:
         for step, batch in enumerate(batches(begin), begin):
-            if step == drop:
-                for group in optimizer.param_groups:
-                    group["lr"] *= 0.1
+            factor = schedule.factor(step, steps)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
             # Dropout depends on the step, not on what ran before; the second process and on have masks of their own.
             rank = distributed.rank()
             torch.manual_seed(derive_seed(seed, "step", step, *([rank] if rank else [])))
@@ -139,7 +140,7 @@ def fit(
             mine = torch.stack([*terms.values(), *figures.values(), torch.tensor(float(bool(asked)), device=device)])
             *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
             loss = torch.stack(totals[: len(terms)]).sum()
-            norm = nn.utils.clip_grad_norm_(trained, schedule.clip)
+            norm = nn.utils.clip_grad_norm_(trained, math.inf if schedule.clip is None else schedule.clip)
             # The one time in a step that the program waits for a GPU: nothing is updated with what is not finite.
             total, stop = torch.stack([norm + loss, asked_somewhere]).tolist()
             if not math.isfinite(total):
@@ -152,8 +153,7 @@ def fit(
             writer.add({"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm})
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
-                lr = schedule.lr * (0.1 if step >= drop else 1)
-                writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=lr)
+                writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor)
             if snapshots and (stop or done == steps or done % snapshots.every == 0):
                 _save(snapshots, done, kept)
             if stop:
@@ -161,6 +161,15 @@ def fit(
             if done in at_step:
                 pause(done)
     writer.close()
+
+
+def _optimizer(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
+    options = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, fused=True, **options)
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=schedule.momentum, **options)
+    return LARS(groups, momentum=schedule.momentum, trust=schedule.trust, **options)
 
 
 def _restore(snapshots: Snapshots | None, kept: dict) -> int:

@@ -25,6 +25,7 @@ from tests import tiny
 
 CPU = torch.device("cpu")
 STEPS, BATCH, CLASSES = 10, 5, 5
+LARS = {"optimizer": "lars", "lr": 2.0, "lr_backbone": 0.5, "decay": "cosine", "warmup": 2}
 
 
 class Source:
@@ -77,11 +78,16 @@ def train(
     precision=torch.float32,
     transform=example,
     device=CPU,
+    changes=None,
     **options,
 ):
-    """Train for a few steps on the processes' shares; the rows of the log, and all weights."""
+    """Train for a few steps on the processes' shares; the rows of the log, and all weights.
+
+    :param changes: keys of the schedule.
+    """
     source = source or Source()
-    schedule = Schedule(batch=batch, lr=1e-3, lr_backbone=1e-4, steps=steps, clip=1.0, log_every=1)
+    plan = {"lr": 1e-3, "lr_backbone": 1e-4, "clip": 1.0, "log_every": 1} | (changes or {})
+    schedule = Schedule(batch=batch, steps=steps, **plan)
     fit(
         method,
         lambda step: training_batches(
@@ -126,6 +132,7 @@ def everything(folder):
     found = {
         "pretraining": train(pretraining(), folder / "pretraining.csv"),
         "finetuning": train(finetuning(), folder / "finetuning.csv"),
+        "lars": train(finetuning(), folder / "lars.csv", changes=LARS, steps=5),
         "one box in all": train(finetuning(), folder / "one.csv", source=Source(boxes=(0, 0, 0, 0, 1)), steps=2),
         "no box": train(pretraining(), folder / "none.csv", source=Source(boxes=(0,)), steps=2),
     }
@@ -161,7 +168,7 @@ if __name__ == "__main__":
     with distributed.joined(CPU):
         rank = distributed.rank()
         results = everything(out)
-        ranks = distributed.every({name: results[name]["weights"] for name in ("pretraining", "finetuning")})
+        ranks = distributed.every({name: results[name]["weights"] for name in ("pretraining", "finetuning", "lars")})
         failures = distributed.every(results["failure"])
     if rank == 0:
         torch.save(results | {"ranks": ranks, "failures": failures}, out / "two.pt")

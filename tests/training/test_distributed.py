@@ -41,7 +41,7 @@ def found(tmp_path_factory):
     return one, torch.load(folder / "two.pt", weights_only=True)
 
 
-TRAININGS = ("pretraining", "finetuning", "one box in all", "no box")
+TRAININGS = ("pretraining", "finetuning", "lars", "one box in all", "no box")
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -121,6 +121,70 @@ def test_the_rate_drops_after_the_given_share_of_the_steps(tmp_path, drop_at, sl
     assert lrs == pytest.approx([1e-3 if step in slow else 1e-2 for step in range(1, 11)])
 
 
+WAVE = [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "factors"),
+    [
+        ({"decay": "cosine"}, WAVE),
+        ({"decay": "cosine", "final": 0.5}, [0.5 + factor / 2 for factor in WAVE]),
+        ({"warmup": 2}, [0.5, 1, 1, 0.1]),
+    ],
+)
+def test_every_rate_follows_the_schedule(tmp_path, changes, factors):
+    """Of gradient descent without momentum, whose steps are its rates."""
+    method, states = Slope(), []
+    moments = dict.fromkeys(range(5), lambda step: states.append(copies(method.student)))
+    plan = schedule(optimizer="sgd", momentum=0.0, clip=None, log_every=1, **changes)
+    train(method, tmp_path, plain(4), plan, steps=4, at_step=moments)
+    for step, factor in enumerate(factors):
+        for name, rate in {"head": 1e-2, "sampling_offsets": 1e-3, "backbone": 1e-3}.items():
+            moved = states[step][f"{name}.weight"] - states[step + 1][f"{name}.weight"]
+            assert torch.allclose(moved, torch.full((2, 3), rate * factor), rtol=1e-3, atol=1e-7), (name, step)
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([1e-2 * factor for factor in factors])
+
+
+def test_momentum_of_gradient_descent(tmp_path):
+    method = Slope()
+    before = copies(method.student)["head.weight"]
+    train(method, tmp_path, plain(3), schedule(optimizer="sgd", momentum=0.5, clip=None, drop_at=1.0), steps=3)
+    moved = before - method.student.head.weight
+    assert torch.allclose(moved, torch.full((2, 3), 1e-2 * (1 + 1.5 + 1.75)), rtol=1e-3)
+
+
+def test_lars_takes_the_keys_of_its_schedule(tmp_path):
+    method = Slope(scale=7.0)
+    before = copies(method.student)
+    keys = {"optimizer": "lars", "momentum": 0.5, "trust": 0.4, "weight_decay": 0.0, "clip": None, "drop_at": 1.0}
+    train(method, tmp_path, plain(1), schedule(**keys), steps=1)
+    for name, rate in {"head": 1e-2, "backbone": 1e-3}.items():
+        moved = (before[f"{name}.weight"] - method.student.get_parameter(f"{name}.weight")).norm().item()
+        assert moved == pytest.approx(rate * 0.4 * before[f"{name}.weight"].norm().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_a_training_goes_on_in_equal_bits_with_every_optimizer(tmp_path, optimizer):
+    """In the warm-up, and then on the wave."""
+
+    def run(folder, ends=()):
+        for step in (*ends, None):
+            method = Noisy()
+            at_step = {} if step is None else {step: lambda step: 1 / 0}
+            plan = schedule(optimizer=optimizer, decay="cosine", warmup=4, clip=None, log_every=1, weight_decay=0.1)
+            (folder / "states").mkdir(parents=True, exist_ok=True)
+            options = {"snapshots": Snapshots(folder / "states", 2), "at_step": at_step}
+            if step is None:
+                train(method, folder, plan=plan, **options)
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    train(method, folder, plan=plan, **options)
+        return copies(method.student), (folder / "logs" / "log.csv").read_bytes()
+
+    (truth, log), (found, again) = run(tmp_path / "whole"), run(tmp_path / "parts", ends=(3, 7))
+    assert all(torch.equal(value, found[name]) for name, value in truth.items()) and log == again
+
+
 def test_groups_of_a_detector():
     model = tiny.detector()
     model.backbone[0].body.layer1.requires_grad_(False)

@@ -31,11 +31,32 @@ def test_steps_are_counted(options, images, count):
         ({"steps": 5, "batch": 101}, "a batch of 101"),
         ({"epochs": 0.001}, "0 steps trains nothing"),
         ({"steps": 0}, "0 steps trains nothing"),
+        ({"steps": 5, "warmup": 5}, "a warm-up of 5 steps leaves nothing of a training of 5"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         Schedule(**{"batch": 8, "lr": 1e-3} | options).count(100)
+
+
+def test_the_step_comes_once():
+    plan = Schedule(batch=1, lr=1.0, drop_at=0.6)
+    assert [plan.factor(step, 5) for step in range(5)] == [1, 1, 1, 0.1, 0.1]
+    assert [Schedule(batch=1, lr=1.0, drop_at=1.0).factor(step, 3) for step in range(3)] == [1, 1, 1]
+
+
+def test_a_cosine_is_half_a_wave():
+    plan = Schedule(batch=1, lr=1.0, decay="cosine")
+    assert [plan.factor(step, 4) for step in range(4)] == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4])
+    plan = Schedule(batch=1, lr=1.0, decay="cosine", final=0.2)
+    assert [plan.factor(step, 3) for step in range(3)] == pytest.approx([1, 0.2 + 0.8 * 0.75, 0.2 + 0.8 * 0.25])
+
+
+def test_a_warm_up_rises_to_the_full_rate():
+    plan = Schedule(batch=1, lr=1.0, warmup=4, drop_at=0.5)
+    assert [plan.factor(step, 12) for step in range(8)] == [0.25, 0.5, 0.75, 1, 1, 1, 0.1, 0.1]
+    plan = Schedule(batch=1, lr=1.0, warmup=2, decay="cosine")  # the wave begins where the warm-up ends
+    assert [plan.factor(step, 6) for step in range(5)] == pytest.approx([0.5, 1, 1, (2 + 2**0.5) / 4, 0.5])
 
 
 def test_parameters_are_checked_without_torch():

@@ -1,0 +1,126 @@
+"""Rows of the tables, resolved for one scale: methods, and ablations, which are a method with something changed.
+
+Entries ``ablations.<row>`` say ``of`` which method they are and what they ``set``; ``scales.<scale>.ablations`` adds
+what differs between the scales, for a row or for ``every`` one. Such an *overlay* has the keys of :data:`OVERLAY`.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+#: What an overlay may change -> what of the row it is laid over.
+OVERLAY = {
+    "loss": "dict",  # of loss:, and of the scale's own keys of it
+    "pretrain": "dict",  # of scales.<scale>.pretrain.<plug-in>
+    "views": "dict",  # of scales.<scale>.views, as the pretraining uses them
+    "detector": "dict",  # of the row's detector, as pretraining and finetuning use it
+    "backbone": "str",  # a key of scales.<scale>.backbones
+    "data": "str",  # a key of scales.<scale>.propose.unlabelled
+}
+#: The unlabelled images that a row is pretrained on if it does not say.
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of the tables is, at one scale."""
+
+    name: str
+    title: str
+    #: A file in ``proseco/methods``.
+    plugin: str
+    #: A key of ``scales.<scale>.backbones``; None where the detector comes from a file.
+    backbone: str | None
+    #: A key of ``scales.<scale>.propose.unlabelled``.
+    data: str
+    #: Entry of the detector's plug-in, ``backbone`` (the body that all detectors of a scale share) included.
+    detector: dict
+    #: Keys of the finetuning's schedule that the detector changes.
+    schedule: dict
+    #: Entry of the plug-in's pretraining, of a file (``checkpoint``), or None: it is not pretrained.
+    pretrain: dict | None
+    loss: dict
+    views: dict
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the pretrained detector comes from a file, backbone included."""
+        return _of_file(self.pretrain)
+
+
+def names(params: dict) -> list[str]:
+    """All rows that the run selects."""
+    return [*params["run"]["methods"], *params["run"]["ablations"]]
+
+
+def row(params: dict, scale: str, name: str) -> Row:
+    """Resolve a method or an ablation.
+
+    :param params: params.yaml, checked.
+    """
+    if name in params["methods"]:
+        return _method(params, params["scales"][scale], name)
+    base = _method(params, params["scales"][scale], params["ablations"][name]["of"])
+    over = overlay(params, scale, name)
+    title = params["scales"][scale]["ablations"].get(name, {}).get("title", params["ablations"][name]["title"])
+    changed = {key: merged(getattr(base, key) or {}, over.get(key, {})) for key in ("loss", "views", "detector")}
+    if base.pretrain is not None:
+        changed["pretrain"] = merged(base.pretrain, over.get("pretrain", {}))
+    chosen = {key: over[key] for key in ("backbone", "data") if key in over}
+    return replace(base, name=name, title=title, **changed, **chosen)
+
+
+def overlay(params: dict, scale: str, name: str) -> dict:
+    """All that an ablation changes at a scale; its own word counts most, then what the scale says of every one."""
+    of_scale = params["scales"][scale]["ablations"]
+    found: dict = {}
+    for part in (of_scale.get("every", {}), params["ablations"][name]["set"], of_scale.get(name, {})):
+        found = merged(found, {key: value for key, value in part.items() if key in OVERLAY})
+    return found
+
+
+def alias(params: dict, scale: str, name: str) -> str:
+    """The row whose results are this row's: an ablation that changes nothing at a scale is the method it is of."""
+    if name in params["methods"]:
+        return name
+    of = params["ablations"][name]["of"]
+    mine, base = (asdict(replace(row(params, scale, key), name="", title="")) for key in (name, of))
+    return of if mine == base else name
+
+
+def merged(base: dict, over: dict) -> dict:
+    """A mapping laid over another, mapping by mapping; everything else is replaced."""
+    both = {key: merged(base[key], value) for key, value in over.items() if _mappings(base.get(key), value)}
+    return base | over | both
+
+
+def _of_file(entry) -> bool:
+    return isinstance(entry, dict) and "checkpoint" in entry
+
+
+def _mappings(*values) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def _method(params: dict, section: dict, name: str) -> Row:
+    entry = params["methods"][name]
+    # An entry with a checkpoint is of the row of that name, any other of all rows of the plug-in.
+    pretrain = section["pretrain"].get(name)
+    if not _of_file(pretrain):
+        pretrain = section["pretrain"].get(entry["name"])
+        pretrain = None if _of_file(pretrain) else pretrain
+    detector, schedule = section["detector"], {}
+    if "detector" in entry:
+        other = section["detectors"][entry["detector"]]
+        detector = {"backbone": detector["backbone"], **{k: v for k, v in other.items() if k != "schedule"}}
+        schedule = other.get("schedule", {})
+    return Row(
+        name=name,
+        title=entry["title"],
+        plugin=entry["name"],
+        backbone=entry["backbone"],
+        data=entry.get("data", MAIN),
+        detector=detector,
+        schedule=schedule,
+        pretrain=pretrain,
+        loss=params["loss"] | ((pretrain or {}).get("loss") or {}),
+        views=section["views"],
+    )

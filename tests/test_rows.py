@@ -1,0 +1,113 @@
+"""Rows of the tables: what an ablation comes to at each scale, and which one is its method under another name."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from proseco import plan, rows, selection
+from proseco.base import params
+from proseco.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = params.load(ROOT / "params.yaml")
+
+
+def with_ablation(of="proseco", set_=None, **of_scale):
+    whole = copy.deepcopy(REAL)
+    whole["ablations"]["mine"] = {"title": "Mine", "of": of, "set": set_ or {}}
+    whole["scales"]["demo"]["ablations"] = of_scale
+    return whole
+
+
+def test_a_mapping_laid_over_another():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    over = {"a": {"c": [9], "e": {"f": 0}}, "d": {"g": 4}}
+    assert rows.merged(base, over) == {"a": {"b": 1, "c": [9], "e": {"f": 0}}, "d": {"g": 4}}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+
+
+def test_its_own_word_counts_more_than_that_of_every_one_and_the_scales_most():
+    pretrain = lambda **schedule: {"pretrain": {"schedule": schedule}}  # noqa: E731
+    whole = with_ablation(
+        set_=pretrain(steps=7, batch=5),
+        every=pretrain(steps=3, lr=0.5, batch=4),
+        mine=pretrain(batch=6) | {"title": "Here"},
+    )
+    row, base = rows.row(whole, "demo", "mine"), rows.row(whole, "demo", "proseco")
+    assert row.title == "Here" and rows.row(whole, "paper", "mine").title == "Mine"
+    schedule = row.pretrain["schedule"]
+    assert (schedule["steps"], schedule["lr"], schedule["batch"]) == (7, 0.5, 6)
+    unchanged = {"steps", "lr", "batch"}
+    assert {k: v for k, v in schedule.items() if k not in unchanged} == {
+        k: v for k, v in base.pretrain["schedule"].items() if k not in unchanged
+    }
+    assert (row.plugin, row.backbone, row.detector, row.loss) == (base.plugin, base.backbone, base.detector, base.loss)
+
+
+def test_each_part_of_a_row_can_be_changed():
+    weak = {"weak": {"long_edge": 99}}
+    change = {"loss": {"tau": 0.5}, "views": weak, "detector": {"queries": 3}, "backbone": "swav", "data": "coco"}
+    whole = with_ablation(set_=change)
+    row, base = rows.row(whole, "demo", "mine"), rows.row(whole, "demo", "proseco")
+    assert row.loss == base.loss | {"tau": 0.5} and row.detector == base.detector | {"queries": 3}
+    assert row.views["weak"] == base.views["weak"] | {"long_edge": 99} and row.views["strong"] == base.views["strong"]
+    assert (row.backbone, row.data) == ("swav", "coco")
+    assert plan.pretraining(whole, row)["data"] == "coco"
+    assert plan.finetuning(whole["scales"]["demo"], row, "mini_coco_5")["detector"]["queries"] == 3
+
+
+def test_what_shortens_every_pretraining_leaves_a_row_without_one_alone():
+    whole = with_ablation(of="supervised", set_={"detector": {"queries": 3}}, every={"pretrain": {"pictures": 1}})
+    assert rows.row(whole, "demo", "mine").pretrain is None
+
+
+def test_an_ablation_that_changes_nothing_is_its_method():
+    whole = with_ablation(set_={"loss": {"delta": REAL["loss"]["delta"]}})
+    assert rows.alias(whole, "demo", "mine") == "proseco"
+    whole["ablations"]["mine"]["set"]["loss"]["delta"] = 0.123
+    assert rows.alias(whole, "demo", "mine") == "mine"
+    assert rows.alias(whole, "demo", "proseco") == "proseco"
+
+
+@pytest.mark.parametrize(("name", "of"), [("best", "proseco_swav"), ("base", "base"), ("sce", "sce")])
+def test_the_best_setting_of_table_3_is_the_method_itself(name, of):
+    assert rows.alias(REAL, "paper", name) == of
+
+
+def test_table_3_as_the_paper_prints_it():
+    """Section 4.3 and Table 3: batch size, short edges, temperature tau_t and EMA rate."""
+    found = {}
+    for name in ("base", "batch", "scale", "temperature", "ema_0p99", "ema_0p999", "best"):
+        row = rows.row(REAL, "paper", name)
+        edges, schedule = row.views["weak"]["short_edges"], row.pretrain["schedule"]
+        size = {range(320, 481, 16): "mid", range(480, 801, 32): "large"}[
+            range(edges[0], edges[-1] + 1, edges[1] - edges[0])
+        ]
+        found[name] = (schedule["batch"], size, row.loss["tau_t"], row.pretrain["method"]["ema_rate"])
+    assert found == {
+        "base": (64, "mid", 0.05, 0.996),
+        "batch": (192, "mid", 0.05, 0.996),
+        "scale": (64, "large", 0.05, 0.996),
+        "temperature": (64, "mid", 0.07, 0.996),
+        "ema_0p99": (64, "mid", 0.05, 0.99),
+        "ema_0p999": (64, "mid", 0.05, 0.999),
+        "best": (64, "large", 0.07, 0.999),
+    }
+
+
+@pytest.mark.parametrize("name", REAL["selections"])
+@pytest.mark.parametrize("scale", REAL["scales"])
+def test_every_selection_resolves_at_every_scale(name, scale):
+    whole = REAL | {"scale": scale, "run": selection.names(REAL, name)}
+    settings = plan.resolve(whole)
+    for row in rows.names(whole):
+        assert f"pretrain/{row}.json" in settings and row in settings["backbone.json"]["files"]
+    for row in whole["run"]["ablations"]:
+        made = {key for key in settings if key.startswith(f"finetune/{row}/")}
+        assert made == {f"finetune/{row}/{benchmark}.json" for benchmark in whole["run"]["ablation_benchmarks"]}
+
+
+def test_no_selection_of_that_name():
+    with pytest.raises(InputError, match="no selection named 'al'; there is full"):
+        selection.names(REAL, "al")
