@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 
 from proseco import checks, rows, selection, splits
 from proseco.base import plugins
@@ -95,15 +96,21 @@ def _entries(params: dict) -> Iterator[tuple[str, dict]]:
 def _loss(section: dict) -> None:
     """``loss:`` has keys of every loss, so that ``-S loss.name=infonce`` needs no other change, and of methods."""
     checks.choice(section.get("name"), plugins.names("losses"), "loss", "params.yaml: loss.name")
+    checks.keys(section, {}, "loss", optional=_loss_keys())
+    _ranges.check(**section)
+    spec = {key: value for key, value in section.items() if key in plugins.keywords("losses", section["name"])}
+    plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
+
+
+@cache
+def _loss_keys() -> dict[str, str]:
+    """Keys of every loss, and of methods that have one -> annotations."""
     methods = [name for name in plugins.names("methods") if "loss" in plugins.keywords("methods", name)]
     known = {"name": "str"}
     for kind, names in (("methods", methods), ("losses", plugins.names("losses"))):
         for name in names:
             known |= checks.annotations(kind, name)
-    checks.keys(section, {}, "loss", optional={key: value for key, value in known.items() if key not in GIVEN})
-    _ranges.check(**section)
-    spec = {key: value for key, value in section.items() if key in plugins.keywords("losses", section["name"])}
-    plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
+    return {key: value for key, value in known.items() if key not in GIVEN}
 
 
 def _benchmark(entry: dict, place: str) -> None:
@@ -210,17 +217,19 @@ def _ablation(params: dict, scale: str, name: str) -> None:
     row = rows.row(params, scale, name)
     if row.from_file:
         return  # refused if the run selects it
-    checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
-    _views(row.views, f"{place}: views")
-    changed = rows.overlay(params, scale, name)
-    if "loss" in changed and "loss" not in plugins.keywords("methods", row.plugin):
-        raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
-    if row.pretrain is not None:
-        own = {key: value for key, value in row.loss.items() if key not in params["loss"]}
+    changed = rows.overlay(params, scale, name)  # what it leaves alone was checked where it stands
+    if "detector" in changed:
+        checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
+    if "views" in changed:
+        _views(row.views, f"{place}: views")
+    if "loss" in changed:
+        if "loss" not in plugins.keywords("methods", row.plugin):
+            raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
+        _loss(row.loss)
+    if "pretrain" in changed and row.pretrain is not None:
+        of_loss = {"loss": {key: value for key, value in row.loss.items() if key not in params["loss"]}}
         loss = {key: value for key, value in row.loss.items() if key in params["loss"]}
-        _pretraining(loss, row.plugin, row.pretrain | ({"loss": own} if own else {}), f"{place}: pretrain")
-        if "loss" in plugins.keywords("methods", row.plugin):
-            _loss(row.loss)
+        _pretraining(loss, row.plugin, row.pretrain | (of_loss if of_loss["loss"] else {}), f"{place}: pretrain")
 
 
 def _filter(section: dict, place: str) -> None:
