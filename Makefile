@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint lock
+.PHONY: help env demo demo-full test test-all lint lock
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ demo: env ## Images to a table of AP: dvc repro at demo scale, some fifteen minu
 	dvc repro
 	@cat tables/demo/results.md
 	@echo && echo "Pictures:" && ls tables/demo/*.png
+
+demo-full: env ## Every system and every table of the paper at demo scale, an hour and more; changes `run` in params.yaml
+	python -m proseco select full
+	dvc repro
+	@echo && echo "Open tables/demo/index.html. Back to the small demo: git checkout params.yaml, then make demo"
 
 test: env ## Tests, a few minutes
 	python -m pytest -q

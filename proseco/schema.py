@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 
 from proseco import checks, rows, selection, splits
 from proseco.base import plugins
@@ -58,7 +59,7 @@ def check(params: dict) -> None:
     _loss(params["loss"])
     for name, entry in checks.entries(params["methods"], "methods"):
         checks.keys(entry, METHOD, f"methods.{name}", optional=METHOD_OPTIONS)
-        checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
+        checks.choice(entry["name"], plugins.methods_over("detector"), "method over a detector", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
         _benchmark(entry, f"benchmarks.{name}")
     for name, entry in checks.entries(params["ablations"], "ablations"):
@@ -95,15 +96,21 @@ def _entries(params: dict) -> Iterator[tuple[str, dict]]:
 def _loss(section: dict) -> None:
     """``loss:`` has keys of every loss, so that ``-S loss.name=infonce`` needs no other change, and of methods."""
     checks.choice(section.get("name"), plugins.names("losses"), "loss", "params.yaml: loss.name")
+    checks.keys(section, {}, "loss", optional=_loss_keys())
+    _ranges.check(**section)
+    spec = {key: value for key, value in section.items() if key in plugins.keywords("losses", section["name"])}
+    plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
+
+
+@cache
+def _loss_keys() -> dict[str, str]:
+    """Keys of every loss, and of methods that have one -> annotations."""
     methods = [name for name in plugins.names("methods") if "loss" in plugins.keywords("methods", name)]
     known = {"name": "str"}
     for kind, names in (("methods", methods), ("losses", plugins.names("losses"))):
         for name in names:
             known |= checks.annotations(kind, name)
-    checks.keys(section, {}, "loss", optional={key: value for key, value in known.items() if key not in GIVEN})
-    _ranges.check(**section)
-    spec = {key: value for key, value in section.items() if key in plugins.keywords("losses", section["name"])}
-    plugins.check("losses", {"name": section["name"], **spec}, given=("anchors",), place="loss")
+    return {key: value for key, value in known.items() if key not in GIVEN}
 
 
 def _benchmark(entry: dict, place: str) -> None:
@@ -157,7 +164,7 @@ def _scale(params: dict, section: dict, place: str) -> None:
         if name != "default":
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _schedule(schedule, f"{place}.schedules.{name}")
-    trained = plugins.names("methods")
+    trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
         if name not in trained or (isinstance(entry, dict) and "checkpoint" in entry):
@@ -210,17 +217,19 @@ def _ablation(params: dict, scale: str, name: str) -> None:
     row = rows.row(params, scale, name)
     if row.from_file:
         return  # refused if the run selects it
-    checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
-    _views(row.views, f"{place}: views")
-    changed = rows.overlay(params, scale, name)
-    if "loss" in changed and "loss" not in plugins.keywords("methods", row.plugin):
-        raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
-    if row.pretrain is not None:
-        own = {key: value for key, value in row.loss.items() if key not in params["loss"]}
+    changed = rows.overlay(params, scale, name)  # what it leaves alone was checked where it stands
+    if "detector" in changed:
+        checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
+    if "views" in changed:
+        _views(row.views, f"{place}: views")
+    if "loss" in changed:
+        if "loss" not in plugins.keywords("methods", row.plugin):
+            raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
+        _loss(row.loss)
+    if "pretrain" in changed and row.pretrain is not None:
+        of_loss = {"loss": {key: value for key, value in row.loss.items() if key not in params["loss"]}}
         loss = {key: value for key, value in row.loss.items() if key in params["loss"]}
-        _pretraining(loss, row.plugin, row.pretrain | ({"loss": own} if own else {}), f"{place}: pretrain")
-        if "loss" in plugins.keywords("methods", row.plugin):
-            _loss(row.loss)
+        _pretraining(loss, row.plugin, row.pretrain | (of_loss if of_loss["loss"] else {}), f"{place}: pretrain")
 
 
 def _filter(section: dict, place: str) -> None:
@@ -273,7 +282,7 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
 
 def _own_views(method: dict, place: str) -> None:
     """Arguments of methods that are keywords of other functions in turn."""
-    for key in {"first", "second"} & set(method):
+    for key in {"first", "second", "photometric"} & set(method):
         checks.call(method[key], augment.strong, f"{place}.{key}")
     if "filter" in method:
         _filter(method["filter"], f"{place}.filter")
@@ -290,7 +299,8 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.keys(entry, {"checkpoint": "str"}, place, optional={"prefix": "str | None"})
     else:
         ours = {"root": "str", "schedule": "dict"}
-        given = GIVEN & set(plugins.keywords("methods", str(entry["name"])))
+        checks.choice(entry["name"], plugins.methods_over("network"), "method over a network", f"{place}.name")
+        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
         checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
         _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)

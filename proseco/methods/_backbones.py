@@ -1,10 +1,14 @@
-"""Making backbones: import a checkpoint, or train a network on folders of classes."""
+"""Making backbones: import a checkpoint, or train a network on folders of images by a method over a ``network``."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from proseco import boxes as box_ops
+from proseco import pictures
 from proseco.base import environment, files, plugins
+from proseco.base.randomness import generator
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
@@ -17,14 +21,16 @@ from proseco.weights import backbone, checkpoint
 
 
 def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path) -> None:
-    """Write ``out/<method>.safetensors`` for every method; equal backbones are made once.
+    """Write ``out/<method>.safetensors`` for every method; a backbone that several use is made once.
 
-    In one process: batch norm sees the whole batch.
+    In one process: batch norm sees the whole batch. After a kill those that were done are taken from their last states,
+    and the one in progress goes on from its own.
 
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
         ``seed``, as :func:`proseco.plan.backbones` resolves them.
-    :param roots: backbone -> root of its labelled images.
-    :param results: folder for logs and ``run.json``; ``scratch`` one for states to go on from.
+    :param roots: backbone -> root of its images.
+    :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv and
+        views.png, what it is trained on; ``scratch`` one for states to go on from.
     :raises InputError: a checkpoint is missing or is not of this network.
     """
     made = {}
@@ -56,6 +62,7 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     method = plugins.call("methods", spec, network, place=f"backbones.{name}", **given)
     for module in method.modules().values():  # what the method has added to the network
         module.to(device)
+    _draw_views(method, source, results / "views.png", seed)
     fit(
         method,
         lambda step: training_batches(
@@ -73,3 +80,24 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     )
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _draw_views(method, source, path: Path, seed: int, images: int = 6) -> None:
+    """A sheet with a column an image and a row a view, with its boxes."""
+    samples = [source[i * len(source) // images] for i in range(min(images, len(source)))]
+    examples = [method.transform(sample, generator(seed, "picture", sample.key)) for sample in samples]
+    none, side = np.zeros((0, 4), np.float32), pictures.cell_side(len(examples))
+    shown = [
+        [(view, none) for view in e.views] + [(crop.image, crop.boxes_cxcywh) for crop in e.crops] for e in examples
+    ]
+    rows = [[_draw(*view, side) for view in row] for row in zip(*shown, strict=True)]
+    path.parent.mkdir(exist_ok=True)
+    pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
+
+
+def _draw(image: np.ndarray, boxes_cxcywh: np.ndarray, side: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.from_numpy(boxes_cxcywh)), torch.tensor([width, height]))
+    return pictures.draw_boxes(
+        image, corners.numpy(), color=pictures.colors(len(corners)), long_edge=side, at_most=side
+    )
