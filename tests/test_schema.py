@@ -232,7 +232,7 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/roots/imagenet", None, ["scales.demo.backbones.supervised", "scales.demo.roots.imagenet"]),
         ("scales/demo/split/validation", "tset", ["scales.demo.split.validation is 'tset'", "or test"]),
         ("scales/demo/split/validation", 0, ["scales.demo.split.validation is 0"]),
-        ("scales/demo/backbones/scrl/same_as", "scrl", ["backbone named 'scrl'", "supervised", "same_as"]),
+        ("scales/demo/backbones/proseco/same_as", "proseco", ["backbone named 'proseco'", "supervised", "same_as"]),
         ("scales/demo/backbones/supervised/name", "classify", ["method named 'classify'", "classification"]),
         ("scales/demo/detector/name", "detr", ["detector named 'detr'", "deformable_detr"]),
         ("scales/demo/detector/queries", "many", ["scales.demo.detector.queries is 'many'", "int"]),
