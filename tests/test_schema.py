@@ -20,13 +20,13 @@ OPTIONAL = {
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
-    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes"),
+    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
-    *("solarise_probability", "optimizer", "momentum", "trust", "warmup"),
+    *("solarise_probability", "optimizer", "momentum", "trust", "decay", "warmup"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(detreg_public|\w+\.data)",
+    r"methods\.(detreg_public|mask_rcnn|faster_rcnn|fcos|soco|\w+\.(data|detector))",
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.full",
@@ -34,6 +34,8 @@ UNUSED = (
     r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
+    r"scales\.demo\.pretrain\.soco",
+    r"scales\.\w+\.detectors\.\w+(\.(?!name).*)?",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
 )
 
