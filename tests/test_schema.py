@@ -22,7 +22,7 @@ OPTIONAL = {
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
-    *("solarise_probability", "optimizer", "momentum", "trust", "decay", "warmup"),
+    *("solarise_probability", "momentum", "trust", "decay", "warmup"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
@@ -195,7 +195,7 @@ def test_odd_values_never_escape_as_another_error():
         ("loss/lambda_sim", "much", ["loss.lambda_sim is 'much'", "float"]),
         ("loss/boxes", 9, ["pretrain.proseco.method.boxes", "loss"]),
         ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
-        ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "soco, supervised", "methods.proseco"]),
+        ("methods/proseco/name", "prosecco", ["named 'prosecco'", "soco, supervised", "methods.proseco"]),
         ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
         (
             "benchmarks/coco_1x/name",
