@@ -60,7 +60,7 @@ def pretraining(params: dict, row: Row) -> dict:
         used.append(("losses", row.loss["name"]))
     views = {key: row.views[key] for key in ("weak", "strong") if key in known}
     settings |= {"data": row.data, "views": views, "schedule": row.pretrain["schedule"]}
-    return settings | {"precision": params["precision"], "pictures": row.pretrain["pictures"], "code": code(*used)}
+    return settings | {"precision": params["precision"], "pictures": row.pretrain.get("pictures"), "code": code(*used)}
 
 
 def finetuning(section: dict, row: Row, benchmark: str) -> dict:

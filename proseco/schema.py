@@ -4,6 +4,7 @@ Nothing heavy is imported: a misspelt key is found in a second, before hours of 
 """
 
 import inspect
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -36,7 +37,7 @@ BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[in
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
-PRETRAIN = {"schedule": "dict", "method": "dict", "pictures": "int"}
+PRETRAIN = {"schedule": "dict", "method": "dict"}
 CHECKPOINT = {"checkpoint": "str"}
 #: Keys of rows and columns -> the section of each scale that says what the name stands for.
 NAMED = {"backbone": "backbones", "root": "roots", "detector": "detectors", "data": "propose.unlabelled"}
@@ -44,7 +45,7 @@ PARTS = ("backbones", "roots", "detectors")
 FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 #: Arguments of methods and losses that the program gives.
-GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch"})
+GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
 
 
 def check(params: dict) -> None:
@@ -60,7 +61,7 @@ def check(params: dict) -> None:
     _loss(params["loss"])
     for name, entry in checks.entries(params["methods"], "methods"):
         checks.keys(entry, METHOD, f"methods.{name}", optional=METHOD_OPTIONS)
-        checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
+        checks.choice(entry["name"], plugins.methods_over("detector"), "method over a detector", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
         benchmark(entry, f"benchmarks.{name}")
     for name, entry in checks.entries(params["ablations"], "ablations"):
@@ -176,7 +177,7 @@ def _scale(params: dict, section: dict, place: str) -> None:
         for detector, entry in section["detectors"].items():
             changed = schedule | entry.get("schedule", {})
             _finetuning(changed, f"{place}.schedules.{name} with detectors.{detector}.schedule")
-    trained = plugins.names("methods")
+    trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
         if name not in trained or (isinstance(entry, dict) and "checkpoint" in entry):
@@ -278,10 +279,13 @@ def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> Non
 
 
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
-    checks.keys(entry, PRETRAIN, place, optional={"loss": "dict"})
+    known = set(plugins.keywords("methods", name))
+    pictures = {"pictures": "int"} if "weak" in known else {}  # of predictions on the weak view
+    checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
-    known = set(plugins.keywords("methods", name))
+    if "micro_batch" in entry["schedule"] and "micro_batch" not in known:
+        raise InputError(f"{place}.schedule.micro_batch is of no use: {name} does not read it (params.yaml)")
     own = entry.get("loss", {})
     for key in own:
         if "loss" not in known or key in loss:
@@ -295,6 +299,18 @@ def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     if twice:
         raise InputError(f"{place}.method.{twice[0]} stands under loss too; keep one of them (params.yaml)")
     checks.plugin("methods", {"name": name, **entry["method"]}, f"{place}.method", given=of_loss | (GIVEN & known))
+    _own_views(entry["method"], f"{place}.method")
+
+
+def _own_views(method: dict, place: str) -> None:
+    """Arguments of methods that are keywords of other functions in turn."""
+    for key in {"first", "second", "photometric"} & set(method):
+        checks.call(method[key], augment.strong, f"{place}.{key}")
+    if "filter" in method:
+        _filter(method["filter"], f"{place}.filter")
+    checks.positive(method, ("side", "boxes", "min_size", "canonical_size"), place)
+    if method.get("min_size", 0) > method.get("side", math.inf):
+        raise InputError(f"{place}.min_size is {method['min_size']}; the views' side is {method['side']} (params.yaml)")
 
 
 def _backbone(entries: dict, entry: dict, place: str) -> None:
@@ -308,7 +324,10 @@ def _backbone(entries: dict, entry: dict, place: str) -> None:
         checks.keys(entry, {"checkpoint": "str"}, place, optional={"prefix": "str | None"})
     else:
         ours = {"root": "str", "schedule": "dict"}
-        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place)
+        checks.choice(entry["name"], plugins.methods_over("network"), "method over a network", f"{place}.name")
+        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
+        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
+        _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
         if "micro_batch" in entry["schedule"]:

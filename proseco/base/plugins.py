@@ -41,19 +41,33 @@ def path(kind: str, name: str) -> Path:
 
 
 @cache
-def keywords(kind: str, name: str) -> dict[str, bool]:
-    """Keyword-only arguments of a plug-in's function -> whether it must be given.
-
-    :raises InputError: no such plug-in.
-    """
+def _arguments(kind: str, name: str) -> ast.arguments:
+    """The signature of a plug-in's function, from its source."""
     if name not in names(kind):
         raise one_of(_singular(kind), name, names(kind), f"one file each in proseco/{kind}/")
     tree = ast.parse(path(kind, name).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == KINDS[kind]:
-            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            return {argument.arg: default is None for argument, default in pairs}
+            return node.args
     raise TypeError(f"proseco/{kind}/{name}.py defines no function {KINDS[kind]}()")
+
+
+@cache
+def keywords(kind: str, name: str) -> dict[str, bool]:
+    """Keyword-only arguments of a plug-in's function -> whether it must be given.
+
+    :raises InputError: no such plug-in.
+    """
+    arguments = _arguments(kind, name)
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return {argument.arg: default is None for argument, default in pairs}
+
+
+def methods_over(what: str) -> list[str]:
+    """The methods whose first argument is called so: over a ``network`` they train a backbone, over a ``detector``
+    they are rows of the tables.
+    """
+    return [name for name in names("methods") if _arguments("methods", name).args[0].arg == what]
 
 
 def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> None:

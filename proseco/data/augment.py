@@ -1,13 +1,17 @@
-"""The two augmentations of Table 4, with OpenCV on uint8.
+"""The two augmentations of Table 4, and what other methods' views are made of, with OpenCV on uint8.
 
 The weak one (T1) carries all geometry and moves the boxes; the strong one (T2) changes colours and sharpness alone, so
 both views of an image share one frame. Images are (H, W, 3) RGB uint8, boxes (n, 4) float32 xyxy in pixels.
 """
 
+import math
+
 import cv2
 import numpy as np
 
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as torchvision and PIL
+#: Range of a window's width over its height, of every method that crops as torchvision does.
+ASPECT = (3 / 4, 4 / 3)
 
 
 def flip(image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,12 +30,17 @@ def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge
     factor = short_edge / min(h, w)
     if long_edge and max(h, w) * factor > long_edge:
         factor = long_edge / max(h, w)
-    new_w, new_h = max(1, round(w * factor)), max(1, round(h * factor))
-    if (new_w, new_h) == (w, h):
+    return resize_to(image, boxes_xyxy, max(1, round(w * factor)), max(1, round(h * factor)))
+
+
+def resize_to(image: np.ndarray, boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale to ``width`` x ``height`` pixels, each side by itself; interpolated as :func:`resize`."""
+    h, w = image.shape[:2]
+    if (width, height) == (w, h):
         return image, boxes_xyxy
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    scale = np.float32([new_w / w, new_h / h, new_w / w, new_h / h])
-    return cv2.resize(image, (new_w, new_h), interpolation=how), boxes_xyxy * scale
+    how = cv2.INTER_AREA if width * height < w * h else cv2.INTER_LINEAR
+    scale = np.float32([width / w, height / h, width / w, height / h])
+    return cv2.resize(image, (width, height), interpolation=how), boxes_xyxy * scale
 
 
 def crop(image: np.ndarray, boxes_xyxy: np.ndarray, left: int, top: int, width: int, height: int):
@@ -43,6 +52,58 @@ def clip(boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, n
     """Clip boxes to the image. -> clipped boxes (n, 4), and (n,) bool: which have an area left."""
     clipped = boxes_xyxy.clip(0, np.float32([width, height, width, height]))
     return clipped, (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+
+
+def resized_crop_window(
+    width: int, height: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """A window for :func:`crop`: left, top, width, height, drawn as torchvision's RandomResizedCrop draws it.
+
+    Ten tries at a share of the image's area and at an aspect, uniform in its logarithm; should none lie within the
+    image, the largest central window of an allowed aspect.
+    """
+    for _ in range(10):
+        pixels, ratio = width * height * rng.uniform(*area), math.exp(rng.uniform(*np.log(aspect)))
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def resized_crop(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    side: int,
+    area: tuple[float, float],
+    aspect: tuple[float, float] = ASPECT,
+    flip_probability: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random window of the image, resized to a square, perhaps mirrored: the geometry of SwAV, SCRL and SoCo.
+
+    :param side: pixels of the square.
+    :param area: range of the window's share of the image, and ``aspect`` of its width over its height.
+    :returns: image, and all the boxes, moved; they may reach beyond it, see :func:`clip`.
+    """
+    window = resized_crop_window(image.shape[1], image.shape[0], rng, area, aspect)
+    return resized_window(image, boxes_xyxy, rng, window, side=side, flip_probability=flip_probability)
+
+
+def resized_window(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    rng: np.random.Generator,
+    window: tuple[int, int, int, int],
+    *,
+    side: int,
+    flip_probability: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`resized_crop` of a window (left, top, width, height) that has been drawn."""
+    image, boxes_xyxy = resize_to(*crop(image, boxes_xyxy, *window), side, side)
+    return flip(image, boxes_xyxy) if rng.random() < flip_probability else (image, boxes_xyxy)
 
 
 def weak(
@@ -128,6 +189,11 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
+def solarise(image: np.ndarray, threshold: int = 128) -> np.ndarray:
+    """Invert the values from the threshold on."""
+    return np.where(image < threshold, image, 255 - image)
+
+
 def strong(
     image: np.ndarray,
     rng: np.random.Generator,
@@ -137,8 +203,9 @@ def strong(
     grayscale_probability: float = 0.2,
     blur_probability: float = 0.5,
     blur_sigma: tuple[float, float] = (0.1, 2.0),
+    solarise_probability: float = 0.0,
 ) -> np.ndarray:
-    """T2 of Table 4: colour jitter in random order, grayscale, Gaussian blur.
+    """T2 of Table 4: colour jitter in random order, grayscale, Gaussian blur. And solarisation, as BYOL's views have.
 
     :param jitter: brightness, contrast and saturation are multiplied by 1 - j .. 1 + j; hue turns by -j .. j.
     :param blur_sigma: range of sigma in pixels.
@@ -151,4 +218,6 @@ def strong(
         image = grayscale(image)
     if rng.random() < blur_probability:
         image = blur(image, rng.uniform(*blur_sigma))
+    if rng.random() < solarise_probability:
+        image = solarise(image)
     return image

@@ -36,7 +36,7 @@ class Example:
     object_masks: np.ndarray | None = None
 
 
-def _relative(boxes_xyxy: np.ndarray, image: np.ndarray) -> np.ndarray:
+def relative(boxes_xyxy: np.ndarray, image: np.ndarray) -> np.ndarray:
     """xyxy pixels -> cxcywh in 0..1 of the image."""
     h, w = image.shape[:2]
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
@@ -59,7 +59,7 @@ class WeakView:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         points = None if sample.outlines is None else masks.flatten(sample.outlines)
         image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, points, **self.weak)
-        example = Example(sample.key, [image], _relative(boxes, image), sample.labels[kept], _size(sample.image))
+        example = Example(sample.key, [image], relative(boxes, image), sample.labels[kept], _size(sample.image))
         if points is not None:
             example.object_masks = masks.draw(sample.outlines, points, np.flatnonzero(kept), image.shape[:2])
         return example
@@ -82,7 +82,7 @@ class TwoViews:
         drawn = rng.choice(len(boxes), min(self.boxes, len(boxes)), replace=False)
         strong = augment.strong(weak, rng, **self.strong)
         none = np.zeros(len(drawn), np.int64)
-        return Example(sample.key, [weak, strong], _relative(boxes[drawn], weak), none, _size(sample.image))
+        return Example(sample.key, [weak, strong], relative(boxes[drawn], weak), none, _size(sample.image))
 
 
 @dataclass
@@ -94,7 +94,7 @@ class FixedView:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         image, boxes = augment.resize(sample.image, sample.boxes_xyxy, self.short_edge, self.long_edge)
-        return Example(sample.key, [image], _relative(boxes, image), sample.labels, _size(sample.image))
+        return Example(sample.key, [image], relative(boxes, image), sample.labels, _size(sample.image))
 
 
 @dataclass

@@ -10,7 +10,34 @@ from torch import Tensor
 from proseco import boxes as box_ops
 from proseco import pictures
 from proseco.base.randomness import generator
-from proseco.data.loader import collate
+from proseco.data.loader import Batch, collate
+
+
+def draw_views(method, source, path: Path, *, seed: int, images: int = 4) -> None:
+    """A sheet with a column an image and a row a view, for a method that predicts no boxes. Boxes of one region have
+    one colour in all crops.
+
+    :param method: has a ``transform``; ``source``, ``path`` and ``images`` as of :class:`Album`.
+    """
+    batch = _examples(method, source, seed, images)
+    none, side = [torch.zeros(0, 4)] * len(batch), pictures.cell_side(len(batch))
+    shown = [(view, none) for view in batch.views] + [(crops.images, crops.boxes) for crops in batch.crops]
+    rows = [[_drawn(image, b, pictures.colors(len(b)), side) for image, b in zip(*view, strict=True)] for view in shown]
+    pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
+
+
+def _examples(method, source, seed: int, images: int) -> Batch:
+    """So many images of the source, evenly spaced, as the method sees them."""
+    samples = [source[i * len(source) // images] for i in range(min(images, len(source)))]
+    return collate([method.transform(s, generator(seed, "album", s.key)) for s in samples])
+
+
+def _drawn(image: Tensor, boxes_cxcywh: Tensor, colors: Sequence[str], side: int) -> np.ndarray:
+    """(3, H, W) with boxes -> a picture of that side."""
+    height, width = image.shape[1:]
+    corners = box_ops.scale(box_ops.cxcywh_to_xyxy(boxes_cxcywh), torch.tensor([width, height])).numpy()
+    picture = image.permute(1, 2, 0).contiguous().numpy()
+    return pictures.draw_boxes(picture, corners, color=colors, long_edge=side, at_most=side)
 
 
 class Album:
@@ -26,9 +53,8 @@ class Album:
         :param source: of samples; ``images`` of them are taken, evenly spaced.
         :param path: of the PNG, which is replaced at every moment; None where another process writes it.
         """
-        samples = [source[i * len(source) // images] for i in range(min(images, len(source)))]
         self.method, self.path = method, path
-        self.batch = collate([method.transform(s, generator(seed, "album", s.key)) for s in samples])
+        self.batch = _examples(method, source, seed, images)
         self.on_device = self.batch.to(device)
         self.taken: list[tuple[int, dict[str, list]]] = []
 
@@ -52,10 +78,7 @@ class Album:
         palette = pictures.colors(max(map(len, self.batch.boxes)))
         for view, mask, (one, numbers) in zip(self.batch.views[0], self.batch.mask, boxes, strict=True):
             height, width = int((~mask[:, 0]).sum()), int((~mask[0]).sum())
-            corners = box_ops.scale(box_ops.cxcywh_to_xyxy(one), torch.tensor([width, height])).numpy()
-            picture = view[:, :height, :width].permute(1, 2, 0).contiguous().numpy()
-            colors = [palette[number] for number in numbers]
-            drawn.append(pictures.draw_boxes(picture, corners, color=colors, long_edge=side, at_most=side))
+            drawn.append(_drawn(view[:, :height, :width], one, [palette[number] for number in numbers], side))
         return drawn
 
     def state_dict(self) -> dict:

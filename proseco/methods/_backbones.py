@@ -1,4 +1,4 @@
-"""Making backbones: import a checkpoint, or train a network on folders of classes."""
+"""Making backbones: import a checkpoint, or train a network on folders of images by a method over a ``network``."""
 
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
+from proseco.methods._album import draw_views
 from proseco.nn.backbone import Body, ResNet
 from proseco.training import devices
 from proseco.training.loop import fit
@@ -18,14 +19,16 @@ from proseco.weights import backbone, checkpoint
 
 
 def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path) -> None:
-    """Write ``out/<method>.safetensors`` for every method; equal backbones are made once.
+    """Write ``out/<method>.safetensors`` for every method; a backbone that several use is made once.
 
-    In one process: batch norm sees the whole batch.
+    In one process: batch norm sees the whole batch. After a kill those that were done are taken from their last states,
+    and the one in progress goes on from its own.
 
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
         ``seed``, as :func:`proseco.plan.backbones` resolves them.
-    :param roots: backbone -> root of its labelled images.
-    :param results: folder for logs and ``run.json``; ``scratch`` one for states to go on from.
+    :param roots: backbone -> root of its images.
+    :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv and
+        views.png, what it is trained on; ``scratch`` one for states to go on from.
     :raises InputError: a checkpoint is missing or is not of this network.
     """
     made = {}
@@ -53,7 +56,12 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     torch.manual_seed(seed)
     network = ResNet(**plan["body"], num_classes=len(source.classes)).to(device)
     spec = {key: value for key, value in entry.items() if key not in ("root", "schedule")}
-    method = plugins.call("methods", spec, network, place=f"backbones.{name}")
+    given = {"steps": steps} if "steps" in plugins.keywords("methods", entry["name"]) else {}
+    method = plugins.call("methods", spec, network, place=f"backbones.{name}", **given)
+    for module in method.modules().values():  # what the method has added to the network
+        module.to(device)
+    results.mkdir(exist_ok=True)
+    draw_views(method, source, results / "views.png", seed=seed, images=6)
     fit(
         method,
         partial(training_batches, source, method.transform),

@@ -9,7 +9,7 @@ from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
-from proseco.methods._album import Album
+from proseco.methods._album import Album, draw_views
 from proseco.training import devices, distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
@@ -21,7 +21,8 @@ def run(
     plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, device: str, scratch: Path, title: str
 ) -> None:
     """Train and write ``out`` (student and teacher) and ``results``: log.csv, speed.csv, boxes.png, metrics.json and
-    run.json. Of several processes the first writes.
+    run.json. Of several processes the first writes. On boxes.png are the drawn boxes, and those predicted for them by a
+    method that predicts any.
 
     :param plan: of :func:`proseco.plan.pretraining`.
     :param backbone: file of stage ``backbone``.
@@ -35,13 +36,17 @@ def run(
         schedule = Schedule(**plan["schedule"])
         seed = derive_seed(plan["seed"], "pretrain")
         torch.manual_seed(seed)
-        method = _build(plan, schedule, backbone, where)
         steps = schedule.count(len(reader))
+        method = _build(plan, schedule, steps, backbone, where)
         path = results / "boxes.png" if distributed.rank() == 0 else None
-        album = Album(method, reader, path, seed=seed, device=where)
+        album, moments = None, set()
+        if plan["pictures"] is not None:
+            album = Album(method, reader, path, seed=seed, device=where)
+            moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
+        elif path is not None:
+            draw_views(method, reader, path, seed=seed)
         if path is not None:
             print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
-        moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
         fit(
             method,
             partial(training_batches, reader, method.transform),
@@ -53,9 +58,9 @@ def run(
             precision=precision,
             log=results / "log.csv",
             title=f"pretrain {title}",
-            at_step=dict.fromkeys(moments, album.take) if distributed.rank() == 0 else None,
+            at_step=dict.fromkeys(moments, album.take) if album and path is not None else None,
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
-            watching={"album": album},
+            watching={"album": album} if album else None,
         )
         if distributed.rank() > 0:
             return
@@ -67,15 +72,20 @@ def run(
     files.write_json(results / "run.json", files.provenance(plan=plan, **facts, inputs=inputs))
 
 
-def _build(plan: dict, schedule: Schedule, backbone: Path, device: torch.device):
-    """The method over a detector with the backbone's weights."""
+def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: torch.device):
+    """The method over a detector with the backbone's weights, all of it on the device."""
     detector = plugins.call("detectors", plan["detector"], num_classes=None, place="detector")
     checkpoint.load_body(detector, checkpoint.load(backbone, "backbone"), source=str(backbone))
     known = plugins.keywords("methods", plan["method"]["name"])
     given = {key: value for key, value in plan["views"].items() if key in known}
     if "micro_batch" in known:
         given["micro_batch"] = schedule.micro_batch
+    if "steps" in known:
+        given["steps"] = steps
     if plan["loss"] is not None:
         options = {key: value for key, value in plan["loss"].items() if key != "name"}
         given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
-    return plugins.call("methods", plan["method"], detector.to(device), place="method", **given)
+    method = plugins.call("methods", plan["method"], detector.to(device), place="method", **given)
+    for module in method.modules().values():  # what the method has added to the detector
+        module.to(device)
+    return method

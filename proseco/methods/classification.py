@@ -8,13 +8,13 @@ from proseco.data.views import SquareCrop
 from proseco.nn.backbone import normalise
 
 
-def build(model, *, side: int, area: tuple[float, float] = (0.4, 1.0), smoothing: float = 0.0) -> "Classification":
+def build(network, *, side: int, area: tuple[float, float] = (0.4, 1.0), smoothing: float = 0.0) -> "Classification":
     """
-    :param model: network (B, 3, H, W) -> (B, classes), with batch norm.
+    :param network: (B, 3, H, W) -> (B, classes), with batch norm.
     :param side: pixels of the square that it sees; ``area``: range of the window's share of the image.
     :param smoothing: of the labels, 0..1.
     """
-    return Classification(model, SquareCrop(side, tuple(area)), smoothing)
+    return Classification(network, SquareCrop(side, tuple(area)), smoothing)
 
 
 class Classification:

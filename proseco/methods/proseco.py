@@ -19,7 +19,7 @@ from proseco.training import distributed
 
 
 def build(
-    model,
+    detector,
     *,
     weak: dict,
     strong: dict,
@@ -35,7 +35,7 @@ def build(
     micro_batch: int | None = None,
 ) -> "ProSeCo":
     """
-    :param model: detector without class head, its backbone pretrained.
+    :param detector: without class head, its backbone pretrained.
     :param weak: and ``strong``: the views (Table 4), keywords of :mod:`proseco.data.augment`.
     :param loss: contrastive loss, see :mod:`proseco.losses`.
     :param boxes: K, Selective Search boxes drawn for each image at every step.
@@ -47,7 +47,7 @@ def build(
     """
     weights = {"contrast": lambda_contrast, "sim": lambda_sim, "coord": lambda_coord, "giou": lambda_giou}
     views = TwoViews(weak, boxes, strong)
-    return ProSeCo(model, views, loss, ema_rate, tuple(projector), weights, contrast_aux, micro_batch)
+    return ProSeCo(detector, views, loss, ema_rate, tuple(projector), weights, contrast_aux, micro_batch)
 
 
 class _Branch(nn.Module):

@@ -5,13 +5,13 @@ from torch import Tensor
 from proseco.data.views import WeakView
 
 
-def build(model, *, weak: dict, micro_batch: int | None = None) -> "Supervised":
+def build(detector, *, weak: dict, micro_batch: int | None = None) -> "Supervised":
     """
-    :param model: detector with a class head (:mod:`proseco.detectors`).
+    :param detector: with a class head (:mod:`proseco.detectors`).
     :param weak: keywords of :func:`proseco.data.augment.weak`.
     :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     """
-    return Supervised(model, weak, micro_batch)
+    return Supervised(detector, weak, micro_batch)
 
 
 class Supervised:

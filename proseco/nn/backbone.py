@@ -40,6 +40,15 @@ class ResNet(resnet.ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> [(B, C_i, H/s, W/s) for s in 4, 8, 16, 32]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
 
 class Body(nn.Module):
     """A ResNet without its classifier and with frozen batch norm: images -> features at strides 8, 16, 32.
@@ -56,27 +65,22 @@ class Body(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> [(B, C_i, H/s, W/s) for s in 8, 16, 32]."""
-        net = self.body
-        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
-        features = []
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = stage(x)
-            features.append(x)
-        return features[1:]
+        return self.body.stages(images)[1:]
 
 
 #: Statistics of ImageNet, in 0..1, RGB: torchvision's, which every public backbone uses.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor, mask: Tensor) -> Tensor:
+def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
     """uint8 RGB (B, 3, H, W) on any device -> float32, zero mean and unit deviation, exactly 0 on padding.
 
-    :param mask: (B, H, W) bool, True on padding.
+    :param mask: (B, H, W) bool, True on padding; None where there is none.
     """
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
     # Batches lie in memory as decoded images do, channels last. In that order the backward pass of small convolutions
     # writes beyond its memory on a CPU (torch 2.15 with oneDNN; found by tests/detectors), so it ends here, while a
     # pixel is a byte; what follows works in place on the copy that float() makes of bytes.
-    return images.contiguous().float().sub_(mean).div_(std).masked_fill_(mask[:, None], 0)
+    normal = images.contiguous().float().sub_(mean).div_(std)
+    return normal if mask is None else normal.masked_fill_(mask[:, None], 0)

@@ -5,16 +5,17 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def update(teacher: nn.Module, student: nn.Module, keep: float) -> None:
+def update(teacher: nn.Module, student: nn.Module, keep: float, *, buffers: bool = True) -> None:
     """teacher <- keep * teacher + (1 - keep) * student, for every parameter; buffers are copied.
 
     Tensors that both share (a fixed backbone) are left alone.
 
     :param keep: the keep rate, .999 in the paper. 0 makes the teacher equal to the student.
+    :param buffers: False where the teacher's batch norm gathers statistics of its own, in train mode.
     """
     torch._foreach_lerp_(*_parameters(teacher, student), 1 - keep)
     for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
-        if ours is not theirs:
+        if buffers and ours is not theirs:
             ours.copy_(theirs)
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from proseco.base import params
@@ -369,3 +370,74 @@ def test_equal_generators_give_equal_views():
             for rng in (np.random.default_rng(seed), np.random.default_rng(seed))
         )
         assert (first == second).all()
+
+
+def ramp(height, width):
+    """Red tells x, green tells y, at full range: a box holds the same values before and after any geometry."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns * 255 / (width - 1), rows * 255 / (height - 1), 0 * rows], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(90, 130), (130, 90)])
+def test_a_box_covers_the_same_pixels_after_a_resized_crop(size):
+    height, width = size
+    image, flips, windows = ramp(height, width), 0, []
+    boxes = np.float32([[0, 0, width, height], [30, 35, 70, 65]])
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        view, (frame, box) = augment.resized_crop(image, boxes, rng, side=64, area=(0.3, 1.0))
+        assert view.shape == (64, 64, 3) and view.dtype == np.uint8
+        x_rises = view[32, 60, 0] > view[32, 3, 0]
+        flips += not x_rises
+        (left, top), (wide, high) = frame[:2], frame[2:] - frame[:2]  # where the image's frame lies in the view
+        windows.append((64 * width / wide, 64 * height / high))
+        for x, y in ((5, 9), (32, 32), (60, 50)):  # from a pixel of the view back into the image
+            u, v = (x + 0.5 - left) / wide * width, (y + 0.5 - top) / high * height
+            u = u if x_rises else width - u
+            expected = [(u - 0.5) * 255 / (width - 1), (v - 0.5) * 255 / (height - 1)]
+            assert np.abs(view[y, x, :2] - expected).max() < 3
+        x0, y0, x1, y1 = box
+        u0, u1 = sorted((30, 70) if x_rises else (width - 70, width - 30))
+        assert [x0, x1] == pytest.approx([left + wide * u0 / width, left + wide * u1 / width], abs=1e-3)
+        assert [y0, y1] == pytest.approx([top + high * 35 / height, top + high * 65 / height], abs=1e-3)
+    windows = np.array(windows)
+    share, aspect = windows.prod(1) / (width * height), windows[:, 0] / windows[:, 1]
+    assert 0.28 < share.min() < 0.35 and share.max() <= 1
+    assert 0.73 < aspect.min() < 0.85 and 1.2 < aspect.max() < 1.36
+    assert abs(flips - 100) < 4 * 50**0.5
+
+
+@pytest.mark.parametrize("size", [(10, 400), (400, 10), (77, 91), (1, 1), (1, 40), (40, 1)])
+def test_resized_crop_windows_lie_within_the_image(size):
+    """Also where none of the tries does; then the window is torchvision's."""
+    height, width = size
+    theirs = RandomResizedCrop.get_params(torch.zeros(3, height, width), [1.0, 1.0], [3 / 4, 4 / 3])
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        left, top, w, h = augment.resized_crop_window(width, height, rng, (0.2, 1.0), (3 / 4, 4 / 3))
+        assert 0 <= left <= width - w and 0 <= top <= height - h and min(w, h) > 0
+        if max(size) > 3 * min(size) > 0:  # a window of the whole area never fits
+            whole = augment.resized_crop_window(width, height, rng, (1.0, 1.0), (3 / 4, 4 / 3))
+            assert whole == (theirs[1], theirs[0], theirs[3], theirs[2])
+
+
+def test_resized_crops_are_drawn_as_torchvision_draws_them():
+    draws = {"ours": [], "theirs": []}
+    rng, image = np.random.default_rng(0), torch.zeros(3, 500, 700)
+    torch.manual_seed(0)
+    for _ in range(1500):
+        left, top, w, h = augment.resized_crop_window(700, 500, rng, (0.08, 1.0), (3 / 4, 4 / 3))
+        draws["ours"].append((w * h, w / h, left / (701 - w), top / (501 - h)))
+        top, left, h, w = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
+        draws["theirs"].append((w * h, w / h, left / (701 - w), top / (501 - h)))
+    for ours, theirs in zip(zip(*draws["ours"], strict=True), zip(*draws["theirs"], strict=True), strict=True):
+        assert stats.ks_2samp(ours, theirs).pvalue > 0.01
+
+
+@pytest.mark.parametrize("image", [smooth(), noise()], ids=["smooth", "noise"])
+def test_solarise_is_that_of_torchvision(image):
+    ours = augment.solarise(image)
+    assert ours.dtype == np.uint8 and (ours == torchvision(image, reference.solarize, 128)).all()
+    always = dict.fromkeys(("jitter_probability", "grayscale_probability", "blur_probability"), 0.0)
+    strong = augment.strong(image, np.random.default_rng(0), **always, solarise_probability=1.0)
+    assert (strong == ours).all() and (ours != image).any()

@@ -1,0 +1,143 @@
+"""Views in frames of their own, with boxes of the same regions in each: callables ``(sample, rng) -> Example``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from proseco import boxes as box_ops
+from proseco.data import augment, filters
+from proseco.data.sample import Sample
+from proseco.data.views import Crop, Example, relative
+
+#: Left, top, width and height in pixels, as :func:`augment.crop` takes them.
+Window = tuple[int, int, int, int]
+
+_TRIES = 50  # at a pair of windows, and at a box: those of SCRL's public code
+
+
+@dataclass
+class SharedRegions:
+    """SCRL's two views (Roh et al. 2021): resized crops, and boxes drawn at random in what both windows show.
+
+    Where that is less than ``min_size`` wide or high, both windows are drawn anew.
+
+    :param side: pixels of the square views; ``area``: range of a window's share of the image.
+    :param boxes: K of each image.
+    :param min_size: least side of a box, in pixels of the view that shows it smaller; at most ``side``.
+    :param max_iou: of two boxes of an image, unless none of fifty tries is apart from those before it.
+    :param photometric: keywords of :func:`augment.strong` for each of the two views.
+    """
+
+    side: int
+    area: tuple[float, float]
+    boxes: int
+    min_size: float
+    max_iou: float
+    photometric: Sequence[Mapping]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        windows, low, high = self._windows(sample.image, rng)
+        pixel = np.array(windows)[:, 2:].max(0) / self.side  # pixels of the image, in the view that shows it smaller
+        drawn = self._draw((high - low) / pixel, rng)
+        boxes = (drawn * np.tile(pixel, 2) + np.tile(low, 2)).astype(np.float32)
+        return _example(
+            sample,
+            [
+                _crop(sample.image, boxes, window, self.side, options, rng)
+                for window, options in zip(windows, self.photometric, strict=True)
+            ],
+        )
+
+    def _windows(self, image: np.ndarray, rng: np.random.Generator) -> tuple[list[Window], np.ndarray, np.ndarray]:
+        """Two windows, and the corners of what they share, in pixels of the image."""
+        h, w = image.shape[:2]
+        for _ in range(_TRIES):
+            windows = [augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT) for _ in range(2)]
+            corners = np.array(windows)
+            low, high = corners[:, :2].max(0), (corners[:, :2] + corners[:, 2:]).min(0)
+            if (high - low >= self.min_size * corners[:, 2:].max(0) / self.side).all():
+                return windows, low, high
+        return [windows[0]] * 2, corners[0, :2], corners[0, :2] + corners[0, 2:]
+
+    def _draw(self, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """K boxes (K, 4) xyxy in an area of ``size`` (width, height).
+
+        As SCRL's public code draws them: the area is divided into a random number of columns and rows, none narrower
+        than ``min_size``, and a box lies anywhere in a random cell. Uniform sides would make most boxes large.
+        """
+        shape = (self.boxes, _TRIES, 2)
+        cells = rng.integers(1, np.maximum(size / self.min_size, 1).astype(int) + 1, shape)
+        cell = size / cells
+        sides = rng.uniform(np.minimum(self.min_size, cell), cell)
+        corner = rng.integers(cells) * cell + rng.uniform(0, cell - sides)
+        tries = torch.from_numpy(np.concatenate([corner, corner + sides], -1))
+        chosen = tries[:0, 0]
+        for candidates in tries:
+            apart = (box_ops.iou(candidates, chosen) < self.max_iou).all(1)
+            found = candidates[apart.int().argmax() if apart.any() else -1]
+            chosen = torch.cat([chosen, found[None]])
+        return chosen.numpy()
+
+
+@dataclass
+class ProposalViews:
+    """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals.
+
+    V1 is the whole image, V2 a resized crop of it, V3 what V2 shows at half the size. A proposal is clipped to what
+    all three show, so that its box covers the same pixels in each; then V1's box is jittered.
+
+    :param side: pixels of the square views V1 and V2; ``area``: range of V2's share of the image.
+    :param boxes: K; an image with fewer proposals repeats some, one without any has what all views show as its one.
+    :param keep: keywords of :func:`filters.keep`: which proposals are drawn from.
+    :param jitter: largest shift of V1's boxes and largest change of their sides, as a share of the side, at
+        ``jitter_probability`` each.
+    :param photometric: keywords of :func:`augment.strong` for each of the three views.
+    """
+
+    side: int
+    area: tuple[float, float]
+    boxes: int
+    keep: Mapping
+    jitter: float
+    jitter_probability: float
+    photometric: Sequence[Mapping]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        h, w = sample.image.shape[:2]
+        whole = (0, 0, w, h)
+        window = augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT)
+        boxes = self._draw(filters.keep(sample.boxes_xyxy, w, h, **self.keep), window, rng)
+        jittered, _ = augment.clip(self._jitter(boxes, rng), w, h)
+        views = [(jittered, whole, self.side), (boxes, window, self.side), (boxes, window, self.side // 2)]
+        return _example(
+            sample,
+            [_crop(sample.image, *view, options, rng) for view, options in zip(views, self.photometric, strict=True)],
+        )
+
+    def _draw(self, proposals: np.ndarray, window: Window, rng: np.random.Generator) -> np.ndarray:
+        left, top, width, height = window
+        clipped, seen = augment.clip(proposals - np.float32([left, top, left, top]), width, height)
+        clipped = clipped[seen] if seen.any() else np.float32([[0, 0, width, height]])
+        order = rng.permutation(len(clipped))[: self.boxes]
+        repeated = rng.choice(order, self.boxes - len(order))
+        return clipped[np.concatenate([order, repeated])] + np.float32([left, top, left, top])
+
+    def _jitter(self, boxes_xyxy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        moved = rng.random((len(boxes_xyxy), 1)) < self.jitter_probability
+        shift, growth = moved * rng.uniform(-self.jitter, self.jitter, (2, len(boxes_xyxy), 2))
+        sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+        low = boxes_xyxy[:, :2] + shift * sides
+        return np.concatenate([low, low + (1 + growth) * sides], 1).astype(np.float32)
+
+
+def _crop(image, boxes_xyxy, window: Window, side: int, photometric: Mapping, rng: np.random.Generator) -> Crop:
+    """A window as a square view, perhaps mirrored, its colours changed; boxes are in pixels of the image."""
+    view, boxes = augment.resized_window(image, boxes_xyxy, rng, window, side=side)
+    return Crop(augment.strong(view, rng, **photometric), relative(boxes, view))
+
+
+def _example(sample: Sample, crops: list[Crop]) -> Example:
+    height, width = sample.image.shape[:2]
+    return Example(sample.key, [], np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (width, height), crops)

@@ -1,0 +1,112 @@
+"""Selective Object Contrast (SoCo, Wei et al. 2021): backbone, FPN and box head of Mask R-CNN represent a proposal of
+Selective Search alike in three views.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from proseco import boxes as box_ops
+from proseco.data.crops import ProposalViews
+from proseco.methods import _byol
+from proseco.nn.backbone import normalise
+
+
+def build(
+    detector,
+    *,
+    side: int = 224,
+    area: tuple[float, float] = (0.5, 1.0),
+    boxes: int = 4,
+    filter: dict,
+    jitter: float = 0.1,
+    jitter_probability: float = 0.5,
+    first: dict,
+    second: dict,
+    canonical_size: float = 96.0,
+    projector: tuple[int, int] = (4096, 256),
+    ema_rate: float = 0.99,
+    scratch: bool = True,
+    steps: int,
+) -> "SoCo":
+    """The defaults are those of the paper's FPN of 400 epochs.
+
+    :param detector: Mask R-CNN with an FPN, its modules named as torchvision names them.
+    :param side: area, boxes, jitter, jitter_probability: of the views, see :class:`proseco.data.crops.ProposalViews`.
+    :param filter: which proposals are drawn from, keywords of :func:`proseco.data.filters.keep`.
+    :param first: keywords of :func:`proseco.data.augment.strong` for V1; ``second`` for V2 and V3.
+    :param canonical_size: pixels; a box of that side is pooled from the third level of the FPN (P4), one of half of it
+        from the second, of twice from the fourth. 96 are SoCo's bounds, 48, 96 and 192, for views of 224.
+    :param projector: widths of the hidden and the last layer of projector and predictor.
+    :param ema_rate: keep rate of the target at the first step; ``steps`` of the whole training.
+    :param scratch: draw the backbone's weights anew, as SoCo does, instead of going on from those that it has.
+    """
+    views = ProposalViews(side, tuple(area), boxes, filter, jitter, jitter_probability, (first, second, second))
+    return SoCo(detector, views, canonical_size, tuple(projector), ema_rate, scratch, steps)
+
+
+class _Encoder(nn.Module):
+    """Backbone with FPN, RoIAlign on the level of a box's size, box head, projector."""
+
+    def __init__(self, detector, canonical_size: float, widths: tuple[int, int]):
+        super().__init__()
+        self.backbone = _byol.with_trained_norm(detector.backbone).requires_grad_(True)
+        self.box_head = _byol.with_trained_norm(detector.roi_heads.box_head)
+        self.pool = copy.deepcopy(detector.roi_heads.box_roi_pool)
+        self.pool.canonical_scale = canonical_size
+        width = _width(self.box_head, detector.backbone.out_channels, self.pool.output_size)
+        self.projector = _byol.head(width, *widths)
+
+    def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
+        """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""
+        height, width = images.shape[2:]
+        corners = [box_ops.scale(box_ops.cxcywh_to_xyxy(b), b.new_tensor([width, height])) for b in boxes]
+        maps = self.backbone(normalise(images))
+        return self.projector(self.box_head(self.pool(maps, corners, [(height, width)] * len(images))))
+
+
+class SoCo(_byol.Byol):
+    """V1's boxes predict the target's projections of the same proposals in V2 and V3, and these V1's."""
+
+    def __init__(self, detector, transform, canonical_size, projector, ema_rate: float, scratch: bool, steps: int):
+        encoder = _Encoder(detector, canonical_size, projector)
+        if scratch:
+            _draw_anew(encoder.backbone.body)
+        super().__init__(encoder, projector, ema_rate, steps, transform)
+
+    def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The means over the boxes of the four distances. Batch norm sees a view at a time, as in the public code."""
+        views = [(crops.images, crops.boxes) for crops in batch.crops]
+        p1, p2, p3 = (self.student(*view) for view in views)
+        z1, z2, z3 = (self.teacher(*view) for view in views)
+        terms = {
+            "distance_12": _byol.distances(p1, z2).mean() + _byol.distances(p2, z1).mean(),
+            "distance_13": _byol.distances(p1, z3).mean() + _byol.distances(p3, z1).mean(),
+        }
+        return {name: term * batch.share for name, term in terms.items()}, self.figures(batch, z1)
+
+    def weights_of(self) -> dict[str, dict[str, Tensor]]:
+        """Both networks: backbone, FPN and box head, in the names of the detector that is finetuned."""
+        return {"student": _names(self.student.encoder), "teacher": _names(self.teacher.encoder)}
+
+
+def _names(encoder: _Encoder) -> dict[str, Tensor]:
+    parts = {"backbone.": encoder.backbone, "roi_heads.box_head.": encoder.box_head}
+    return {f"{prefix}{key}": value for prefix, part in parts.items() for key, value in _byol.weights(part).items()}
+
+
+@torch.no_grad()
+def _width(box_head: nn.Module, channels: int, size: tuple[int, int]) -> int:
+    """Of the vector that a box head makes of a pooled box."""
+    one = torch.zeros(1, channels, *size, device=next(box_head.parameters()).device)
+    return box_head.eval()(one).shape[1]
+
+
+def _draw_anew(body: nn.Module) -> None:
+    """The initial weights of a ResNet."""
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
