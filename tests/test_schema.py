@@ -191,7 +191,7 @@ def test_odd_values_never_escape_as_another_error():
         ("loss/lambda_sim", "much", ["loss.lambda_sim is 'much'", "float"]),
         ("loss/boxes", 9, ["pretrain.proseco.method.boxes", "loss"]),
         ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
-        ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "proseco, supervised", "methods.proseco"]),
+        ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "soco, supervised", "methods.proseco"]),
         ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
         (
             "benchmarks/coco_1x/name",

@@ -62,7 +62,15 @@ def build(
 
 
 class DeformableDETR(nn.Module):
-    """Detector contract: :meth:`features`, :meth:`decode` (pretraining), :meth:`losses`, :meth:`detect`."""
+    """Detector contract: :meth:`features`, :meth:`decode` (pretraining), :meth:`losses`, :meth:`detect`.
+
+    :attr:`body_prefix` is where the state dict has the backbone, :attr:`heads` what finetuning draws anew, and
+    :attr:`learns_masks` whether :meth:`losses` takes the objects' masks.
+    """
+
+    body_prefix = "backbone.0.body."
+    heads = ("class_embed.", "transformer.decoder.class_embed.")  # with two stages the decoder has it too
+    learns_masks = False
 
     def __init__(self, body: Body, transformer, num_classes: int | None, levels: int, refine: bool, weights: dict):
         super().__init__()
@@ -148,11 +156,14 @@ class DeformableDETR(nn.Module):
         """uint8 images (B, 3, H, W), mask (B, H, W) True on padding -> :meth:`decode`'s dictionary."""
         return self.decode(self.features(images, mask), mask)
 
-    def losses(self, images: Tensor, mask: Tensor, targets: list[dict], count: int | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, images: Tensor, mask: Tensor, targets: list[dict], count: int | None = None, share: float = 1.0
+    ) -> dict[str, Tensor]:
         """Set loss with auxiliary losses.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1 and ``labels`` (n,) int64.
-        :param count: targets of the whole batch where these images are a part of it.
+        :param count: targets of the whole batch where these images are a part of it. ``share``, these images' share of
+            those of the whole batch, is of no use here: it is for losses that are means over images.
         :returns: weighted terms ``class``, ``coord``, ``giou`` whose sum is trained on.
         """
         return set_loss.set_loss(self(images, mask), targets, self.weights, count)

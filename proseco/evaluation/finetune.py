@@ -20,6 +20,7 @@ from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
+from proseco.weights.start import BODY
 
 
 def run(
@@ -117,15 +118,15 @@ def run(
 
 
 def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
-    """Put pretrained weights into a detector. The class head is always new; so is all that a bare backbone lacks.
+    """Put pretrained weights into a detector. Its ``heads`` are always new; so is all that a bare backbone lacks.
 
     :raises InputError: the checkpoint is of another detector; it names the keys.
     """
     state = checkpoint.load(start, network)
-    new = checkpoint.CLASS_HEAD
-    if all(key.startswith("backbone.") for key in state):
-        new += tuple(name for name, _ in model.named_children() if name != "backbone")
-    checkpoint.load_into(model, state, source=str(start), new=new, unused=("projector.", *checkpoint.CLASS_HEAD))
+    if all(key.startswith(BODY) for key in state):
+        checkpoint.load_body(model, {key.removeprefix(BODY): state[key] for key in state}, source=str(start))
+    else:
+        checkpoint.load_into(model, state, source=str(start), new=model.heads, unused=("projector.", *model.heads))
 
 
 class _Best:

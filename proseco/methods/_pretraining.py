@@ -14,7 +14,7 @@ from proseco.training import devices, distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
-from proseco.weights import checkpoint, start
+from proseco.weights import checkpoint
 
 
 def run(
@@ -85,9 +85,7 @@ def run(
 def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: torch.device):
     """The method over a detector with the backbone's weights, all of it on the device."""
     detector = plugins.call("detectors", plan["detector"], num_classes=None, place="detector")
-    weights = {f"{start.BODY}{key}": value for key, value in checkpoint.load(backbone, "backbone").items()}
-    others = tuple(name for name, _ in detector.named_children() if name != "backbone")
-    checkpoint.load_into(detector, weights, source=str(backbone), new=others, unused=(f"{start.BODY}fc.",))
+    checkpoint.load_body(detector, checkpoint.load(backbone, "backbone"), source=str(backbone))
     known = plugins.keywords("methods", plan["method"]["name"])
     given = {key: value for key, value in plan["views"].items() if key in known}
     if "micro_batch" in known:

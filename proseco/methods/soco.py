@@ -2,9 +2,10 @@
 Selective Search alike in three views.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torchvision.ops import MultiScaleRoIAlign
 
 from proseco import boxes as box_ops
 from proseco.data.crops import ProposalViews
@@ -51,15 +52,10 @@ class _Encoder(nn.Module):
         super().__init__()
         self.backbone = _byol.with_trained_norm(detector.backbone).requires_grad_(True)
         self.box_head = _byol.with_trained_norm(detector.roi_heads.box_head)
-        theirs = detector.roi_heads.box_roi_pool
-        self.pool = MultiScaleRoIAlign(
-            theirs.featmap_names,
-            theirs.output_size,
-            theirs.sampling_ratio,
-            canonical_scale=canonical_size,
-            canonical_level=4,
-        )
-        self.projector = _byol.head(_width(self.box_head, detector.backbone.out_channels, theirs.output_size), *widths)
+        self.pool = copy.deepcopy(detector.roi_heads.box_roi_pool)
+        self.pool.canonical_scale = canonical_size
+        width = _width(self.box_head, detector.backbone.out_channels, self.pool.output_size)
+        self.projector = _byol.head(width, *widths)
 
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
         """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""

@@ -26,7 +26,8 @@ class Supervised:
         return batch.split(self.micro_batch) if self.micro_batch else [batch]
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.whole.boxes), {}
+        terms = self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.whole.boxes, batch.share)
+        return terms, {}
 
     def after_step(self) -> None:
         pass

@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
 
-#: What the names of a detector's class head begin with; with two stages the decoder has it too.
-CLASS_HEAD = ("class_embed.", "transformer.decoder.class_embed.")
-
 
 def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) -> None:
     """Write state dicts as one file; equal weights and facts give equal bytes.
@@ -69,6 +66,17 @@ def load_into(
     if problems:
         raise InputError(f"checkpoint {source!r} does not fit the detector: {'; '.join(problems)}")
     module.load_state_dict(state, strict=False)
+
+
+def load_body(detector: nn.Module, weights: dict[str, Tensor], *, source: str):
+    """Load a backbone's weights, in torchvision's names, and nothing else: the rest keeps its initial values.
+
+    :raises InputError: see :func:`load_into`.
+    """
+    at = detector.body_prefix
+    rest = tuple(key for key in detector.state_dict() if not key.startswith(at))
+    state = {f"{at}{key}": value for key, value in weights.items()}
+    load_into(detector, state, source=source, new=rest, unused=(f"{at}fc.",))
 
 
 def compare(module: nn.Module, state: dict[str, Tensor]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 
 from proseco.base import files
 
-#: Where a detector's state dict keeps the backbone (the public layout).
+#: Where this file keeps the backbone, whichever detector it will be put into: Deformable DETR's public layout.
 BODY = "backbone.0.body."
 
 

@@ -1,0 +1,147 @@
+"""SoCo on torchvision's own Mask R-CNN: levels, the loss in plain loops, and what leaves."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+
+from proseco.data.loader import collate
+from proseco.data.sample import Sample
+from proseco.methods import soco
+from proseco.nn.backbone import ResNet
+from tests import tiny
+
+PLAIN = dict.fromkeys(("jitter_probability", "grayscale_probability", "blur_probability"), 0.0)
+VIEWS = {"side": 64, "area": (0.5, 1.0), "boxes": 3, "jitter": 0.1, "jitter_probability": 0.5}
+VIEWS |= {"filter": {"min_side": 8, "aspect": None, "size": None, "limit": None}, "first": PLAIN, "second": PLAIN}
+
+
+def detector():
+    torch.manual_seed(0)
+    body = ResNet(**tiny.BODY, num_classes=1, norm=FrozenBatchNorm2d)
+    names = {f"layer{i}": str(i - 1) for i in (1, 2, 3, 4)}
+    return MaskRCNN(BackboneWithFPN(body, names, list(tiny.BODY["widths"]), 12), num_classes=5)
+
+
+def made(scratch=False, ema_rate=0.9):
+    return soco.build(
+        detector(), **VIEWS, canonical_size=28.0, projector=(20, 6), ema_rate=ema_rate, scratch=scratch, steps=50
+    )
+
+
+def batch(method, count=3):
+    """Images of unequal sizes; the second has no proposal."""
+    found = []
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        low = rng.uniform(0, 40, (0 if i == 1 else 9, 2))
+        boxes = np.concatenate([low, low + rng.uniform(10, 30, low.shape)], 1).astype(np.float32)
+        sample = Sample(f"k{i}", rng.integers(0, 256, (70 + 9 * i, 90, 3), dtype=np.uint8), boxes)
+        found.append(method.transform(sample, rng))
+    return collate(found)
+
+
+def cosine(a, b):
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(x * x for x in b))
+
+
+def test_the_loss_is_that_of_plain_loops():
+    method = made()
+    tiny.stir(method.teacher, 3)
+    data = batch(method)
+    terms, figures = method.losses(data)
+    p = [method.student(crops.images, crops.boxes).tolist() for crops in data.crops]
+    z = [method.teacher(crops.images, crops.boxes).tolist() for crops in data.crops]
+    for other, name in ((1, "distance_12"), (2, "distance_13")):
+        total = 0.0
+        for image in range(3):
+            of_image = 0.0
+            for box in range(3):
+                row = image * 3 + box
+                of_image += 2 - 2 * cosine(p[0][row], z[other][row]) + 2 - 2 * cosine(p[other][row], z[0][row])
+            total += of_image / 3
+        assert terms[name].item() == pytest.approx(total / 3, rel=1e-4)
+    assert set(terms) == {"distance_12", "distance_13"} and set(figures) == {"spread", "ema_distance"}
+
+
+@pytest.mark.parametrize(("side", "level"), [(13, 0), (15, 1), (27, 1), (29, 2), (55, 2), (57, 3), (64, 3)])
+def test_a_box_is_pooled_from_the_level_of_its_size(side, level):
+    encoder = made().student.encoder
+    maps = {str(i): torch.full((1, 12, 64 // 2**i // 4, 64 // 2**i // 4), float(i)) for i in range(4)}
+    box = torch.tensor([[0.0, 0.0, side, side]])
+    assert (
+        encoder.pool(maps | {"pool": torch.full((1, 12, 1, 1), 9.0)}, [box], [(64, 64)]).round().unique().item()
+        == level
+    )
+
+
+def test_all_that_is_finetuned_is_trained_and_nothing_else_leaves():
+    method = made()
+    terms, _ = method.losses(batch(method))
+    sum(terms.values()).backward()
+    assert not [name for name, p in method.student.named_parameters() if p.grad is None]
+    assert all(p.grad is None for p in method.teacher.parameters())
+    wanted = {k: v for k, v in detector().state_dict().items() if k.startswith(("backbone.", "roi_heads.box_head."))}
+    for state in method.weights_of().values():
+        assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in wanted.items()}
+
+
+def test_a_finetuned_detector_begins_with_the_features_of_the_pretrained_one():
+    """Frozen batch norm there has the weights and the statistics of the trained one here."""
+    method = made()
+    data = batch(method)
+    optimizer = torch.optim.SGD(method.student.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(method.losses(data)[0].values()).backward()
+        optimizer.step()
+        method.after_step()
+    images = torch.randn(2, 3, 64, 96)
+    states, features = method.weights_of(), {}
+    for name, encoder in (("student", method.student.encoder), ("teacher", method.teacher.encoder)):
+        fresh = detector()
+        missing, unexpected = fresh.load_state_dict(states[name], strict=False)
+        assert not unexpected and all(
+            key.startswith(("rpn.", "roi_heads.box_predictor", "roi_heads.mask")) for key in missing
+        )
+        assert any(isinstance(module, FrozenBatchNorm2d) for module in fresh.backbone.body.modules())
+        ours, theirs = encoder.eval().backbone(images), fresh.eval().backbone(images)
+        features[name] = torch.cat([level.flatten() for level in theirs.values()])
+        for level in ours:
+            assert torch.allclose(ours[level], theirs[level], rtol=1e-3, atol=1e-4)
+        pooled = torch.randn(2, 12, 7, 7)
+        assert torch.allclose(encoder.box_head(pooled), fresh.roi_heads.box_head(pooled), atol=1e-5)
+    assert not torch.allclose(features["student"], features["teacher"], atol=1e-3)
+
+
+def test_from_scratch_or_from_the_backbone_given():
+    given = detector().backbone.state_dict()
+    kept, drawn = (made(scratch=scratch).student.encoder.backbone.state_dict() for scratch in (False, True))
+    for key, value in given.items():
+        assert torch.equal(kept[key], value)
+    body = [key for key in given if key.startswith("body.") and given[key].dim() == 4]
+    assert body and all(not torch.equal(drawn[key], given[key]) for key in body)
+    assert all(torch.equal(drawn[key], given[key]) for key in given if key.startswith("fpn."))
+    weight = drawn["body.layer4.0.conv1.weight"]
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / (weight.shape[0] * 9)), rel=0.1)
+
+
+def test_it_learns_that_three_views_show_the_same():
+    method = made(ema_rate=0.95)
+    data = batch(method, 5)
+    optimizer = torch.optim.SGD(method.student.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for _ in range(12):
+        loss = sum(method.losses(data)[0].values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_step()
+        losses.append(loss.item())
+    assert losses[0] > 5 and losses[-1] < 0.5 * losses[0]
+    assert method.losses(data)[1]["spread"] > 0.3
