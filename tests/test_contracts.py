@@ -31,7 +31,12 @@ SMALL = {
     "strong": {"blur_sigma": [0.1, 0.5]},
     **{"small_side": 32, "small_crops": 1, "photometric": {}, "hidden": 20, "prototypes": 6, "frozen_steps": 0},
     **{"channels": 64, "box_width": 20},
+    **{"first": {"solarise_probability": 0.5}, "second": {}, "min_size": 8, "max_iou": 0.5, "area": [0.3, 1.0]},
+    "filter": {"min_side": 8, "aspect": None, "size": None, "limit": None},
+    **{"jitter": 0.1, "jitter_probability": 0.5, "canonical_size": 14, "scratch": True},
 }
+#: The detectors of methods that are not for Deformable DETR.
+DETECTORS = {"soco": "mask_rcnn"}
 IMAGES, CLASSES, QUERIES = 3, 4, SMALL["queries"]
 
 
@@ -169,18 +174,24 @@ def test_detectors_without_a_class_head(name):
     assert [name for name in model.state_dict() if name.startswith(model.body_prefix)]
 
 
+def detector_of(method):
+    return DETECTORS.get(method, "deformable_detr")
+
+
 def build(name):
     """A method, what it trains, and its options."""
     known = plugins.keywords("methods", name)
     given = {key: SMALL[key] for key in ("weak", "strong") if key in known}
     if "loss" in known:
         given["loss"] = partial(plugins.load("losses", "locsce"), delta=0.3)
-    if "weak" not in known:
+    if "steps" in known:
+        given["steps"] = 10
+    if name in plugins.methods_over("network"):
         torch.manual_seed(0)
         model = ResNet(**BODY, num_classes=CLASSES)
     else:
         classes = CLASSES if name == selection.NOT_PRETRAINED else None
-        model = detector(plugins.names("detectors")[0], classes)
+        model = detector(detector_of(name), classes)
     return plugins.call("methods", small("methods", name, **given), model, **given)
 
 
@@ -188,8 +199,8 @@ def build(name):
 def test_methods(name):
     method = build(name)
     examples = [method.transform(sample, np.random.default_rng(i)) for i, sample in enumerate(samples())]
-    if "weak" not in plugins.keywords("methods", name):  # labels of images, not of boxes
-        examples = [e for e in examples if len(e.labels)]
+    if name in plugins.methods_over("network"):  # labels, if any, are of images
+        examples = [e for e in examples if len(e.labels)] or examples
         for example in examples:
             example.labels = example.labels[:1]
     batch = collate(examples)
@@ -212,10 +223,7 @@ def test_methods(name):
     assert any((after[key] != before[key]).any() for key in before)
 
 
-PRETRAINING = [
-    name for name in plugins.names("methods") if "weak" in plugins.keywords("methods", name)
-    and name != selection.NOT_PRETRAINED
-]  # fmt: skip
+PRETRAINING = [name for name in plugins.methods_over("detector") if name != selection.NOT_PRETRAINED]
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
@@ -229,8 +237,8 @@ def test_methods_that_pretrain_give_two_detectors(name):
     optimizer.step()
     method.after_step()
 
-    found = method.matched_predictions(batch)
-    assert set(found) == {"student", "teacher"}
+    found = method.matched_predictions(batch) if "weak" in plugins.keywords("methods", name) else {}
+    assert set(found) <= {"student", "teacher"}
     for predicted in found.values():
         assert [len(boxes) for boxes, _ in predicted] == [min(len(b), QUERIES) for b in batch.boxes]
         for (boxes, numbers), drawn in zip(predicted, batch.boxes, strict=True):
@@ -239,15 +247,17 @@ def test_methods_that_pretrain_give_two_detectors(name):
 
     weights = method.weights_of()
     assert set(weights) == {"student", "teacher"}
-    wanted = detector(plugins.names("detectors")[0], None).state_dict()
+    wanted = detector(detector_of(name), None).state_dict()
     for state in weights.values():
         assert {key: state[key].shape for key in wanted} == {key: value.shape for key, value in wanted.items()}
         extra = [key for key in state if key not in wanted]
         assert all(re.match(r"(projector|class_embed)\.", key) for key in extra)  # what finetuning leaves out
     student, teacher = weights["student"], weights["teacher"]
-    moved = [key for key in wanted if not key.startswith("backbone.") and (student[key] != teacher[key]).any()]
-    assert moved  # after one step they differ: the teacher follows, it is not the student
-    assert all((student[key] == value).all() for key, value in backbone.items())  # a fixed backbone (Section 4.1)
+    apart = [key for key in wanted if not key.startswith("backbone.") and (student[key] != teacher[key]).any()]
+    # After one step they differ: the teacher follows, it is not the student. Unless there is none.
+    assert bool(apart) == ("ema_rate" in plugins.keywords("methods", name))
+    fixed = all((student[key] == value).all() for key, value in backbone.items())
+    assert fixed == ("weak" in plugins.keywords("methods", name))  # Section 4.1, in SoCo it is trained
 
 
 @pytest.fixture(scope="module")
@@ -265,20 +275,21 @@ OWN = {
 }
 
 
-def subsets(name):
-    """The subsets of a benchmark that params.yaml names."""
+def places(name):
+    """Folder of the demo and subsets of a benchmark that params.yaml names."""
     if name in OWN:
-        return OWN[name][1]
+        return OWN[name]
     entries = [e for e in params.load(ROOT / "params.yaml")["benchmarks"].values() if e["name"] == name]
-    return sorted({entry[part] for entry in entries for part in ("train", "test")} - {None})
+    assert entries, f"params.yaml has no benchmark of plug-in {name}"
+    return entries[0]["root"], sorted({entry[part] for entry in entries for part in ("train", "test")} - {None})
 
 
 @every("benchmarks")
 def test_benchmarks(name, data):
-    load, root = plugins.load("benchmarks", name), data / OWN.get(name, (name,))[0]
-    assert root.is_dir(), f"proseco.data.demo writes no folder {name!r} in the layout of this benchmark"
-    assert subsets(name), f"params.yaml has no benchmark of plug-in {name}"
-    for subset in subsets(name):
+    load, (folder, subsets) = plugins.load("benchmarks", name), places(name)
+    root = data / folder
+    assert root.is_dir(), f"proseco.data.demo writes no folder {folder!r} in the layout of benchmark {name}"
+    for subset in subsets:
         found = load(root, subset)
         assert found == load(root, subset) and found == load(str(root), subset)
         assert set(found) == {"images", "annotations", "categories"}
@@ -302,8 +313,8 @@ def test_benchmarks(name, data):
 
 @every("benchmarks")
 def test_benchmarks_name_what_is_missing(name, data, tmp_path):
-    load = plugins.load("benchmarks", name)
-    for root, subset in ((data / OWN.get(name, (name,))[0], "1066_battle"), (tmp_path, subsets(name)[0])):
+    load, (folder, subsets) = plugins.load("benchmarks", name), places(name)
+    for root, subset in ((data / folder, "1066_battle"), (tmp_path, subsets[0])):
         with pytest.raises(InputError) as caught:
             load(root, subset)
         assert "\n" not in str(caught.value) and any(word in str(caught.value) for word in (subset, str(root)))

@@ -13,18 +13,19 @@ from proseco.base.randomness import generator
 from proseco.data.loader import Batch, collate
 
 
-def draw_crops(method, source, path: Path, *, seed: int, images: int = 4) -> None:
-    """A sheet with a column an image and a row a view, for a method that predicts no boxes: the boxes drawn, those of
-    one region in one colour.
+def draw_views(method, source, path: Path, *, seed: int, images: int = 4) -> None:
+    """A sheet with a column an image and a row a view, for a method that predicts no boxes. Boxes of one region have
+    one colour in all crops.
 
-    :param method: its ``transform`` makes crops; ``source``, ``path`` and ``images`` as of :class:`Album`.
+    :param method: has a ``transform``; ``source``, ``path`` and ``images`` as of :class:`Album`.
     """
     batch = _examples(method, source, seed, images)
-    side, rows = pictures.cell_side(len(batch)), []
-    for crops in batch.crops:
-        pairs = zip(crops.images, crops.boxes, strict=True)
-        rows.append([_drawn(image, boxes, pictures.colors(len(boxes)), side) for image, boxes in pairs])
-    pictures.contact_sheet(rows, path, row_titles=[f"view {number + 1}" for number in range(len(rows))])
+    none, side = [torch.zeros(0, 4)] * len(batch), pictures.cell_side(len(batch))
+    shown = [(view, none) for view in batch.views] + [(crops.images, crops.boxes) for crops in batch.crops]
+    rows = [
+        [_drawn(image, b, pictures.colors(len(b)), side) for image, b in zip(*view, strict=True)] for view in shown
+    ]
+    pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
 
 
 def _examples(method, source, seed: int, images: int) -> Batch:

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from proseco import boxes as box_ops
-from proseco import pictures
 from proseco.base import environment, files, plugins
-from proseco.base.randomness import generator
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
+from proseco.methods._album import draw_views
 from proseco.nn.backbone import Body, ResNet
 from proseco.training import devices
 from proseco.training.loop import fit
@@ -62,7 +59,8 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     method = plugins.call("methods", spec, network, place=f"backbones.{name}", **given)
     for module in method.modules().values():  # what the method has added to the network
         module.to(device)
-    _draw_views(method, source, results / "views.png", seed)
+    results.mkdir(exist_ok=True)
+    draw_views(method, source, results / "views.png", seed=seed, images=6)
     fit(
         method,
         lambda step: training_batches(
@@ -80,24 +78,3 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     )
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-
-
-def _draw_views(method, source, path: Path, seed: int, images: int = 6) -> None:
-    """A sheet with a column an image and a row a view, with its boxes."""
-    samples = [source[i * len(source) // images] for i in range(min(images, len(source)))]
-    examples = [method.transform(sample, generator(seed, "picture", sample.key)) for sample in samples]
-    none, side = np.zeros((0, 4), np.float32), pictures.cell_side(len(examples))
-    shown = [
-        [(view, none) for view in e.views] + [(crop.image, crop.boxes_cxcywh) for crop in e.crops] for e in examples
-    ]
-    rows = [[_draw(*view, side) for view in row] for row in zip(*shown, strict=True)]
-    path.parent.mkdir(exist_ok=True)
-    pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
-
-
-def _draw(image: np.ndarray, boxes_cxcywh: np.ndarray, side: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.from_numpy(boxes_cxcywh)), torch.tensor([width, height]))
-    return pictures.draw_boxes(
-        image, corners.numpy(), color=pictures.colors(len(corners)), long_edge=side, at_most=side
-    )

@@ -9,7 +9,7 @@ from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
-from proseco.methods._album import Album, draw_crops
+from proseco.methods._album import Album, draw_views
 from proseco.training import devices, distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Schedule
@@ -44,7 +44,7 @@ def run(
             album = Album(method, reader, path, seed=seed, device=where)
             moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
         elif path is not None:
-            draw_crops(method, reader, path, seed=seed)
+            draw_views(method, reader, path, seed=seed)
         if path is not None:
             print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
         fit(
