@@ -4,6 +4,7 @@ Nothing heavy is imported: a misspelt key is found in a second, before hours of 
 """
 
 import inspect
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -286,6 +287,9 @@ def _own_views(method: dict, place: str) -> None:
         checks.call(method[key], augment.strong, f"{place}.{key}")
     if "filter" in method:
         _filter(method["filter"], f"{place}.filter")
+    checks.positive(method, ("side", "boxes", "min_size", "canonical_size"), place)
+    if method.get("min_size", 0) > method.get("side", math.inf):
+        raise InputError(f"{place}.min_size is {method['min_size']}; the views' side is {method['side']} (params.yaml)")
 
 
 def _backbone(entries: dict, entry: dict, place: str) -> None:

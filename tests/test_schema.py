@@ -21,6 +21,8 @@ OPTIONAL = {
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes"),
+    *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
+    *("solarise_probability", "optimizer", "momentum", "trust", "warmup"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
@@ -244,6 +246,18 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/views/strong/jitter", [0.4, 0.4, 0.4], ["views.strong.jitter", "tuple[float, float"]),
         ("scales/demo/finetune/init_from", "techer", ["network named 'techer'", "student, teacher", "init_from"]),
         ("scales/demo/finetune/validations", 0, ["scales.demo.finetune.validations is 0"]),
+        ("scales/demo/pretrain/soco/method/boxes", 0, ["pretrain.soco.method.boxes is 0"]),
+        ("scales/demo/pretrain/soco/method/first/blur", 1, ["key of scales.demo.pretrain.soco.method.first", "'blur'"]),
+        (
+            "scales/demo/pretrain/soco/method/filter/size",
+            [0.8, 0.3],
+            ["method.filter.size is [0.8, 0.3]", "[least, most]"],
+        ),
+        ("scales/demo/pretrain/soco/method/steps", 9, ["key of method soco named 'steps'"]),
+        ("scales/demo/pretrain/soco/pictures", 4, ["key of scales.demo.pretrain.soco named 'pictures'"]),
+        ("scales/demo/pretrain/soco/schedule/micro_batch", 4, ["soco.schedule.micro_batch is of no use"]),
+        ("scales/demo/backbones/scrl/min_size", 65, ["scales.demo.backbones.scrl.min_size is 65", "side is 64"]),
+        ("scales/demo/backbones/scrl/second/blur_sigma", 1.0, ["backbones.scrl.second.blur_sigma is 1.0"]),
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),

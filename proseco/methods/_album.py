@@ -22,9 +22,7 @@ def draw_views(method, source, path: Path, *, seed: int, images: int = 4) -> Non
     batch = _examples(method, source, seed, images)
     none, side = [torch.zeros(0, 4)] * len(batch), pictures.cell_side(len(batch))
     shown = [(view, none) for view in batch.views] + [(crops.images, crops.boxes) for crops in batch.crops]
-    rows = [
-        [_drawn(image, b, pictures.colors(len(b)), side) for image, b in zip(*view, strict=True)] for view in shown
-    ]
+    rows = [[_drawn(image, b, pictures.colors(len(b)), side) for image, b in zip(*view, strict=True)] for view in shown]
     pictures.contact_sheet(rows, path, row_titles=[f"view {number}" for number in range(1, len(rows) + 1)])
 
 

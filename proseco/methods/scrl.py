@@ -17,18 +17,19 @@ _STRIDE = 32  # pixels, of the last stage
 def build(
     network,
     *,
-    side: int,
-    area: tuple[float, float],
-    boxes: int,
-    min_size: float,
-    max_iou: float,
+    side: int = 224,
+    area: tuple[float, float] = (0.2, 1.0),
+    boxes: int = 10,
+    min_size: float = 32.0,
+    max_iou: float = 0.5,
     first: dict,
     second: dict,
-    projector: tuple[int, int],
-    ema_rate: float,
+    projector: tuple[int, int] = (4096, 256),
+    ema_rate: float = 0.996,
     steps: int,
 ) -> "SCRL":
-    """
+    """The defaults are those of the public code's ResNet-50 of 1,000 epochs.
+
     :param network: classification ResNet (:class:`proseco.nn.backbone.ResNet`); its classifier is left alone.
     :param side: area, boxes, min_size, max_iou: of the views, see :class:`proseco.data.crops.SharedRegions`.
     :param first: keywords of :func:`proseco.data.augment.strong` for the first view; ``second`` for the other.

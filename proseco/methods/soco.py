@@ -16,21 +16,22 @@ from proseco.nn.backbone import normalise
 def build(
     detector,
     *,
-    side: int,
-    area: tuple[float, float],
-    boxes: int,
+    side: int = 224,
+    area: tuple[float, float] = (0.5, 1.0),
+    boxes: int = 4,
     filter: dict,
-    jitter: float,
-    jitter_probability: float,
+    jitter: float = 0.1,
+    jitter_probability: float = 0.5,
     first: dict,
     second: dict,
-    canonical_size: float,
-    projector: tuple[int, int],
-    ema_rate: float,
-    scratch: bool,
+    canonical_size: float = 96.0,
+    projector: tuple[int, int] = (4096, 256),
+    ema_rate: float = 0.99,
+    scratch: bool = True,
     steps: int,
 ) -> "SoCo":
-    """
+    """The defaults are those of the paper's FPN of 400 epochs.
+
     :param detector: Mask R-CNN with an FPN, its modules named as torchvision names them.
     :param side: area, boxes, jitter, jitter_probability: of the views, see :class:`proseco.data.crops.ProposalViews`.
     :param filter: which proposals are drawn from, keywords of :func:`proseco.data.filters.keep`.

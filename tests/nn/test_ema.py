@@ -46,6 +46,13 @@ def test_buffers_are_copied():
     assert teacher[1].running_mean is not student[1].running_mean
 
 
+def test_buffers_may_be_the_teachers_own():
+    teacher, student = network(0), network(1)
+    before = teacher[1].running_mean.clone()
+    ema.update(teacher, student, 0.0, buffers=False)
+    assert torch.equal(teacher[1].running_mean, before) and torch.equal(teacher[0].weight, student[0].weight)
+
+
 def test_keep_zero_copies_and_keep_one_stays():
     teacher, student = network(0), network(1)
     before = [p.clone() for p in teacher.parameters()]

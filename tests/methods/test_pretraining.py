@@ -1,0 +1,86 @@
+"""A pretraining from shards to checkpoint by a method that predicts no boxes and trains the backbone: SoCo."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from proseco.base import files, plugins
+from proseco.methods import _pretraining, soco
+from proseco.nn.backbone import ResNet
+from proseco.weights import checkpoint
+from tests import making, tiny
+
+BODY = {"block": "basic", "layers": [1, 1, 1, 1], "stem": 8, "widths": [8, 12, 16, 24]}
+DETECTOR = {"name": "mask_rcnn", "backbone": BODY, "channels": 16, "box_width": 24}
+METHOD = {"name": "soco", "side": 64, "projector": [24, 8], "scratch": False, "first": {}, "second": {}}
+METHOD |= {"canonical_size": 28.0, "filter": {"min_side": 8, "aspect": None, "size": None, "limit": None}}
+SCHEDULE = {"batch": 4, "lr": 0.05, "lr_backbone": 0.02, "steps": 5, "optimizer": "sgd", "clip": None, "log_every": 1}
+PLAN = {"method": METHOD, "detector": DETECTOR, "schedule": SCHEDULE, "loss": None, "views": {}, "pictures": None}
+PLAN |= {"seed": 0, "precision": "float32", "data": "main"}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Shards of nine images, and a backbone."""
+    folder = tmp_path_factory.mktemp("soco")
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(9):
+        pixels = rng.integers(0, 256, (70 + 3 * number, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+    making.write(folder / "shards", folder / "images")
+    torch.manual_seed(0)
+    network = tiny.stir(ResNet(**BODY, num_classes=3))
+    state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
+    checkpoint.save(folder / "backbone.safetensors", {"backbone": state}, {})
+    return folder / "shards", folder / "backbone.safetensors"
+
+
+def run(given, folder, **changes):
+    for name in ("results", "scratch"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    out, results = folder / "soco.safetensors", folder / "results"
+    plan = PLAN | changes
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        _pretraining.run(plan, *given, out, results, device="cpu", scratch=folder / "scratch", title="soco")
+    return out, results
+
+
+def test_from_shards_to_a_finetuned_detector(given, tmp_path):
+    out, results = run(given, tmp_path)
+    sheet = np.asarray(Image.open(results / "boxes.png").convert("RGB"))
+    assert sheet.shape[0] > 0.6 * sheet.shape[1]  # three views of four images
+    assert files.read_json(results / "metrics.json") == {"steps": 5}
+    student, teacher = (checkpoint.load(out, name) for name in ("student", "teacher"))
+    before = checkpoint.load(given[1], "backbone")
+    moved = [name for name, value in before.items() if (student.get(f"backbone.body.{name}", value) != value).any()]
+    assert {"conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.0.bn2.running_var"} <= set(moved)
+    assert any((student[name] != teacher[name]).any() for name in student)
+    detector = plugins.call("detectors", DETECTOR, num_classes=3)
+    checkpoint.load_into(detector, student, source="", new=detector.heads, unused=())
+    assert torch.equal(
+        detector.state_dict()["backbone.fpn.inner_blocks.0.0.weight"], student["backbone.fpn.inner_blocks.0.0.weight"]
+    )
+
+
+def test_a_kill_changes_nothing(given, tmp_path, monkeypatch):
+    whole, _ = run(given, tmp_path / "whole")
+    monkeypatch.setenv("PROSECO_CHECKPOINT_EVERY", "1")
+    after_step, calls = soco.SoCo.after_step, []
+
+    def killed(self):
+        after_step(self)
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(soco.SoCo, "after_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(given, tmp_path / "two")
+    again, _ = run(given, tmp_path / "two")
+    assert len(calls) == 3 + 3  # the third step was not saved
+    assert whole.read_bytes() == again.read_bytes()
