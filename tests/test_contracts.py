@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 
 from proseco import selection
 from proseco.base import params, plugins
@@ -26,11 +27,12 @@ BODY = {"block": "basic", "layers": [1, 1, 1, 1], "stem": 8, "widths": [8, 8, 16
 SMALL = {
     **{"backbone": BODY, "width": 32, "heads": 4, "encoder_layers": 1, "decoder_layers": 2, "ffn": 48, "dropout": 0.0},
     **{"levels": 3, "points": 2, "queries": 9, "box_refinement": True},
+    **{"channels": 64, "layers": 1, "box_width": 24, "mask_width": 8, "mask_layers": 1, "score_threshold": 0.0},
+    **{"rpn_before_nms": (50, 40), "rpn_after_nms": (30, 20), "rpn_sampled": 16, "box_sampled": 8},
     **{"boxes": 5, "projector": [40, 12], "ema_rate": 0.5, "side": 32, "count": 20},
     "weak": {"short_edges": [32, 40], "long_edge": 64, "first_short_edges": [40], "crop_min": 24, "crop_max": 40},
     "strong": {"blur_sigma": [0.1, 0.5]},
     **{"small_side": 32, "small_crops": 1, "photometric": {}, "hidden": 20, "prototypes": 6, "frozen_steps": 0},
-    **{"channels": 64, "box_width": 20},
     **{"first": {"solarise_probability": 0.5}, "second": {}, "min_size": 8, "max_iou": 0.5, "area": [0.3, 1.0]},
     "filter": {"min_side": 8, "aspect": None, "size": None, "limit": None},
     **{"jitter": 0.1, "jitter_probability": 0.5, "canonical_size": 14, "scratch": True},
@@ -125,7 +127,7 @@ def test_detectors(name):
     mask[2, :, 64:] = True
     features = model.features(images, mask)
     assert all(level.shape[0] == IMAGES and level.dim() == 4 for level in features)
-    if hasattr(model, "decode"):
+    if hasattr(model, "decode"):  # a detector with queries
         out = model.decode(features, mask)
         layers, *shape = out["queries"].shape
         assert shape[:2] == [IMAGES, QUERIES] and out["boxes"].shape == (layers, IMAGES, QUERIES, 4)
@@ -136,11 +138,12 @@ def test_detectors(name):
     labels = [torch.tensor([0, 3]), torch.zeros(0, dtype=torch.long), torch.tensor([1])]
     targets = [{"boxes": b, "labels": c} for b, c in zip(boxes, labels, strict=True)]
     if model.learns_masks:
-        frames = [(64, 96), (48, 96), (64, 64)]
-        for target, frame in zip(targets, frames, strict=True):
-            target["masks"] = torch.ones(len(target["boxes"]), *frame, dtype=torch.uint8)
-    terms = model.losses(images, mask, targets, count=3, share=1.0)
+        for target, inside in zip(targets, ~mask, strict=True):
+            height, width = int(inside.any(1).sum()), int(inside.any(0).sum())
+            target["masks"] = torch.randint(0, 2, (len(target["labels"]), height, width), dtype=torch.uint8)
+    terms = model.losses(images, mask, targets)
     assert terms and all(value.shape == () and value.isfinite() for value in terms.values())
+    assert all(value.dtype == torch.float32 for value in terms.values())
     sum(terms.values()).backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without, f"no gradient: {without}"
@@ -151,27 +154,29 @@ def test_detectors(name):
     assert len(found) == IMAGES
     for one, (width, height) in zip(found, sizes.tolist(), strict=True):
         count = len(one["scores"])
-        assert count == 7 if hasattr(model, "decode") else count <= 7
-        assert one["boxes_xyxy"].shape == (count, 4) and one["labels"].shape == (count,)
+        assert count == 7 if hasattr(model, "decode") else count <= 7  # others leave out what scores low
+        assert one["boxes_xyxy"].shape == (count, 4) and one["scores"].shape == one["labels"].shape == (count,)
         assert ((one["scores"] >= 0) & (one["scores"] <= 1)).all() and (one["scores"].diff() <= 0).all()
         assert ((one["labels"] >= 0) & (one["labels"] < CLASSES)).all()
         centre = (one["boxes_xyxy"][:, :2] + one["boxes_xyxy"][:, 2:]) / 2
         assert (centre >= 0).all() and (centre <= torch.tensor([width, height])).all()
     one_by_one = model.detect(images[:1], mask[:1], sizes[:1], limit=7)[0]
     assert torch.allclose(one_by_one["boxes_xyxy"], found[0]["boxes_xyxy"], atol=0.05)
-    names = list(model.state_dict())
-    assert any(name.startswith(model.body_prefix) for name in names)  # where weights.start puts the backbone
-    assert all(any(name.startswith(head) for name in names) for head in model.heads[:1])
 
 
 @every("detectors")
 def test_detectors_without_a_class_head(name):
     model = detector(name, None)
     images, mask = torch.zeros(2, 3, 64, 80, dtype=torch.uint8), torch.zeros(2, 64, 80, dtype=torch.bool)
+    features = model.features(images, mask)
     if hasattr(model, "decode"):
-        assert "logits" not in model.decode(model.features(images, mask), mask)
-    assert not [name for name in model.state_dict() if name.startswith(model.heads)]  # what a pretraining has not
-    assert [name for name in model.state_dict() if name.startswith(model.body_prefix)]
+        assert "logits" not in model.decode(features, mask)
+    whole = detector(name, CLASSES).state_dict()
+    assert set(model.state_dict()) == {key for key in whole if not key.startswith(model.heads)} < set(whole)
+    body = {key.removeprefix(model.body_prefix) for key in whole if key.startswith(model.body_prefix)}
+    assert body == {
+        key for key in ResNet(**BODY, num_classes=1, norm=FrozenBatchNorm2d).state_dict() if key[:3] != "fc."
+    }
 
 
 def detector_of(method):
