@@ -28,6 +28,7 @@ def resolve(params: dict) -> dict[str, dict]:
         for name in names:
             row = rows.row(params, scale, name)
             settings[f"pretrain/{name}.json"] = pretraining(params, row)
+            settings[f"source/{name}.json"] = {"data": settings[f"pretrain/{name}.json"]["data"]}
             for benchmark in benchmarks:
                 settings[f"finetune/{name}/{benchmark}.json"] = finetuning(section, row, benchmark)
     return settings

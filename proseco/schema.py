@@ -15,7 +15,7 @@ from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
-from proseco.training.schedules import DECAYS, OPTIMIZERS, Schedule
+from proseco.training.schedules import DECAYS, OPTIMIZERS, Finetuning, Schedule
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 TOP = dict.fromkeys(("run", "loss", "methods", "ablations", "benchmarks", "selections", "scales"), "dict")
@@ -41,7 +41,7 @@ CHECKPOINT = {"checkpoint": "str"}
 #: Keys of rows and columns -> the section of each scale that says what the name stands for.
 NAMED = {"backbone": "backbones", "root": "roots", "detector": "detectors", "data": "propose.unlabelled"}
 PARTS = ("backbones", "roots", "detectors")
-FINETUNE = {"init_from": "str", "validations": "int", "predict_batch": "int"}
+FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 #: Arguments of methods and losses that the program gives.
 GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
@@ -158,13 +158,13 @@ def _scale(params: dict, section: dict, place: str) -> None:
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")
-    checks.positive(section["finetune"], ("validations", "predict_batch"), f"{place}.finetune")
+    checks.positive(section["finetune"], ("predict_batch",), f"{place}.finetune")
     networks = ("student", "teacher")
     checks.choice(section["finetune"]["init_from"], networks, "network", f"{place}.finetune.init_from")
     for name, schedule in section["schedules"].items():
         if name != "default":
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
-        _schedule(schedule, f"{place}.schedules.{name}")
+        _finetuning(schedule, f"{place}.schedules.{name}")
     trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
@@ -241,8 +241,17 @@ def _filter(section: dict, place: str) -> None:
             raise InputError(f"{place}.{key} is {section[key]}; it must be [least, most] (params.yaml)")
 
 
-def _schedule(section: dict, place: str) -> None:
-    types = {field.name: inspect.formatannotation(field.type) for field in fields(Schedule)}
+def _finetuning(section: dict, place: str) -> None:
+    _schedule(section, place, Finetuning)
+    if (section.get("validate_every") is None) == (section.get("validations") is None):
+        raise InputError(f"{place} needs either validations or validate_every (params.yaml)")
+    checks.positive(section, ("validations", "validate_every", "patience"), place)
+    if section.get("patience") is not None and section.get("decay") == "cosine":
+        raise InputError(f"{place}.patience would leave out the end of decay cosine; it needs decay step (params.yaml)")
+
+
+def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> None:
+    types = {field.name: inspect.formatannotation(field.type) for field in fields(kind)}
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")

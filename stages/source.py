@@ -7,7 +7,7 @@ from proseco.base import cli, files
 
 def main(*, scale: str, method: str) -> None:
     """Write the name and the digest of the row's shards; null for a row that is not pretrained here."""
-    data = files.read_json(Path("work", scale, "plan", "pretrain", f"{method}.json"))["data"]
+    data = files.read_json(Path("work", scale, "plan", "source", f"{method}.json"))["data"]
     summary = Path("work", scale, "shards", str(data), "summary.json")
     digest = None if data is None else files.digest(summary)
     files.write_json(Path("work", scale, "source", f"{method}.json"), {"data": data, "digest": digest})

@@ -49,8 +49,8 @@ def make_small(params) -> None:
     demo["backbones"]["supervised"]["schedule"].update(steps=2, batch=8, log_every=1)
     demo["pretrain"]["proseco"]["schedule"].update(steps=3, batch=4, log_every=1)
     demo["pretrain"]["proseco"]["pictures"] = 2
-    demo["finetune"].update(validations=1, predict_batch=4)
-    demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1)
+    demo["finetune"]["predict_batch"] = 4
+    demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1, validations=1)
     ablation = {"ablations": ["supervised_100"], "ablation_benchmarks": ["mini_coco_5"]}
     params["run"].update(benchmarks=["mini_coco_5"], seeds=[42], **ablation)
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
-    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip"),
+    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience"),
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
@@ -249,7 +249,6 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/views/weak/crop_min", 129, ["scales.demo.views.weak.crop_min is 129", "crop_max, 128"]),
         ("scales/demo/views/strong/jitter", [0.4, 0.4, 0.4], ["views.strong.jitter", "tuple[float, float"]),
         ("scales/demo/finetune/init_from", "techer", ["network named 'techer'", "student, teacher", "init_from"]),
-        ("scales/demo/finetune/validations", 0, ["scales.demo.finetune.validations is 0"]),
         ("scales/demo/pretrain/soco/method/boxes", 0, ["pretrain.soco.method.boxes is 0"]),
         ("scales/demo/pretrain/soco/method/first/blur", 1, ["key of scales.demo.pretrain.soco.method.first", "'blur'"]),
         (
@@ -262,6 +261,19 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/soco/schedule/micro_batch", 4, ["soco.schedule.micro_batch is of no use"]),
         ("scales/demo/backbones/scrl/min_size", 65, ["scales.demo.backbones.scrl.min_size is 65", "side is 64"]),
         ("scales/demo/backbones/scrl/second/blur_sigma", 1.0, ["backbones.scrl.second.blur_sigma is 1.0"]),
+        ("scales/demo/schedules/mini_voc_5/validations", 0, ["schedules.mini_voc_5.validations is 0"]),
+        (
+            "scales/demo/schedules/mini_voc_5/validate_every",
+            2,
+            ["mini_voc_5 needs either validations or validate_every"],
+        ),
+        ("scales/demo/schedules/mini_voc_5/validations", None, ["mini_voc_5 needs either validations or validate_"]),
+        ("scales/demo/schedules/mini_voc_5/patience", 0, ["schedules.mini_voc_5.patience is 0"]),
+        (
+            "scales/demo/pretrain/proseco/schedule/patience",
+            3,
+            ["no key of scales.demo.pretrain.proseco.schedule named"],
+        ),
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
@@ -298,6 +310,9 @@ def test_a_schedule_may_have_the_keys_of_its_optimizer():
     schedule |= {"optimizer": "lars", "momentum": 0.9, "trust": 0.001, "decay": "cosine", "final": 0.01, "warmup": 10}
     schedule["clip"] = None
     assert refusal(whole) is None
+    schedule["patience"] = 3
+    assert "mini_voc_5.patience would leave out the end of decay cosine" in refusal(whole)
+    del schedule["patience"]
     for key, share in (("momentum", "the last update"), ("final", "the learning rate")):
         schedule[key] = 1.5
         assert f"mini_voc_5.{key} is 1.5; it is a share of {share}" in refusal(whole)

@@ -1,6 +1,7 @@
 """Reading the JSON of COCO and of the data sets that borrowed its form."""
 
 import posixpath
+from math import isfinite
 from pathlib import Path
 
 from proseco.base.errors import InputError, one_of
@@ -22,12 +23,13 @@ def find(folder: Path, subset: str, *, prefix: str, benchmark: str) -> Path:
     raise InputError(f"no file {path.as_posix()!r}, where benchmark {benchmark} expects the labels of {subset!r}")
 
 
-def read(path: Path, *, folder: str) -> dict:
+def read(path: Path, *, folder: str, masks: bool = False) -> dict:
     """The COCO-format dict of an instances file.
 
     Category ids become 0..C-1 in the order of the file's own ids; ``area``, ``iscrowd`` and ``difficult`` may be
-    absent (w * h, 0, 0); segmentations are left behind.
+    absent (w * h, 0, 0).
 
+    :param masks: whether to keep the segmentations of those objects that have one.
     :param folder: where the file's ``file_name`` entries lie, relative to the data set's root.
     :raises InputError: not JSON, a part missing, a malformed record or a contradiction; the message names file and
         record.
@@ -43,7 +45,7 @@ def read(path: Path, *, folder: str) -> dict:
     number = {record["original_id"]: record["id"] for record in categories}
     if len(number) < len(categories):
         raise InputError(f"{path.as_posix()!r}: two categories have one id; expected one each")
-    objects = _records(path, content, "annotations", lambda record: _annotation(record, number))
+    objects = _records(path, content, "annotations", lambda record: _annotation(record, number, masks))
     found = {
         "images": sorted(images, key=lambda record: record["id"]),
         "annotations": sorted(objects, key=lambda record: record["id"]),
@@ -79,11 +81,12 @@ def _image(record: dict, folder: str) -> dict:
     }
 
 
-def _annotation(record: dict, categories: dict[int, int]) -> dict:
+def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
     x, y, width, height = map(float, record["bbox"])
     if record["category_id"] not in categories:
         raise ValueError(f"category {record['category_id']!r} is not in 'categories'")
-    return {
+    kept = {"segmentation": _segmentation(record["segmentation"])} if masks and record.get("segmentation") else {}
+    return kept | {
         "id": int(record["id"]),
         "image_id": int(record["image_id"]),
         "category_id": categories[record["category_id"]],
@@ -92,3 +95,14 @@ def _annotation(record: dict, categories: dict[int, int]) -> dict:
         "iscrowd": int(record.get("iscrowd", 0)),
         "difficult": int(record.get("difficult", 0)),
     }
+
+
+def _segmentation(value: list | dict) -> list | dict:
+    """Polygons or run lengths, as they are."""
+    if isinstance(value, dict):
+        height, width = value["size"]
+        if not isinstance(value["counts"], str | list) or not height > 0 < width:
+            raise ValueError("its segmentation has no counts or no size")
+    elif not all(len(polygon) % 2 == 0 and all(map(isfinite, polygon)) for polygon in value):
+        raise ValueError("its segmentation is no list of polygons [x, y, x, y, ...]")
+    return value

@@ -4,12 +4,13 @@
 
     {"images":      [{"id": int, "key": str, "file_name": str, "width": int, "height": int}],
      "annotations": [{"id": int, "image_id": int, "category_id": int, "bbox": [x, y, w, h], "area": float,
-                      "iscrowd": 0 | 1, "difficult": 0 | 1}],
+                      "iscrowd": 0 | 1, "difficult": 0 | 1, "segmentation": polygons or run lengths}],
      "categories":  [{"id": int, "name": str, "original_id": int}]}
 
 ``key`` is the data set's own name of the image, as id files hold it; ``file_name`` is a POSIX path relative to the
 data set's root; ``bbox`` is in pixels, counted from 0; category ids are 0..C-1. Images and annotations are sorted by
-id, and images without objects are kept.
+id, and images without objects are kept. ``segmentation``, COCO's own, is there only where a benchmark's labels have
+masks and keep them.
 """
 
 import os
@@ -151,6 +152,12 @@ def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list
     ids = {image["id"] for image in images}
     objects = [record for record in annotations["annotations"] if record["image_id"] in ids]
     return {**annotations, "images": images, "annotations": objects}
+
+
+def without_masks(annotations: dict) -> dict:
+    """The dict without segmentations, as validation and test need none."""
+    objects = [{k: v for k, v in record.items() if k != "segmentation"} for record in annotations["annotations"]]
+    return {**annotations, "annotations": objects}
 
 
 def merge(parts: list[dict]) -> dict:

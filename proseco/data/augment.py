@@ -110,6 +110,7 @@ def weak(
     image: np.ndarray,
     boxes_xyxy: np.ndarray,
     rng: np.random.Generator,
+    points: np.ndarray | None = None,
     *,
     short_edges: list[int],
     long_edge: int | None,
@@ -121,23 +122,31 @@ def weak(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1 of Table 4, as DETR's supervised training: flip, then resize, or resize - crop - resize.
 
+    :param points: (P, 2) float x and y in pixels, corners of outlines: moved along in place, and not clipped.
     :param first_short_edges: short edges before the crop.
     :param crop_min: smallest side of the crop, and ``crop_max`` its largest, in pixels; each side is drawn by itself.
     :returns: image, the boxes that have an area left, and (n,) bool: which of the given ones these are.
     """
+    points = np.zeros((0, 2), np.float32) if points is None else points
     if rng.random() < flip_probability:
         image, boxes_xyxy = flip(image, boxes_xyxy)
+        points[:, 0] = image.shape[1] - points[:, 0]
     if rng.random() < crop_probability:
+        before = image.shape
         image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(first_short_edges)), None)
         h, w = image.shape[:2]
+        points *= (w / before[1], h / before[0])
         width = int(rng.integers(min(w, crop_min), min(w, crop_max) + 1))
         height = int(rng.integers(min(h, crop_min), min(h, crop_max) + 1))
         left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
         image, boxes_xyxy = crop(image, boxes_xyxy, left, top, width, height)
+        points -= (left, top)
         boxes_xyxy, kept = clip(boxes_xyxy, width, height)
     else:
         boxes_xyxy, kept = clip(boxes_xyxy, image.shape[1], image.shape[0])
+    before = image.shape
     image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(short_edges)), long_edge)
+    points *= (image.shape[1] / before[1], image.shape[0] / before[0])
     return image, boxes_xyxy[kept], kept
 
 

@@ -54,6 +54,7 @@ class Batch:
     ``views`` (V, B, 3, H, W) uint8, 0 on padding; ``mask`` (B, H, W) bool, True on padding; ``boxes`` per image (n, 4)
     float32 cxcywh relative to the image (not the padding); ``labels`` per image (n,); ``sizes`` (B, 2) width and height
     of the stored images in pixels; ``crops`` none, or one :class:`Crops` a place. V may be 0; then H = W = 0.
+    ``object_masks`` per image (n, h, w) uint8 of the image without padding, 1 on the object, or None where unknown.
     ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
     """
 
@@ -65,10 +66,13 @@ class Batch:
     sizes: Tensor
     crops: list[Crops] = field(default_factory=list)
     whole: Whole = None
+    object_masks: list[Tensor | None] = None
 
     def __post_init__(self):
         if self.whole is None:
             self.whole = Whole((len(self.keys),), sum(map(len, self.boxes)))
+        if self.object_masks is None:
+            self.object_masks = [None] * len(self.keys)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -111,6 +115,7 @@ class Batch:
             sizes=self.sizes[images],
             crops=[Crops(c.images[images], c.boxes[images]) for c in self.crops],
             whole=replace(self.whole, first=self.whole.first + images.start),
+            object_masks=self.object_masks[images],
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -122,6 +127,7 @@ class Batch:
             boxes=[b.to(device, non_blocking=True) for b in self.boxes],
             labels=[c.to(device, non_blocking=True) for c in self.labels],
             crops=[c._each(lambda tensor: tensor.to(device, non_blocking=True)) for c in self.crops],
+            object_masks=[m if m is None else m.to(device, non_blocking=True) for m in self.object_masks],
         )
 
     def pin_memory(self) -> "Batch":
@@ -133,6 +139,7 @@ class Batch:
             boxes=[b.pin_memory() for b in self.boxes],
             labels=[c.pin_memory() for c in self.labels],
             crops=[c._each(lambda tensor: tensor.pin_memory()) for c in self.crops],
+            object_masks=[m if m is None else m.pin_memory() for m in self.object_masks],
         )
 
     def content(self) -> dict:
@@ -141,9 +148,13 @@ class Batch:
         return kept | {"crops": [vars(crops) for crops in self.crops]}
 
     def targets(self) -> list[dict]:
-        """Per image ``key``, ``boxes`` and ``labels``, as detectors' losses take them."""
+        """Per image ``key``, ``boxes``, ``labels`` and, where known, ``masks``, as detectors' losses take them."""
         rows = zip(self.keys, self.boxes, self.labels, strict=True)
-        return [{"key": key, "boxes": boxes, "labels": labels} for key, boxes, labels in rows]
+        targets = [{"key": key, "boxes": boxes, "labels": labels} for key, boxes, labels in rows]
+        for target, masks in zip(targets, self.object_masks, strict=True):
+            if masks is not None:
+                target["masks"] = masks
+        return targets
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -165,6 +176,7 @@ def collate(examples: list[Example]) -> Batch:
         labels=[torch.from_numpy(e.labels) for e in examples],
         sizes=torch.tensor([e.size for e in examples]),
         crops=[_stack(crops) for crops in zip(*(e.crops for e in examples), strict=True)],
+        object_masks=[None if e.object_masks is None else torch.from_numpy(e.object_masks) for e in examples],
     )
 
 

@@ -6,17 +6,18 @@ import numpy as np
 
 from proseco.base import files
 from proseco.base.errors import InputError
-from proseco.data import images
+from proseco.data import images, masks
 from proseco.data.sample import Sample
 
 
 class AnnotatedImages:
     """The images of a COCO-format dictionary with their boxes. Crowds are left out, difficult objects are kept."""
 
-    def __init__(self, annotations: dict, root: str | Path, *, difficult: bool = True):
+    def __init__(self, annotations: dict, root: str | Path, *, difficult: bool = True, outlines: bool = False):
         """
         :param root: folder that ``file_name`` is relative to.
         :param difficult: whether objects marked difficult (VOC) are given.
+        :param outlines: whether samples have their objects' outlines: those of images whose every object has one.
         :raises InputError: there is no image, or the first one is not on disk.
         """
         self.annotations, self.root = annotations, Path(root)
@@ -27,10 +28,13 @@ class AnnotatedImages:
         if not first.exists():
             raise InputError(f"no image {str(first)!r}; is the data set's root right (scales.<scale>.roots)?")
         rows: dict[int, list] = {record["id"]: [] for record in self.records}
+        self.outlines = {record["id"]: [] for record in self.records} if outlines else {}
         for entry in annotations["annotations"]:
             if not entry["iscrowd"] and (difficult or not entry["difficult"]):
                 x, y, w, h = entry["bbox"]
                 rows[entry["image_id"]].append((x, y, x + w, y + h, entry["category_id"]))
+                if outlines:
+                    self.outlines[entry["image_id"]].append(masks.outlines(entry.get("segmentation", ())))
         self.rows = {key: np.array(row, np.float64).reshape(-1, 5) for key, row in rows.items()}
 
     def __len__(self) -> int:
@@ -45,7 +49,9 @@ class AnnotatedImages:
                 f"its annotation says {record['width']} x {record['height']}"
             )
         rows = self.rows[record["id"]]
-        return Sample(record["key"], image, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64))
+        outlines = self.outlines.get(record["id"])
+        known = outlines if outlines and all(outlines) else None
+        return Sample(record["key"], image, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64), known)
 
 
 class ClassFolders:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from proseco.data import augment
+from proseco.data import augment, masks
 from proseco.data.sample import Sample
 
 
@@ -23,7 +23,8 @@ class Example:
 
     ``views``: list of (H, W, 3) uint8; ``boxes_cxcywh`` (n, 4) float32 in 0..1; ``labels`` (n,) int64;
     ``size``: width and height of the stored image in pixels; ``crops``: as many in every example of a method, each
-    with the size that its place in the list has in all of them.
+    with the size that its place in the list has in all of them; ``object_masks`` (n, H, W) uint8, 1 on the object, or
+    None where they are unknown or not asked for.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Example:
     labels: np.ndarray
     size: tuple[int, int]
     crops: list[Crop] = field(default_factory=list)
+    object_masks: np.ndarray | None = None
 
 
 def relative(boxes_xyxy: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -47,13 +49,20 @@ def _size(image: np.ndarray) -> tuple[int, int]:
 
 @dataclass
 class WeakView:
-    """One weakly augmented view, for supervised training. ``weak``: keywords of :func:`augment.weak`."""
+    """One weakly augmented view, for supervised training. ``weak``: keywords of :func:`augment.weak`.
+
+    Where a sample has outlines, they are moved with the image and drawn at its new size.
+    """
 
     weak: dict
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
-        return Example(sample.key, [image], relative(boxes, image), sample.labels[kept], _size(sample.image))
+        points = None if sample.outlines is None else masks.flatten(sample.outlines)
+        image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, points, **self.weak)
+        example = Example(sample.key, [image], relative(boxes, image), sample.labels[kept], _size(sample.image))
+        if points is not None:
+            example.object_masks = masks.draw(sample.outlines, points, np.flatnonzero(kept), image.shape[:2])
+        return example
 
 
 @dataclass

@@ -23,12 +23,12 @@ def build(
 
     :param num_classes: None builds no class logits.
     :param backbone: keywords of :class:`proseco.nn.backbone.ResNet`.
-    :param channels: of the pyramid and the heads, a multiple of 32; ``layers`` convolutions of each head.
+    :param channels: of the pyramid and the heads, a multiple of 32 from 64 on; ``layers`` convolutions of each head.
     :param radius: of the square about an object's centre whose locations learn it, in strides.
     :param score_threshold: detections below it are left out; ``nms`` the IoU from which the worse of two is.
     """
-    if channels % 32:  # 32 groups of each GroupNorm
-        raise InputError(f"detector: channels={channels} must be a multiple of 32")
+    if channels % 32 or channels < 64:  # 32 groups of each GroupNorm, and the coarsest level may have one pixel
+        raise InputError(f"detector: channels={channels} must be a multiple of 32, from 64 on")
     body = pyramid(backbone, channels, first=2, extra=LastLevelP6P7(channels, channels))
     head = _Head(channels, 1, num_classes or 1, layers)
     if num_classes is None:

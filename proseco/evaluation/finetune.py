@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from proseco import pictures
 from proseco.base import environment, files, plugins
@@ -17,7 +18,7 @@ from proseco.evaluation import coco_ap
 from proseco.evaluation.predict import predict
 from proseco.training import devices, distributed
 from proseco.training.loop import fit
-from proseco.training.schedules import Schedule
+from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
 from proseco.weights.start import BODY
@@ -38,7 +39,6 @@ def run(
     device: str,
     precision: str,
     init_from: str,
-    validations: int,
     predict_batch: int,
 ) -> None:
     """Train on ``annotations["train"]``, choose by AP on ``["val"]``, report AP on ``["test"]``.
@@ -47,9 +47,9 @@ def run(
 
     :param names: method, benchmark and seed, for messages and ``metrics.json``.
     :param detector: entry of the detector; its class head is built for the data set.
+    :param schedule: keywords of :class:`proseco.training.schedules.Finetuning`.
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
-    :param validations: how often to validate, evenly spaced, the last time at the end.
     :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
         detections.png and run.json; ``scratch`` a folder for states to go on from.
     """
@@ -57,7 +57,7 @@ def run(
     kind = devices.pick_precision(precision, where)
     devices.prepare(where)
     with distributed.joined(where):
-        plan = Schedule(**schedule)
+        plan = Finetuning(**schedule)
         sources = {part: AnnotatedImages(content, root) for part, content in annotations.items()}
         steps = plan.count(len(sources["train"]))
         seed = derive_seed(names["seed"], "finetune")  # equal for all methods of a cell: the same batches and views
@@ -65,25 +65,18 @@ def run(
         classes = annotations["train"]["categories"]
         model = plugins.call("detectors", detector, num_classes=len(classes), place="detector")
         load_start(model, start, init_from)
+        if model.learns_masks:
+            sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
         given = {"weak": views["weak"], "micro_batch": plan.micro_batch}
         method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
         title = "-".join(str(value) for value in names.values())
         view = FixedView(**views["predict"])
         find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind)
-        best = _Best(model, partial(find, sources["val"], title=f"validate {title}"), annotations["val"])
-        fit(
+        validate = partial(find, sources["val"], title=f"validate {title}")
+        best = _Best(model, validate, annotations["val"], title=title, course=partial(plan.course, steps=steps))
+        ran = fit(
             method,
-            lambda step: training_batches(
-                sources["train"],
-                method.transform,
-                batch=plan.batch,
-                steps=steps,
-                seed=seed,
-                device=where,
-                first_step=step,
-                rank=distributed.rank(),
-                world=distributed.world(),
-            ),
+            partial(training_batches, sources["train"], method.transform),
             plan,
             steps=steps,
             steps_per_epoch=len(sources["train"]) / plan.batch,
@@ -92,7 +85,8 @@ def run(
             precision=kind,
             log=results / "log.csv",
             title=title,
-            at_step={round(steps * (i + 1) / validations): best.validate for i in range(validations)},
+            factor=lambda step: plan.factor(step, steps, drop=best.drop),
+            at_step=dict.fromkeys(plan.moments(len(sources["train"])), best.validate),
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
             watching={"best": best},
         )
@@ -107,9 +101,10 @@ def run(
     picture(sources["test"], detections, results / "detections.png")
     made = {**names, "classes": [c["name"] for c in classes], "detector": detector}
     checkpoint.save(out, {"detector": best.weights}, made)
-    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": steps}
-    chosen = {"best_step": best.step, "validation": best.history}
-    files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen})
+    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": ran}
+    chosen = {"best_step": best.step, "validation": best.history, "dropped_at": best.drop if best.drop < ran else None}
+    why = f"no AP above that of step {best.step} in {plan.patience} validations" if ran < steps else None
+    files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, "stopped_early": why})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
     facts |= {"device": str(where), "precision": str(kind), "processes": environment.world()}
@@ -130,16 +125,24 @@ def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
 
 
 class _Best:
-    """Validates, and keeps a copy of the weights with the highest AP so far; of equals, the first."""
+    """Validates, keeps a copy of the weights with the highest AP so far (of equals, the first), and ends the training
+    where its schedule says so."""
 
-    def __init__(self, model, find: Callable[[], np.ndarray], truth: dict):
-        """:param find: the model's detections on the images of ``truth``."""
-        self.model, self.find, self.truth = model, find, truth
+    def __init__(self, model, find: Callable[[], np.ndarray], truth: dict, *, title: str, course: Callable):
+        """
+        :param find: the model's detections on the images of ``truth``.
+        :param title: begins the line that each validation prints.
+        :param course: (step, AP) of the validations so far -> (step of the rate's drop, whether the training ends), as
+            :meth:`proseco.training.schedules.Finetuning.course`.
+        """
+        self.model, self.find, self.truth, self.title, self.course = model, find, truth, title, course
         self.score, self.step, self.history = -1.0, 0, []
         self.weights: dict = {}
         self.detections = np.zeros((0, 7))
+        self.drop, self.ended = self._course()
 
-    def validate(self, step: int) -> None:
+    def validate(self, step: int) -> bool:
+        """After so many steps; whether the training ends."""
         detections = self.find()
         scored = coco_ap.score(self.truth, detections)["AP"] or 0.0 if distributed.rank() == 0 else None
         ap = distributed.first(scored)
@@ -147,6 +150,17 @@ class _Best:
         if ap > self.score:
             self.score, self.step, self.detections = ap, step, detections
             self.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        before = self.drop
+        self.drop, self.ended = self._course()
+        if distributed.rank() == 0:
+            said = f"best {self.score:.2f} at step {self.step:,}" if self.step < step else "the best so far"
+            said += "; the learning rate drops" if self.drop < before else ""
+            said += "; AP has stopped rising" if self.ended else ""
+            tqdm.write(f"{self.title}: step {step:,}: validation AP {ap:.2f}, {said}")
+        return self.ended
+
+    def _course(self) -> tuple[int, bool]:
+        return self.course([(validation["step"], validation["AP"]) for validation in self.history])
 
     def state_dict(self) -> dict:
         chosen = {"score": self.score, "step": self.step, "history": list(self.history)}
@@ -155,6 +169,7 @@ class _Best:
     def load_state_dict(self, state: dict) -> None:
         self.score, self.step, self.history = state["score"], state["step"], state["history"]
         self.weights, self.detections = state["weights"], state["detections"].numpy()
+        self.drop, self.ended = self._course()
 
 
 def picture(

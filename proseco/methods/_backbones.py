@@ -1,5 +1,6 @@
 """Making backbones: import a checkpoint, or train a network on folders of images by a method over a ``network``."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -63,9 +64,7 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
     draw_views(method, source, results / "views.png", seed=seed, images=6)
     fit(
         method,
-        lambda step: training_batches(
-            source, method.transform, batch=schedule.batch, steps=steps, seed=seed, device=device, first_step=step
-        ),
+        partial(training_batches, source, method.transform),
         schedule,
         steps=steps,
         steps_per_epoch=len(source) / schedule.batch,

@@ -49,17 +49,7 @@ def run(
             print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
         fit(
             method,
-            lambda step: training_batches(
-                reader,
-                method.transform,
-                batch=schedule.batch,
-                steps=steps,
-                seed=seed,
-                device=where,
-                first_step=step,
-                rank=distributed.rank(),
-                world=distributed.world(),
-            ),
+            partial(training_batches, reader, method.transform),
             schedule,
             steps=steps,
             steps_per_epoch=len(reader) / schedule.batch,

@@ -76,7 +76,7 @@ def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
 
 def fit(
     method: Method,
-    batches: Callable[[int], Iterable],
+    batches: Callable[..., Iterable],
     schedule: Schedule,
     *,
     steps: int,
@@ -86,20 +86,26 @@ def fit(
     precision: torch.dtype,
     log: Path,
     title: str,
-    at_step: dict[int, Callable[[int], None]] | None = None,
+    factor: Callable[[int], float] | None = None,
+    at_step: dict[int, Callable[[int], bool | None]] | None = None,
     snapshots: Snapshots | None = None,
     watching: dict[str, Stateful] | None = None,
-) -> None:
+) -> int:
     """Train, from the newest of ``snapshots`` on.
 
-    :param batches: first step -> the batches from that one to the last; of several processes each has its share.
-    :param at_step: what to call after so many steps; 0 is before the first. In all processes.
+    :param batches: called with ``batch``, ``steps``, ``seed``, ``device``, ``first_step``, ``rank`` and ``world``, as
+        ``proseco.data.loader.training_batches``: this process's share of the batches from that step to the last.
+    :param factor: what all learning rates are multiplied by at a step, from 0; the schedule's where it is None.
+    :param at_step: what to call after so many steps; 0 is before the first. In all processes. Where it returns True,
+        in all of them, the training ends there.
     :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv.
-    :param watching: what ``at_step`` fills, by name.
+    :param watching: what ``at_step`` fills, by name. It is whole when ``factor`` is asked.
+    :returns: how many steps there were, ``steps`` at most.
     :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where the batch is
         kept. Nothing was updated.
     :raises InputError: SIGTERM came; the step was finished and the state saved.
     """
+    factor = factor or (lambda step: schedule.factor(step, steps))
     at_step = at_step or {}
     student = method.student
     groups = parameter_groups(student, schedule)
@@ -112,21 +118,27 @@ def fit(
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
     # The log is the last to be restored, for its clock runs from then: an album draws its picture.
     kept = method.modules() | {"optimizer": optimizer} | (watching or {}) | {"log": writer}
-    begin = _restore(snapshots, kept)
+    begin, over = _restore(snapshots, kept)
     writer.bar.update(begin)
 
-    def pause(step: int) -> None:
+    def pause(step: int) -> bool:
         writer.clock.pause()
-        at_step.get(step, lambda step: None)(step)
+        over = at_step.get(step, lambda step: None)(step) is True
         student.train()
         writer.clock.resume()
+        return over
 
-    pause(begin)  # a state is saved before what is done at its step
+    def flush(done: int) -> None:
+        writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor(done - 1))
+
+    share = {"batch": schedule.batch, "steps": steps, "seed": seed, "device": device, "first_step": begin}
+    share |= {"rank": distributed.rank(), "world": distributed.world()}
+    done, over = begin, over or pause(begin)  # a state is saved before what is done at its step, but for the end
     with _sigterm() as asked:
-        for step, batch in enumerate(batches(begin), begin):
-            factor = schedule.factor(step, steps)
+        for step, batch in enumerate(() if over else batches(**share), begin):
+            now = factor(step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = rate * now
             # Dropout depends on the step, not on what ran before; the second process and on have masks of their own.
             rank = distributed.rank()
             torch.manual_seed(derive_seed(seed, "step", step, *([rank] if rank else [])))
@@ -153,14 +165,20 @@ def fit(
             writer.add({"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm})
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
-                writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor)
+                flush(done)
             if snapshots and (stop or done == steps or done % snapshots.every == 0):
                 _save(snapshots, done, kept)
             if stop:
                 raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")
-            if done in at_step:
-                pause(done)
+            if done in at_step and pause(done):
+                break
+        if done < steps:
+            if writer.count:
+                flush(done)
+            if snapshots:
+                _save(snapshots, done, kept, over=True)
     writer.close()
+    return done
 
 
 def _optimizer(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
@@ -172,20 +190,21 @@ def _optimizer(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
     return LARS(groups, momentum=schedule.momentum, trust=schedule.trust, **options)
 
 
-def _restore(snapshots: Snapshots | None, kept: dict) -> int:
-    """Put a saved state back; the step to go on with."""
+def _restore(snapshots: Snapshots | None, kept: dict) -> tuple[int, bool]:
+    """Put a saved state back; the step to go on with, and whether the training has ended there."""
     state = snapshots.load() if snapshots else None
     if state is None:
-        return 0
+        return 0, False
     for name, thing in kept.items():
         thing.load_state_dict(state[name])
-    return state["step"]
+    return state["step"], state["over"]
 
 
-def _save(snapshots: Snapshots, step: int, kept: dict) -> None:
+def _save(snapshots: Snapshots, step: int, kept: dict, *, over: bool = False) -> None:
     """The first process writes, the others wait: SIGTERM may end them next."""
     if distributed.rank() == 0:
-        snapshots.save(step, {"step": step} | {name: thing.state_dict() for name, thing in kept.items()})
+        state = {name: thing.state_dict() for name, thing in kept.items()}
+        snapshots.save(step, {"step": step, "over": over} | state)
     distributed.first(None)
 
 

@@ -66,15 +66,71 @@ class Schedule:
             raise InputError(f"a warm-up of {self.warmup} steps leaves nothing of a training of {steps}")
         return steps
 
-    def factor(self, step: int, steps: int) -> float:
+    def drop(self, steps: int) -> int:
+        """The step, from 0, at which the rate drops; ``steps``, after the last one, where it does not."""
+        return round(self.drop_at * steps) if self.decay == "step" else steps
+
+    def factor(self, step: int, steps: int, *, drop: int | None = None) -> float:
         """What every learning rate is multiplied by.
 
         It depends on the step alone and not on those before, so a training that is taken up needs no memory of it.
 
         :param step: from 0; ``steps`` of the whole training.
+        :param drop: step at which the rate drops, where it is not that of ``drop_at``.
         """
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.decay == "step":
-            return rise * (0.1 if step >= round(self.drop_at * steps) else 1.0)
+            return rise * (0.1 if step >= (self.drop(steps) if drop is None else drop) else 1.0)
         gone = max(0, step - self.warmup) / (steps - self.warmup)
         return rise * (self.final + (1 - self.final) * (1 + math.cos(math.pi * gone)) / 2)
+
+
+@dataclass
+class Finetuning(Schedule):
+    """A schedule on labelled images, validated on its way, that may end where AP has stopped rising.
+
+    :param validate_every: epochs from one validation to the next; or ``validations``, evenly spaced, exactly one of
+        them. The last one comes at the end in any case.
+    :param patience: validations in a row without a new best AP after which AP has stopped rising; None: it never has.
+    """
+
+    validate_every: float | None = None
+    validations: int | None = None
+    patience: int | None = None
+
+    def moments(self, images: int) -> list[int]:
+        """Numbers of steps after which to validate, ascending, the last one the number of all.
+
+        :raises InputError: neither or both of validate_every and validations are given; see also :meth:`count`.
+        """
+        steps = self.count(images)
+        if (self.validate_every is None) == (self.validations is None):
+            given = f"validate_every={self.validate_every} and validations={self.validations}"
+            raise InputError(f"a finetuning needs either validate_every or validations; it has {given}")
+        every = steps / self.validations if self.validations else self.validate_every * images / self.batch
+        every = max(every, 1.0)
+        return sorted({min(round(every * i), steps) for i in range(1, int(steps / every) + 1)} | {steps})
+
+    def course(self, validated: list[tuple[int, float]], steps: int) -> tuple[int, bool]:
+        """What the validations so far make of the training.
+
+        The rate's drop brings a gain of its own, so where AP has stopped rising before it, the drop comes at once, and
+        patience begins anew; where AP has stopped rising after it, or there is none, the training ends.
+
+        :param validated: numbers of steps, and the AP after them.
+        :param steps: of the whole training, at most.
+        :returns: the step, from 0, at which the rate drops, and whether the training ends.
+        """
+        drop, best, since, ended = self.drop(steps), -1.0, 0, False
+        for step, ap in validated:
+            if ap > best:
+                best, since = ap, step
+            if step > drop:
+                since = max(since, drop)
+            waited = sum(since < other <= step for other, _ in validated)
+            if self.patience is not None and waited >= self.patience:
+                if step <= drop < steps:
+                    drop = since = step
+                else:
+                    ended = True
+        return drop, ended

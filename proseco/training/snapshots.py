@@ -28,7 +28,8 @@ class Snapshots:
         self.folder, self.every = folder, every
 
     def save(self, step: int, state: dict) -> None:
-        """
+        """Another state of the same step is replaced.
+
         :param state: tensors and plain values, in dictionaries and lists.
         :raises InputError: it cannot be written.
         """
@@ -38,9 +39,13 @@ class Snapshots:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, self.folder / f"step-{step:09d}-{files.digest(part)}.pt")
+            name = f"step-{step:09d}-{files.digest(part)}.pt"
+            os.replace(part, self.folder / name)
         except OSError as error:
             raise InputError(f"cannot write the state of the training to {str(self.folder)!r}: {error}") from None
+        for old in self.folder.glob(f"step-{step:09d}-*.pt"):
+            if old.name != name:
+                old.unlink()
         for old in self._names()[:-_KEPT]:
             (self.folder / old).unlink()
 

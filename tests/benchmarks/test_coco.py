@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 from proseco.base.errors import InputError
 from proseco.benchmarks import coco
-from proseco.data.annotations import check, check_images
+from proseco.data.annotations import check, check_images, without_masks
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/coco"
 
@@ -132,3 +132,25 @@ def test_real_sample_reads_as_pycocotools_does(subset, objects, crowds):
         assert original[record["category_id"]] == theirs["category_id"]
         for key in ("image_id", "bbox", "area", "iscrowd"):
             assert record[key] == theirs[key]
+
+
+def test_masks_are_kept_on_request(tmp_path):
+    whole = content()
+    whole["annotations"][1]["segmentation"] = [[5, 6, 12, 6, 12, 14]]
+    root = write(tmp_path, whole)
+    kept = coco.load(root, "train2017", masks=True)["annotations"]
+    assert [record["segmentation"] for record in kept] == [
+        [[5, 6, 12, 6, 12, 14]],
+        {"counts": [3], "size": [48, 64]},
+    ]
+    assert without_masks({"annotations": kept})["annotations"] == coco.load(root, "train2017")["annotations"]
+
+
+@pytest.mark.parametrize("wrong", [[[1, 2, 3]], [["a", 2]], {"size": [4, 5]}, {"counts": 3, "size": [4, 5]}, 7])
+def test_a_malformed_mask_is_named(tmp_path, wrong):
+    whole = content()
+    whole["annotations"][1]["segmentation"] = wrong
+    root = write(tmp_path, whole)
+    with pytest.raises(InputError, match=r"instances_train2017\.json': annotations\[1\] \(id 2\) "):
+        coco.load(root, "train2017", masks=True)
+    coco.load(root, "train2017")

@@ -320,3 +320,21 @@ def test_the_content_of_a_batch_is_read_without_pickled_classes(tmp_path):
     torch.save(batch.content(), tmp_path / "batch.pt")
     found = torch.load(tmp_path / "batch.pt", weights_only=True)
     assert found["keys"] == batch.keys and found["crops"][1]["images"].equal(batch.crops[1].images)
+
+
+def test_masks_of_objects_stay_with_their_images():
+    masks = [np.zeros((2, 5, 6), np.uint8), None, np.ones((0, 4, 7), np.uint8)]
+    examples = [
+        Example(f"k{i}", [np.zeros((5, 6, 3), np.uint8)], np.zeros((n, 4), np.float32), np.zeros(n, np.int64), (6, 5))
+        for i, n in enumerate((2, 1, 0))
+    ]
+    for example, own in zip(examples, masks, strict=True):
+        example.object_masks = own
+    batch = loader.collate(examples).to(torch.device("cpu"))
+    assert [target.get("masks") is None for target in batch.targets()] == [False, True, False]
+    first, second = batch.split(2)
+    assert first.object_masks[0].shape == (2, 5, 6) and first.object_masks[0].dtype == torch.uint8
+    assert len(second.object_masks) == 1 and second.object_masks[0].shape == (0, 4, 7)
+    for example in examples:
+        example.object_masks = None
+    assert all("masks" not in target for target in loader.collate(examples).targets())

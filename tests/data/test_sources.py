@@ -96,3 +96,16 @@ def test_no_class_folders(tmp_path, there):
         save(tmp_path / "train/stray.png", 12, 9)
     with pytest.raises(InputError, match=r"no class folders with images in '.*train'"):
         sources.ClassFolders(tmp_path)
+
+
+def test_outlines_on_request_of_images_whose_every_object_has_one(annotations, tmp_path):
+    triangle = [[1, 2, 4, 2, 4, 6]]
+    for number in (0, 1, 2):
+        annotations["annotations"][number]["segmentation"] = triangle
+    source = sources.AnnotatedImages(annotations, tmp_path, outlines=True)
+    assert [[len(polygons) for polygons in source[0].outlines]] == [[1]]
+    assert (source[0].outlines[0][0] == [[1, 2], [4, 2], [4, 6]]).all()
+    assert source[1].outlines is None  # no object
+    assert source[2].outlines is None  # the difficult one has none
+    assert len(sources.AnnotatedImages(annotations, tmp_path, outlines=True, difficult=False)[2].outlines) == 1
+    assert sources.AnnotatedImages(annotations, tmp_path)[0].outlines is None

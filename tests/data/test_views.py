@@ -125,3 +125,20 @@ def test_square_crops():
         assert view[0, 0, 1] < view[-1, 0, 1]
     assert 0.2 < min(spans) < 0.3 and 0.85 < max(spans) < 1.0
     assert abs(flips - 150) < 4 * 75**0.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_masks_follow_the_weak_view_and_stay_with_their_boxes(seed):
+    plain = sample()
+    corners = plain.boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    outlined = Sample(plain.key, plain.image, plain.boxes_xyxy, plain.labels, [[box] for box in corners])
+    without = views.WeakView(WEAK)(plain, np.random.default_rng(seed))
+    example = views.WeakView(WEAK)(outlined, np.random.default_rng(seed))
+    assert without.object_masks is None
+    assert (example.views[0] == without.views[0]).all() and (example.boxes_cxcywh == without.boxes_cxcywh).all()
+    height, width = example.views[0].shape[:2]
+    assert example.object_masks.shape == (len(example.labels), height, width)
+    for mask, box in zip(example.object_masks, pixels(example.boxes_cxcywh, example.views[0]), strict=True):
+        y, x = np.mgrid[:height, :width] + 0.5
+        inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
+        assert (mask != inside).sum() <= 2 * (box[2:] - box[:2]).sum() + 4  # a pixel along the edge

@@ -9,18 +9,20 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import torch
 
 from proseco.data.loader import training_batches
 from proseco.data.views import Example
+from proseco.evaluation.finetune import _Best
 from proseco.evaluation.predict import predict
 from proseco.losses import locsce
 from proseco.methods import proseco, supervised
 from proseco.training import distributed
 from proseco.training.loop import fit
-from proseco.training.schedules import Schedule
+from proseco.training.schedules import Finetuning, Schedule
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -87,24 +89,13 @@ def train(
     """
     source = source or Source()
     plan = {"lr": 1e-3, "lr_backbone": 1e-4, "clip": 1.0, "log_every": 1} | (changes or {})
-    schedule = Schedule(batch=batch, steps=steps, **plan)
     fit(
         method,
-        lambda step: training_batches(
-            source,
-            transform,
-            batch=batch,
-            steps=steps,
-            seed=4,
-            device=device,
-            first_step=step,
-            rank=distributed.rank(),
-            world=distributed.world(),
-        ),
-        schedule,
+        partial(training_batches, source, transform),
+        Schedule(batch=batch, steps=steps, **plan),
         steps=steps,
         steps_per_epoch=len(source) / batch,
-        seed=5,
+        seed=4,
         device=device,
         precision=precision,
         log=log,
@@ -136,11 +127,30 @@ def everything(folder):
         "one box in all": train(finetuning(), folder / "one.csv", source=Source(boxes=(0, 0, 0, 0, 1)), steps=2),
         "no box": train(pretraining(), folder / "none.csv", source=Source(boxes=(0,)), steps=2),
     }
+    found["stopping"] = stopping(folder)
     model = tiny.detector()
     find = {"view": example, "device": CPU, "precision": torch.float32}
     found["detections"] = torch.from_numpy(predict(model, Source(), batch=2, **find))
     found["failure"] = failure(folder)
     return found
+
+
+def stopping(folder):
+    """A finetuning that ends where AP has stopped rising. AP is scripted, and scored in the first process alone."""
+    aps, steps = iter([2.0, 3.0, 1.0, 1.0]), 8
+    plan = Finetuning(batch=BATCH, lr=1e-3, steps=steps, validations=4, patience=1)
+    made = finetuning()
+    course = partial(plan.course, steps=steps)
+    best = _Best(made.student, lambda: np.zeros((1, 7)), {}, title="test", course=course)
+    with mock.patch("proseco.evaluation.coco_ap.score", lambda truth, found: {"AP": next(aps)}):
+        found = train(
+            made,
+            folder / "stopping.csv",
+            steps=steps,
+            at_step=dict.fromkeys((1, 2, 3, 4), best.validate),
+            factor=lambda step: plan.factor(step, steps, drop=best.drop),
+        )
+    return found | {"history": best.history, "left": len(list(aps)), "drop": best.drop}
 
 
 def failure(folder):
@@ -170,5 +180,6 @@ if __name__ == "__main__":
         results = everything(out)
         ranks = distributed.every({name: results[name]["weights"] for name in ("pretraining", "finetuning", "lars")})
         failures = distributed.every(results["failure"])
+        histories = distributed.every({key: results["stopping"][key] for key in ("history", "left", "drop")})
     if rank == 0:
-        torch.save(results | {"ranks": ranks, "failures": failures}, out / "two.pt")
+        torch.save(results | {"ranks": ranks, "failures": failures, "histories": histories}, out / "two.pt")

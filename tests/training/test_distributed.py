@@ -41,7 +41,7 @@ def found(tmp_path_factory):
     return one, torch.load(folder / "two.pt", weights_only=True)
 
 
-TRAININGS = ("pretraining", "finetuning", "lars", "one box in all", "no box")
+TRAININGS = ("pretraining", "finetuning", "lars", "stopping", "one box in all", "no box")
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -93,3 +93,11 @@ def test_a_term_that_is_no_number_names_the_images_of_its_process(found):
     keys = [re.findall(r"image\d", message) for message in (one, two)]
     assert "step 3: coord is not finite" in one and "step 3: coord is not finite" in two
     assert len(keys[0]) == 5 and keys[1] == keys[0][:3]
+
+
+def test_both_processes_end_where_the_first_sees_ap_fall(found):
+    first, second = found[1]["histories"]
+    expected = [{"step": step, "AP": ap} for step, ap in ((1, 2.0), (2, 3.0), (3, 1.0), (4, 1.0))]
+    assert first == {"history": expected, "left": 0, "drop": 3}
+    assert second == {"history": expected, "left": 4, "drop": 3}
+    assert len(found[1]["stopping"]["rows"]) == len(found[0]["stopping"]["rows"]) == 4

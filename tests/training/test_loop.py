@@ -82,9 +82,9 @@ def schedule(**changes):
 
 def train(method, folder, batches=None, plan=None, *, seed=0, steps=10, precision=torch.float32, **options):
     batches = plain(steps) if batches is None else batches
-    fit(
+    return fit(
         method,
-        lambda step: batches[step:],
+        lambda *, first_step, **share: batches[first_step:],
         plan or schedule(),
         steps=steps,
         steps_per_epoch=4,
@@ -330,6 +330,26 @@ def test_moments_come_when_they_should(tmp_path):
     train(method, tmp_path, at_step=dict.fromkeys([10, 0, 3], look))
     assert seen == [(0, 0), (3, 3), (10, 10)]
     assert modes == [True] * 10
+
+
+def test_a_moment_may_end_the_training(tmp_path):
+    """Whoever is killed after the end, say while the test images are searched, has nothing to run again."""
+    method, seen = Slope(), []
+    options = {"plan": schedule(log_every=4, drop_at=0.2), "snapshots": Snapshots(tmp_path, 3)}
+    moments = dict.fromkeys([2, 5, 7], lambda step: seen.append(step) or step == 5)
+    assert train(method, tmp_path, at_step=moments, **options) == 5
+    assert seen == [2, 5] and method.after == 5
+    assert [(int(row["step"]), float(row["lr"])) for row in rows(tmp_path)] == [(4, 1e-3), (5, 1e-3)]
+    assert [int(row["step"]) for row in rows(tmp_path, "speed")] == [4, 5]
+    log = (tmp_path / "logs" / "log.csv").read_bytes()
+    assert train(method, tmp_path, at_step=dict.fromkeys([2, 5, 7], lambda step: 1 / 0), **options) == 5
+    assert method.after == 5 and (tmp_path / "logs" / "log.csv").read_bytes() == log
+    assert train(Slope(), tmp_path / "another", at_step={10: lambda step: True}) == 10
+
+
+def test_rates_may_follow_another_factor(tmp_path):
+    train(Slope(), tmp_path, plan=schedule(log_every=1), factor=lambda step: 1 / (1 + step))
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([1e-2 / n for n in range(1, 11)])
 
 
 class Noisy(Simple):

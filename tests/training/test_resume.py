@@ -2,6 +2,7 @@
 
 import os
 import signal
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from proseco.base.errors import InputError
 from proseco.evaluation.finetune import _Best
 from proseco.methods._album import Album
 from proseco.training.devices import prepare
+from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
 from tests.training import shared
 
@@ -87,35 +89,92 @@ def test_a_pretraining_goes_on_in_equal_bits(tmp_path, ends):
     assert [step for step, _ in found["album"]["taken"]] == [0, 4, 7, 10]
 
 
-def test_a_finetuning_goes_on_with_what_it_chose(tmp_path, monkeypatch):
-    scores = iter([3.0, 5.0, 4.0, 3.0, 5.0, 5.0, 4.0])  # undisturbed, then again with a kill after the second of three
-    monkeypatch.setattr("proseco.evaluation.coco_ap.score", lambda truth, found: {"AP": next(scores)})
+ONE_VIEW = shared.partial(shared.example, views=1)
 
-    def finetune(folder, step=None):
-        made = shared.finetuning()
-        best = _Best(made.student, lambda: torch.rand(2, 7).double().numpy(), {})
-        made = made if step is None else ending(made, step)
-        at_step = dict.fromkeys((3, 6, 10), best.validate)
-        snapshots, watching = Snapshots(folder, 4), {"best": best}
-        found = shared.train(
-            made, folder / "log.csv", at_step=at_step, snapshots=snapshots, watching=watching, transform=one_view
-        )
-        state = best.state_dict()
-        return found | {key: state[key] for key in ("score", "step", "history", "weights")}
 
-    one_view = shared.partial(shared.example, views=1)
+def finetune(folder, plan, at, kill=None):
+    """With scripted AP.
+
+    :param at: step -> AP after it; ``kill``: step at which this run ends.
+    """
+    made = shared.finetuning()
+    course = shared.partial(plan.course, steps=shared.STEPS)
+    best = _Best(made.student, lambda: torch.rand(2, 7).double().numpy(), {}, title="test", course=course)
+    validated = []
+
+    def validate(step):
+        validated.append(step)
+        with mock.patch("proseco.evaluation.coco_ap.score", lambda truth, found: {"AP": at[step]}):
+            return best.validate(step)
+
+    made = made if kill is None else ending(made, kill)
+    found = shared.train(
+        made,
+        folder / "log.csv",
+        at_step=dict.fromkeys(at, validate),
+        factor=lambda step: plan.factor(step, shared.STEPS, drop=best.drop),
+        snapshots=Snapshots(folder, 4),
+        watching={"best": best},
+        transform=ONE_VIEW,
+    )
+    state = best.state_dict()
+    chosen = {key: state[key] for key in ("score", "step", "history", "weights")}
+    return found | chosen | {"drop": best.drop}, validated
+
+
+def test_a_finetuning_goes_on_with_what_it_chose(tmp_path):
     undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
-    truth = finetune(undisturbed)
-    assert truth["step"] == 6
+    plan, at = Finetuning(batch=5, lr=1e-3, steps=10, validations=3), {3: 3.0, 6: 5.0, 10: 4.0}
+    truth, _ = finetune(undisturbed, plan, at)
+    assert truth["step"] == 6 and truth["drop"] == 8
     with pytest.raises(Killed):
-        finetune(killed, 7)  # its state is of step 4: the validation of step 6 is done again
-    assert equal(truth, finetune(killed))
+        finetune(killed, plan, at, kill=7)
+    found, validated = finetune(killed, plan, at)
+    assert equal(truth, found)
+    assert validated == [6, 10]  # the state is of step 4: the validation of step 6 is done again
+
+
+@pytest.mark.parametrize(("kill", "again"), [(3, [1, 2, 3, 4, 5, 6, 7, 8]), (5, [4, 5, 6, 7, 8]), (6, [4, 5, 6, 7, 8])])
+def test_a_finetuning_goes_on_in_the_middle_of_its_patience(tmp_path, kill, again):
+    """No new best after step 3, so the rate drops after step 5; none after step 6, so the end comes after step 8."""
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    plan = Finetuning(batch=5, lr=1e-3, steps=10, validations=10, patience=2)
+    at = dict(enumerate([1.0, 2.0, 3.0, 3.0, 2.0, 4.0, 4.0, 1.0, 9.0, 9.0], 1))
+    truth, validated = finetune(undisturbed, plan, at)
+    assert validated == [1, 2, 3, 4, 5, 6, 7, 8] and truth["step"] == 6 and truth["drop"] == 5
+    assert [row["lr"] for row in truth["rows"]] == pytest.approx([1e-3] * 5 + [1e-4] * 3)
+    with pytest.raises(Killed):
+        finetune(killed, plan, at, kill=kill)
+    found, validated = finetune(killed, plan, at)
+    assert equal(truth, found) and validated == again
+    assert (undisturbed / "log.csv").read_bytes() == (killed / "log.csv").read_bytes()
+    found, validated = finetune(killed, plan, at)  # killed again, after the end
+    assert equal(truth, found) and validated == []
+
+
+def test_a_validation_is_a_line(tmp_path, capsys):
+    plan = Finetuning(batch=5, lr=1e-3, steps=10, validations=10, patience=1)
+    finetune(tmp_path, plan, {1: 1.25, 2: 0.5, 3: 3.0, 4: 2.0})
+    assert [line for line in capsys.readouterr().out.splitlines() if line] == [
+        "test: step 1: validation AP 1.25, the best so far",
+        "test: step 2: validation AP 0.50, best 1.25 at step 1; the learning rate drops",
+        "test: step 3: validation AP 3.00, the best so far",
+        "test: step 4: validation AP 2.00, best 3.00 at step 3; AP has stopped rising",
+    ]
 
 
 def test_the_last_two_states_are_kept(tmp_path):
     run(shared.pretraining(), tmp_path)
     names = sorted(path.name[:14] for path in tmp_path.glob("*.pt"))
     assert names == ["step-000000009", "step-000000010"]
+
+
+def test_of_a_step_the_last_state_is_kept(tmp_path):
+    snapshots = Snapshots(tmp_path, 1)
+    for step, number in ((1, 0), (2, 1), (2, 2), (2, 3)):
+        snapshots.save(step, {"number": number})
+    assert snapshots.load() == {"number": 3}
+    assert [path.name[:14] for path in sorted(tmp_path.iterdir())] == ["step-000000001", "step-000000002"]
 
 
 def damage(path):

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.training.schedules import Schedule
+from proseco.training.schedules import Finetuning, Schedule
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,63 @@ def test_parameters_are_checked_without_torch():
 def test_a_misspelt_key_is_refused():
     with pytest.raises(TypeError, match="drop_after"):
         Schedule(batch=1, lr=1.0, drop_after=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "moments"),
+    [
+        ({"steps": 10, "validations": 3}, 100, [3, 7, 10]),
+        ({"steps": 2, "validations": 5}, 100, [1, 2]),  # not before the first step, not twice after one
+        ({"steps": 10, "validations": 1}, 100, [10]),
+        ({"epochs": 3, "validate_every": 1}, 83, [10, 21, 31]),  # 10.375 steps an epoch
+        ({"epochs": 3, "validate_every": 2}, 83, [21, 31]),
+        ({"epochs": 1, "validate_every": 0.25}, 80, [2, 5, 8, 10]),
+        ({"epochs": 1, "validate_every": 0.001}, 24, [1, 2, 3]),
+        ({"epochs": 1, "validate_every": 5}, 80, [10]),
+    ],
+)
+def test_validations_come_when_they_should(options, images, moments):
+    assert Finetuning(batch=8, lr=1e-3, **options).moments(images) == moments
+
+
+def test_validations_are_every_so_many_epochs_or_so_many():
+    for options in ({}, {"validations": 3, "validate_every": 2}):
+        with pytest.raises(InputError, match="either validate_every or validations; it has validate_every="):
+            Finetuning(batch=8, lr=1e-3, steps=5, **options).moments(100)
+
+
+def run(aps, *, every=10, steps=100, **options):
+    """A training whose validations give these APs: steps that were run, and the one at which the rate dropped."""
+    plan = Finetuning(batch=1, lr=1.0, steps=steps, validations=steps // every, **options)
+    validated = []
+    for step, ap in zip(plan.moments(10**6), aps, strict=False):
+        validated.append((step, ap))
+        drop, ended = plan.course(validated, steps)
+        if ended:
+            break
+    assert plan.course(validated, steps) == (drop, ended)  # it follows from the APs alone
+    return step, drop
+
+
+RISING = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("aps", "options", "steps", "drop"),
+    [
+        ([5] + [4] * 9, {}, 100, 80),  # no patience
+        (RISING, {"patience": 1}, 100, 80),
+        ([1, 2, 3, 3, 3, 4, 4, 4], {"patience": 2}, 80, 50),  # flat, the rate drops, higher, flat again
+        ([1, 2, 3, 3, 3, 3, 3], {"patience": 2}, 70, 50),  # the drop did not help
+        ([1, 2, 3, 2, 4, 3, 3, 3, 5, 6], {"patience": 2}, 100, 70),  # rises again before the last chance
+        ([1, 2, 3, 4, 5, 6, 7, 6, 6, 6], {"patience": 3}, 100, 80),  # patience begins anew at a drop that was due
+        ([1, 2, 3, 4, 5, 6, 7, 7, 7, 7], {"patience": 2}, 100, 80),
+        ([1, 2, 3, 4, 5, 6, 5, 5, 5, 5], {"patience": 2}, 100, 80),  # it ends where it is due
+        ([1, 2, 3, 4, 5, 6, 5, 5, 5], {"patience": 1}, 80, 70),
+        ([3, 2, 2, 2], {"patience": 1, "drop_at": 1.0}, 20, 100),  # no drop to come
+        ([9, 1, 1, 1, 1, 8, 8], {"patience": 2, "drop_at": 0.2}, 40, 20),
+        ([0, 0, 0, 0], {"patience": 1}, 30, 20),  # nothing found at all: the first is the best
+    ],
+)
+def test_a_training_ends_where_ap_has_stopped_rising(aps, options, steps, drop):
+    assert run(aps, **options) == (steps, drop)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from proseco.base.errors import InputError
+from proseco.base.plugins import load
 from proseco.evaluation.finetune import load_start
 from proseco.nn.backbone import ResNet
 from proseco.weights import backbone, checkpoint, start
@@ -99,3 +100,29 @@ def test_the_imported_backbone_is_what_starts(tmp_path):
 def test_it_needs_no_torch():
     code = "import sys, proseco.weights.start; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "faster_rcnn", "fcos"])
+def test_the_backbone_goes_where_a_detector_has_it(made, name):
+    folder, state = made
+    start.write(folder / "start.safetensors", folder / "backbone.safetensors", folder / "results")
+    model = load("detectors", name)(num_classes=3, backbone=tiny.BODY, channels=64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load_start(model, folder / "start.safetensors", "student")
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state.get(key.removeprefix("backbone.body."), before[key])), key
+    assert not torch.equal(model.backbone.body.conv1.weight, before["backbone.body.conv1.weight"])
+
+
+def test_a_pretrained_pyramid_and_box_head_are_taken_over(tmp_path):
+    build = load("detectors", "mask_rcnn")
+    pretrained = tiny.stir(build(num_classes=None, backbone=tiny.BODY, channels=64, box_width=24)).state_dict()
+    checkpoint.save(tmp_path / "start", {"student": pretrained | {"projector.0.weight": torch.ones(2)}}, {})
+    model = build(num_classes=3, backbone=tiny.BODY, channels=64, box_width=24)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load_start(model, tmp_path / "start", "student")
+    assert {"backbone.fpn.inner_blocks.0.0.weight", "roi_heads.box_head.fc6.weight"} < set(pretrained)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, pretrained.get(key, before[key])), key
+    with pytest.raises(InputError, match=r"of another shape \(roi_heads\.box_head\.fc6"):
+        load_start(build(num_classes=3, backbone=tiny.BODY, channels=64, box_width=32), tmp_path / "start", "student")
