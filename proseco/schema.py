@@ -116,11 +116,12 @@ def _loss_keys() -> dict[str, str]:
 
 def _benchmark(entry: dict, place: str) -> None:
     name = entry.get("name") if isinstance(entry, dict) else None
+    if name is not None:  # before its keys, which depend on it
+        checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
     known = name in plugins.names("benchmarks")
     own = checks.annotations("benchmarks", name) if known else {}  # its plug-in's keywords
     wanted = {key: own[key] for key, needed in plugins.keywords("benchmarks", name).items() if needed} if known else {}
     checks.keys(entry, BENCHMARK | wanted, place, optional=BENCHMARK_OPTIONS | own)
-    checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
     checks.choice(entry["rule"], splits.RULES, "rule", f"{place}.rule")
     needed = splits.RULES[entry["rule"]]
     if needed is not None and needed not in entry:

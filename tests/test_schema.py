@@ -197,7 +197,11 @@ def test_odd_values_never_escape_as_another_error():
         ("loss/lambda_sim", "much", ["loss.lambda_sim is 'much'", "float"]),
         ("loss/boxes", 9, ["pretrain.proseco.method.boxes", "loss"]),
         ("loss/weak", 9, ["key of loss named 'weak'", "delta"]),
-        ("methods/proseco/name", "prosecco", ["method named 'prosecco'", "soco, supervised", "methods.proseco"]),
+        (
+            "methods/proseco/name",
+            "prosecco",
+            ["a detector named 'prosecco'", "soco, supervised", "methods.proseco"],
+        ),
         ("methods/scrl/backbone", "srcl", ["backbone named 'srcl'", "scrl, supervised, swav", "methods.scrl"]),
         (
             "benchmarks/coco_1x/name",
@@ -236,8 +240,12 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/roots/imagenet", None, ["scales.demo.backbones.supervised", "scales.demo.roots.imagenet"]),
         ("scales/demo/split/validation", "tset", ["scales.demo.split.validation is 'tset'", "or test"]),
         ("scales/demo/split/validation", 0, ["scales.demo.split.validation is 0"]),
-        ("scales/demo/backbones/scrl/same_as", "scrl", ["backbone named 'scrl'", "supervised", "same_as"]),
-        ("scales/demo/backbones/supervised/name", "classify", ["method named 'classify'", "classification"]),
+        ("scales/demo/backbones/proseco/same_as", "proseco", ["backbone named 'proseco'", "supervised", "same_as"]),
+        (
+            "scales/demo/backbones/supervised/name",
+            "classify",
+            ["a network named 'classify'", "classification"],
+        ),
         ("scales/demo/detector/name", "detr", ["detector named 'detr'", "deformable_detr"]),
         ("scales/demo/detector/queries", "many", ["scales.demo.detector.queries is 'many'", "int"]),
         ("scales/demo/detector/backbone/layers", [1, "2"], ["scales.demo.detector.backbone.layers", "list[int]"]),
