@@ -22,11 +22,14 @@ OPTIONAL = {
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
-    *("solarise_probability", "optimizer", "momentum", "trust", "warmup"),
+    *("solarise_probability", "momentum", "trust", "warmup", "decay", "masks"),
+    *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(detreg_public|\w+\.data)",
+    r"methods\.(detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
+    r"scales\.\w+\.detectors\..*",
+    r"scales\.demo\.pretrain\.soco",
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.full",
