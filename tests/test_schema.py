@@ -22,11 +22,14 @@ OPTIONAL = {
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
-    *("solarise_probability", "momentum", "trust", "decay", "warmup"),
+    *("solarise_probability", "momentum", "trust", "warmup", "decay"),
+    *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(detreg_public|mask_rcnn|faster_rcnn|fcos|soco|\w+\.(data|detector))",
+    r"methods\.(detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
+    r"scales\.\w+\.detectors\..*",
+    r"scales\.demo\.pretrain\.soco",
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.full",
@@ -168,6 +171,10 @@ def test_odd_values_never_escape_as_another_error():
         ("run/ablations", ["base"], ["run.ablation_benchmarks", "is []"]),
         ("selections/full/ablation_benchmarks", ["mini_voc_5"], ["selections.full.ablation_benchmarks", "mini_voc_5"]),
         ("selections/full/methods", ["x"], ["method named 'x'", "selections.full.methods"]),
+        ("methods/swav/name", "swav", ["method over a detector named 'swav'", "proseco", "methods.swav.name"]),
+        ("scales/demo/backbones/swav/name", "proseco", ["method over a network named 'proseco'", "scrl, swav"]),
+        ("scales/demo/backbones/swav/protoypes", 9, ["key of method swav named 'protoypes'", "prototypes"]),
+        ("scales/demo/backbones/swav/photometric", {"blr": 1}, ["'blr'", "blur_sigma", "backbones.swav.photometric"]),
         ("methods/proseco/detector", "mask", ["detector named 'mask'", "detectors define", "methods.proseco"]),
         ("methods/proseco/data", "cocoo", ["data set named 'cocoo'", "methods.proseco.data"]),
         ("ablations/base/of", "prosecco", ["method named 'prosecco'", "ablations.base.of"]),

@@ -31,6 +31,12 @@ def test_the_signature_is_the_schema():
     assert plugins.keywords("proposals", "random") == {"seed": True, "count": False, "min_side": False}
 
 
+def test_the_first_argument_says_what_a_method_trains():
+    networks, detectors = plugins.methods_over("network"), plugins.methods_over("detector")
+    assert {"classification", "swav", "scrl"} <= set(networks) and {"supervised", "proseco"} <= set(detectors)
+    assert sorted(networks + detectors) == plugins.names("methods")  # every method is over one or the other
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
