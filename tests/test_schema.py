@@ -28,7 +28,6 @@ OPTIONAL = {
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
     r"methods\.(detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
-    r"scales\.\w+\.detectors\..*",
     r"scales\.demo\.pretrain\.soco",
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
@@ -242,7 +241,7 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/split/validation", "tset", ["scales.demo.split.validation is 'tset'", "or test"]),
         ("scales/demo/split/validation", 0, ["scales.demo.split.validation is 0"]),
         ("scales/demo/backbones/proseco/same_as", "proseco", ["backbone named 'proseco'", "supervised", "same_as"]),
-        ("scales/demo/backbones/supervised/name", "classify", ["method named 'classify'", "classification"]),
+        ("scales/demo/backbones/supervised/name", "classify", ["a network named 'classify'", "classification"]),
         ("scales/demo/detector/name", "detr", ["detector named 'detr'", "deformable_detr"]),
         ("scales/demo/detector/queries", "many", ["scales.demo.detector.queries is 'many'", "int"]),
         ("scales/demo/detector/backbone/layers", [1, "2"], ["scales.demo.detector.backbone.layers", "list[int]"]),
