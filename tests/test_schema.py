@@ -21,10 +21,14 @@ OPTIONAL = {
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes"),
+    *("draw", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
+    *("lambda_class", "lambda_embed", "lambda_feature"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(detreg_public|\w+\.data)",
+    r"methods\.(detreg|detreg_scrl|detreg_public|updetr|\w+\.data)",
+    r"scales\.demo\.pretrain\.(detreg|updetr)",
+    r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.full",
@@ -268,9 +272,9 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/schedules/mini_voc_5/warmup", 0.5, ["mini_voc_5.warmup is 0.5", "int"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
         (
-            "scales/demo/pretrain/detreg",
+            "scales/demo/pretrain/deterg",
             {"checkpoint": "x.pth"},
-            ["method or plug-in named 'detreg'", "detreg_public", "scales.demo.pretrain"],
+            ["method or plug-in named 'deterg'", "detreg_public", "scales.demo.pretrain"],
         ),
         ("scales/paper/pretrain/detreg_public/checkpoint", 3, ["pretrain.detreg_public.checkpoint is 3", "str"]),
         ("scales/paper/pretrain/detreg_public/pictures", 3, ["key of scales.paper.pretrain.detreg_public", "network"]),
