@@ -102,7 +102,7 @@ class DeformableDETR(nn.Module):
             self.add_class_head(num_classes)
 
     def add_class_head(self, num_classes: int) -> None:
-        """Give a detector without one a class head, new; as with the boxes' heads, layers that refine have their own."""
+        """Give a detector a new class head; as with the heads of the boxes, layers that refine have their own."""
         heads, refine = len(self.bbox_embed), self.transformer.decoder.bbox_embed is not None
         head = nn.Linear(self.transformer.level_embed.shape[1], num_classes)
         nn.init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))

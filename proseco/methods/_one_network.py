@@ -34,7 +34,7 @@ class OneNetwork:
         return batch.split(self.micro_batch) if self.micro_batch else [batch]
 
     def set_losses(self, out: dict, batch) -> tuple[dict[str, Tensor], dict[str, Tensor], list]:
-        """The terms of the detector's set loss, figures to watch, and per layer the (query, box) pairs of each image."""
+        """Terms of the detector's set loss, figures to watch, and per layer the (query, box) pairs of each image."""
         targets = batch.targets()
         matched = set_loss.match(out["logits"], out["boxes"], targets, self.weights)
         terms = set_loss.set_loss(out, targets, self.weights, batch.whole.boxes, matched)

@@ -26,7 +26,7 @@ def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
 
 @torch.no_grad()
 def pooled(detector, view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> list[Tensor]:
-    """Means of the backbone's maps over each crop, see :func:`crop`: [(sum of n_i, C_s) for s in 8, 16, 32], float32."""
+    """Means of the backbone's maps over each :func:`crop`: [(sum of n_i, C_s) for s in 8, 16, 32], float32."""
     crops = crop(view, mask, boxes, side)
     levels = detector.features(crops, crops.new_zeros(len(crops), side, side, dtype=torch.bool))
     return [level.float().mean((2, 3)) for level in levels]
