@@ -1,4 +1,4 @@
-"""DETReg (Bar et al. 2022) on Deformable DETR: learn to find Selective Search boxes and what the backbone sees in them."""
+"""DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
 
 import torch
 from torch import Tensor

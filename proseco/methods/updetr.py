@@ -32,8 +32,8 @@ def build(
     :param patches: random boxes of an image, each given to an equal share of the queries.
     :param min_side: smallest side of a patch in pixels; ``side``: of the square that it is resized to.
     :param mask_ratio: share of the queries that are not told their patch.
-    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_feature: of the
-        features' reconstruction.
+    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_feature: of
+        the reconstruction.
     :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     :raises InputError: the queries cannot be shared out equally.
     """
@@ -77,7 +77,7 @@ class UPDETR(OneNetwork):
         return detector.decode(features, batch.mask, added=told, apart=apart) | {"patches": given}
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Match or not, L1, GIoU, and the squared distance of the L2-normalised features, all of them of every layer."""
+        """Match or not, L1, GIoU, and the squared distance of the L2-normalised features, all of every layer."""
         out = self.predict(batch)
         terms, figures, matched = self.set_losses(out, batch)
         wanted = F.normalize(out["patches"], dim=-1)
