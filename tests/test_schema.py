@@ -278,6 +278,17 @@ def test_odd_values_never_escape_as_another_error():
         ),
         ("scales/paper/pretrain/detreg_public/checkpoint", 3, ["pretrain.detreg_public.checkpoint is 3", "str"]),
         ("scales/paper/pretrain/detreg_public/pictures", 3, ["key of scales.paper.pretrain.detreg_public", "network"]),
+        (
+            "scales/paper/pretrain/detreg/views/weak/crop_min",
+            601,
+            ["pretrain.detreg.views.weak.crop_min is 601", "600"],
+        ),
+        (
+            "scales/paper/pretrain/detreg/views/predict",
+            {},
+            ["key of scales.paper.pretrain.detreg.views", "weak, strong"],
+        ),
+        ("scales/paper/pretrain/updetr/method/boxes", 3, ["key of method updetr named 'boxes'", "patches"]),
         ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),
         ("scales/demo/schedules/mini_coco_5/lr", "1e-4x", ["schedules.mini_coco_5.lr is '1e-4x'", "float"]),
         ("scales/demo/generate/side", "big", ["scales.demo.generate.side is 'big'", "int"]),

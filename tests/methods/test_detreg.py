@@ -131,3 +131,13 @@ def test_what_leaves_is_a_whole_detector(tmp_path, refine):
 def test_an_embedding_is_of_a_map_that_there_is():
     with pytest.raises(InputError, match="no stride named 4; there is 16, 32, 8"):
         method(stride=4)
+
+
+def test_a_step_in_bfloat16_is_close():
+    made, data = method(), batch()
+    truth, _ = made.losses(data)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms, _ = made.losses(data)
+    assert all(value.dtype == torch.float32 for value in terms.values())
+    for name, value in terms.items():
+        assert value.item() == pytest.approx(truth[name].item(), rel=0.05) and value != truth[name]

@@ -169,3 +169,13 @@ def test_what_leaves_is_a_whole_detector(tmp_path):
 def test_queries_must_be_shared_out_equally(patches):
     with pytest.raises(InputError, match=f"method.patches is {patches}; it must divide detector.queries, 6"):
         method(patches=patches)
+
+
+def test_a_step_in_bfloat16_is_close():
+    made, data = method(), batch()
+    truth, _ = made.losses(data)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms, _ = made.losses(data)
+    assert all(value.dtype == torch.float32 for value in terms.values())
+    for name, value in terms.items():
+        assert value.item() == pytest.approx(truth[name].item(), rel=0.05) and value != truth[name]
