@@ -16,7 +16,7 @@ class Student(nn.Module):
 
 
 class OneNetwork:
-    """Set losses of objects that have no class, on all layers of the decoder. A subclass predicts, and adds its own."""
+    """Set losses of objects that have no class, on all layers of the decoder. A subclass adds its own."""
 
     def __init__(self, detector, projector: nn.Module, transform, weights: dict[str, float], micro_batch: int | None):
         """:param weights: of ``class``, ``coord`` and ``giou``, in the matching and in the loss."""
@@ -25,9 +25,14 @@ class OneNetwork:
         detector.add_class_head(1)
         self.student = Student(detector, projector)
 
-    def predict(self, batch) -> dict:
-        """:meth:`decode` of the detector on the batch, with whatever the subclass's :meth:`losses` needs beside."""
-        raise NotImplementedError
+    def predict(self, batch, **given) -> dict:
+        """What the detector's ``decode`` gives on the first view, over the fixed backbone's features.
+
+        :param given: what ``decode`` is told beside.
+        """
+        with torch.no_grad():
+            features = self.student.detector.features(batch.views[0], batch.mask)
+        return self.student.detector.decode(features, batch.mask, **given)
 
     def parts(self, batch) -> list:
         """An image's loss does not depend on the others: gradients of parts add up to that of the batch."""

@@ -1,6 +1,5 @@
 """DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
 
-import torch
 from torch import Tensor
 
 from proseco.base.errors import one_of
@@ -54,11 +53,6 @@ class DETReg(OneNetwork):
         projector = MLP(width, width, detector.backbone[0].channels[level])
         super().__init__(detector, projector, transform, weights, micro_batch)
         self.side, self.level, self.embed = side, level, embed
-
-    def predict(self, batch) -> dict:
-        with torch.no_grad():
-            features = self.student.detector.features(batch.views[0], batch.mask)
-        return self.student.detector.decode(features, batch.mask)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Object or not, L1 and GIoU of every layer; L1 between the embeddings of the last layer's matched queries and

@@ -63,18 +63,16 @@ class UPDETR(OneNetwork):
         self.patches, self.side, self.mask_ratio, self.feature = patches, side, mask_ratio, feature
 
     def predict(self, batch) -> dict:
-        """What the detector gives, and ``patches``: the features that the queries were given, (B P, C)."""
+        """What the detector gives, and ``patches``: the features of what the queries were told, (B P, C)."""
         detector, view = self.student.detector, batch.views[0]
-        with torch.no_grad():
-            features = detector.features(view, batch.mask)
-        given = _patches.pooled(detector, view, batch.mask, batch.boxes, self.side)[-1]
         queries = detector.transformer.queries
-        told = self.student.projector["patch"](given).unflatten(0, (len(batch), self.patches))
+        shown = _patches.pooled(detector, view, batch.mask, batch.boxes, self.side)[-1]
+        told = self.student.projector["patch"](shown).unflatten(0, (len(batch), self.patches))
         told = told.repeat_interleave(queries // self.patches, 1)
         if self.student.training:
             told = told * (torch.rand(*told.shape[:2], 1, device=told.device) >= self.mask_ratio)
         apart = groups_apart(queries, self.patches, view.device)
-        return detector.decode(features, batch.mask, added=told, apart=apart) | {"patches": given}
+        return super().predict(batch, added=told, apart=apart) | {"patches": shown}
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Match or not, L1, GIoU, and the squared distance of the L2-normalised features, all of every layer."""
