@@ -43,12 +43,11 @@ def test_a_step_is_the_formula_in_loops(monkeypatch, boxes, changes, stride):
     out, maps = {name: value.double() for name, value in out.items()}, [level.double() for level in maps]
     data.boxes = [wanted.double() for wanted in data.boxes]
     made.student.projector.double()
-    single = made.losses
     monkeypatch.setattr(made, "predict", lambda _: out)
     monkeypatch.setattr(_patches, "pooled", lambda *_: maps)
     with torch.no_grad():
         embeddings = made.student.projector(out["queries"][-1])
-        terms, figures = single(data)
+        terms, figures = made.losses(data)
     drawn, wanted = [boxes.tolist() for boxes in data.boxes], per_image(maps[level], data.boxes)
     lists = (out["logits"].tolist(), out["boxes"].tolist(), embeddings.tolist())
     truth = oracles.detreg_oracle(*lists, drawn, wanted, W)
