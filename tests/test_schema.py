@@ -286,7 +286,7 @@ def test_odd_values_never_escape_as_another_error():
         (
             "scales/paper/pretrain/detreg/views/predict",
             {},
-            ["key of scales.paper.pretrain.detreg.views", "weak, strong"],
+            ["key of scales.paper.pretrain.detreg.views", "strong, weak"],
         ),
         ("scales/paper/pretrain/updetr/method/boxes", 3, ["key of method updetr named 'boxes'", "patches"]),
         ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),

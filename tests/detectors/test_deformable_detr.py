@@ -163,7 +163,7 @@ def test_it_runs_and_every_weight_learns(changes):
 def test_each_layer_has_its_head_and_its_reference(changes):
     model, batch = tiny.detector(**changes), tiny.batch(views=1)
     decode, made = model.transformer.decode, []
-    model.transformer.decode = lambda *given: made.append(decode(*given)) or made[0]
+    model.transformer.decode = lambda *given, **more: made.append(decode(*given, **more)) or made[0]
     out = model(batch.views[0], batch.mask)
     ((queries, references),) = made
     assert torch.equal(out["queries"], queries)
