@@ -77,6 +77,41 @@ class TwoViews:
 
 
 @dataclass
+class FixedView:
+    """The whole image at one size, without chance: for prediction."""
+
+    short_edge: int
+    long_edge: int | None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        image, boxes = augment.resize(sample.image, sample.boxes_xyxy, self.short_edge, self.long_edge)
+        return Example(sample.key, [image], relative(boxes, image), sample.labels, _size(sample.image))
+
+
+@dataclass
+class SquareCrop:
+    """A random window of the image, resized to a square, perhaps mirrored: for classification.
+
+    :param side: pixels of the square.
+    :param area: range of the window's share of the image.
+    """
+
+    side: int
+    area: tuple[float, float]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        h, w = sample.image.shape[:2]
+        share = np.sqrt(rng.uniform(*self.area))
+        width, height = max(1, round(w * share)), max(1, round(h * share))
+        left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
+        image, none = augment.crop(sample.image, sample.boxes_xyxy, left, top, width, height)
+        image = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.5:
+            image, _ = augment.flip(image, none)
+        return Example(sample.key, [image], np.zeros((0, 4), np.float32), sample.labels, _size(sample.image))
+
+
+@dataclass
 class StoredBoxes:
     """One weak view with the first K of the stored boxes, less what the crop leaves nothing of: DETReg's top K.
 
@@ -119,38 +154,3 @@ class RandomPatches:
         boxes = np.concatenate([low, low + sides], 1).astype(np.float32)
         none = np.zeros(self.patches, np.int64)
         return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))
-
-
-@dataclass
-class FixedView:
-    """The whole image at one size, without chance: for prediction."""
-
-    short_edge: int
-    long_edge: int | None
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        image, boxes = augment.resize(sample.image, sample.boxes_xyxy, self.short_edge, self.long_edge)
-        return Example(sample.key, [image], relative(boxes, image), sample.labels, _size(sample.image))
-
-
-@dataclass
-class SquareCrop:
-    """A random window of the image, resized to a square, perhaps mirrored: for classification.
-
-    :param side: pixels of the square.
-    :param area: range of the window's share of the image.
-    """
-
-    side: int
-    area: tuple[float, float]
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        h, w = sample.image.shape[:2]
-        share = np.sqrt(rng.uniform(*self.area))
-        width, height = max(1, round(w * share)), max(1, round(h * share))
-        left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
-        image, none = augment.crop(sample.image, sample.boxes_xyxy, left, top, width, height)
-        image = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
-        if rng.random() < 0.5:
-            image, _ = augment.flip(image, none)
-        return Example(sample.key, [image], np.zeros((0, 4), np.float32), sample.labels, _size(sample.image))
