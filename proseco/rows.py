@@ -61,9 +61,11 @@ def row(params: dict, scale: str, name: str) -> Row:
     base = _method(params, params["scales"][scale], params["ablations"][name]["of"])
     over = overlay(params, scale, name)
     title = params["scales"][scale]["ablations"].get(name, {}).get("title", params["ablations"][name]["title"])
-    changed = {key: merged(getattr(base, key) or {}, over.get(key, {})) for key in ("loss", "views", "detector")}
+    changed = {key: merged(getattr(base, key) or {}, over.get(key, {})) for key in ("loss", "detector")}
+    pretrain = over.get("pretrain", {})
+    changed["views"] = merged(merged(base.views, pretrain.get("views", {})), over.get("views", {}))
     if base.pretrain is not None:
-        changed["pretrain"] = merged(base.pretrain, over.get("pretrain", {}))
+        changed["pretrain"] = merged(base.pretrain, pretrain)
     chosen = {key: over[key] for key in ("backbone", "data") if key in over}
     return replace(base, name=name, title=title, **changed, **chosen)
 
@@ -122,5 +124,5 @@ def _method(params: dict, section: dict, name: str) -> Row:
         schedule=schedule,
         pretrain=pretrain,
         loss=params["loss"] | ((pretrain or {}).get("loss") or {}),
-        views=section["views"],
+        views=merged(section["views"], (pretrain or {}).get("views") or {}),
     )

@@ -36,6 +36,8 @@ UNLABELLED = {"root": "str", "subset": "str"}
 BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[int]"}
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
+#: What of the scale's views a method may have of its own.
+OWN_VIEWS = {key: "dict" for key in VIEWS if key != "predict"}
 PREDICT = {"short_edge": "int", "long_edge": "int | None"}
 PRETRAIN = {"schedule": "dict", "method": "dict"}
 CHECKPOINT = {"checkpoint": "str"}
@@ -184,6 +186,9 @@ def _scale(params: dict, section: dict, place: str) -> None:
             checks.keys(entry, CHECKPOINT, f"{place}.pretrain.{name}", optional={"network": "str"})
         else:
             _pretraining(params["loss"], name, entry, f"{place}.pretrain.{name}")
+            if "views" in entry:
+                checks.keys(entry["views"], {}, f"{place}.pretrain.{name}.views", optional=OWN_VIEWS)
+                _views(rows.merged(section["views"], entry["views"]), f"{place}.pretrain.{name}.views")
     for name, entry in section["ablations"].items():
         checks.choice(name, {"every", *params["ablations"]}, "ablation", f"{place}.ablations")
         title = {} if name == "every" else {"title": "str"}
@@ -281,7 +286,7 @@ def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> Non
 def _pretraining(loss: dict, name: str, entry: dict, place: str) -> None:
     known = set(plugins.keywords("methods", name))
     pictures = {"pictures": "int"} if "weak" in known else {}  # of predictions on the weak view
-    checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict"})
+    checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict", "views": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
     if "micro_batch" in entry["schedule"] and "micro_batch" not in known:

@@ -230,23 +230,30 @@ def focal_oracle(logit, target, alpha=0.25):
     return -alpha * (1 - p) ** 2 * np.log(p) if target else -(1 - alpha) * p**2 * np.log(1 - p)
 
 
+def set_matching_oracle(logits, boxes, targets, weights):
+    """Per image the (query, target) pairs of one decoder layer; arguments as of :func:`set_loss_oracle`."""
+    found = []
+    for image, (labels, wanted) in enumerate(targets):
+        cost = np.zeros((len(boxes[image]), len(labels)))
+        for q, t in np.ndindex(cost.shape):
+            logit = logits[image][q][labels[t]]
+            kind = focal_oracle(logit, True) - focal_oracle(logit, False)
+            where = box_cost_oracle(boxes[image][q], wanted[t], weights["coord"], weights["giou"])
+            cost[q, t] = weights["class"] * kind + where
+        found.append(assignment_oracle(cost)[1])
+    return found
+
+
 def set_loss_oracle(logits, boxes, targets, weights):
     """One decoder layer's weighted class, L1 and GIoU terms.
 
     :param logits: (B, N, C); ``boxes`` (B, N, 4) cxcywh; ``targets`` per image (labels, boxes).
     """
     sums = {"class": 0.0, "coord": 0.0, "giou": 0.0}
-    for image, (labels, wanted) in enumerate(targets):
-        here = range(len(boxes[image]))
-        cost = np.zeros((len(here), len(labels)))
-        for q in here:
-            for t, label in enumerate(labels):
-                kind = focal_oracle(logits[image][q][label], True) - focal_oracle(logits[image][q][label], False)
-                where = box_cost_oracle(boxes[image][q], wanted[t], weights["coord"], weights["giou"])
-                cost[q, t] = weights["class"] * kind + where
-        pairs = assignment_oracle(cost)[1]
+    matched = set_matching_oracle(logits, boxes, targets, weights)
+    for image, ((labels, wanted), pairs) in enumerate(zip(targets, matched, strict=True)):
         found = {q: labels[t] for q, t in pairs}
-        for q in here:
+        for q in range(len(boxes[image])):
             for c, logit in enumerate(logits[image][q]):
                 sums["class"] += weights["class"] * focal_oracle(logit, found.get(q) == c)
         for q, t in pairs:
@@ -254,6 +261,46 @@ def set_loss_oracle(logits, boxes, targets, weights):
             sums["giou"] += box_cost_oracle(boxes[image][q], wanted[t], 0, weights["giou"])
     count = max(sum(len(labels) for labels, _ in targets), 1)
     return {name: total / count for name, total in sums.items()}
+
+
+def detreg_oracle(logits, boxes, embeddings, drawn, wanted, weights):
+    """DETReg's terms: the set loss of every layer, the embeddings' L1 on the last.
+
+    :param logits: (layers, B, N, 1); ``boxes`` (layers, B, N, 4) cxcywh; ``embeddings`` (B, N, C) of the last layer.
+    :param drawn: per image its boxes; ``wanted`` per image their embeddings.
+    """
+    targets = [([0] * len(here), here) for here in drawn]
+    each = [set_loss_oracle(*layer, targets, weights) for layer in zip(logits, boxes, strict=True)]
+    terms = {name: sum(layer[name] for layer in each) for name in each[0]}
+    distances = [
+        abs(a - b) / len(wanted[image][t])
+        for image, pairs in enumerate(set_matching_oracle(logits[-1], boxes[-1], targets, weights))
+        for q, t in pairs
+        for a, b in zip(embeddings[image][q], wanted[image][t], strict=True)
+    ]
+    return terms | {"embed": weights["embed"] * sum(distances) / sum(map(len, drawn))}
+
+
+def updetr_oracle(logits, boxes, features, drawn, wanted, weights):
+    """UP-DETR's terms: set loss and reconstruction, of every layer; arguments as of :func:`detreg_oracle`.
+
+    :param features: (layers, B, N, C), reconstructed.
+    """
+
+    def unit(vector):
+        return [x / np.sqrt(sum(y * y for y in vector)) for x in vector]
+
+    targets = [([0] * len(here), here) for here in drawn]
+    each = [set_loss_oracle(*layer, targets, weights) for layer in zip(logits, boxes, strict=True)]
+    terms = {name: sum(layer[name] for layer in each) for name in each[0]}
+    distances = [
+        (a - b) ** 2
+        for layer in range(len(logits))
+        for image, pairs in enumerate(set_matching_oracle(logits[layer], boxes[layer], targets, weights))
+        for q, t in pairs
+        for a, b in zip(unit(features[layer][image][q]), unit(wanted[image][t]), strict=True)
+    ]
+    return terms | {"feature": weights["feature"] * sum(distances) / sum(map(len, drawn))}
 
 
 def bilinear_oracle(feature, x, y):

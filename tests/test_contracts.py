@@ -29,7 +29,7 @@ SMALL = {
     **{"levels": 3, "points": 2, "queries": 9, "box_refinement": True},
     **{"channels": 64, "layers": 1, "box_width": 24, "mask_width": 8, "mask_layers": 1, "score_threshold": 0.0},
     **{"rpn_before_nms": (50, 40), "rpn_after_nms": (30, 20), "rpn_sampled": 16, "box_sampled": 8},
-    **{"boxes": 5, "projector": [40, 12], "ema_rate": 0.5, "side": 32, "count": 20},
+    **{"boxes": 5, "projector": [40, 12], "ema_rate": 0.5, "side": 32, "count": 20, "patches": 3},
     "weak": {"short_edges": [32, 40], "long_edge": 64, "first_short_edges": [40], "crop_min": 24, "crop_max": 40},
     "strong": {"blur_sigma": [0.1, 0.5]},
     **{"small_side": 32, "small_crops": 1, "photometric": {}, "hidden": 20, "prototypes": 6, "frozen_steps": 0},

@@ -111,3 +111,15 @@ def test_every_selection_resolves_at_every_scale(name, scale):
 def test_no_selection_of_that_name():
     with pytest.raises(InputError, match="no selection named 'al'; there is full"):
         selection.names(REAL, "al")
+
+
+def test_a_method_may_have_views_of_its_own():
+    """DETReg's and UP-DETR's are smaller than the scale's; what they do not name is the scale's."""
+    views, ours = (rows.row(REAL, "paper", name).views for name in ("proseco", "updetr"))
+    assert max(views["weak"]["short_edges"]) == 800 and max(ours["weak"]["short_edges"]) == 480
+    assert ours["weak"]["crop_probability"] == 0 and ours["weak"]["crop_max"] == views["weak"]["crop_max"]
+    assert ours["strong"] == views["strong"]
+    whole = with_ablation(of="detreg", set_={"pretrain": {"views": {"weak": {"long_edge": 500}}}})
+    changed = rows.row(whole, "paper", "mine").views["weak"]
+    assert changed["long_edge"] == 500 and max(changed["short_edges"]) == 480
+    assert plan.pretraining(whole, rows.row(whole, "paper", "mine"))["views"]["weak"] == changed

@@ -23,12 +23,15 @@ OPTIONAL = {
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
     *("solarise_probability", "momentum", "trust", "warmup", "decay"),
+    *("draw", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
+    *("lambda_class", "lambda_embed", "lambda_feature"),
     *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
 # Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
 UNUSED = (
-    r"methods\.(detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
-    r"scales\.demo\.pretrain\.soco",
+    r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
+    r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
+    r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.full",
@@ -290,12 +293,23 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/schedules/mini_voc_5/warmup", 0.5, ["mini_voc_5.warmup is 0.5", "int"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
         (
-            "scales/demo/pretrain/detreg",
+            "scales/demo/pretrain/deterg",
             {"checkpoint": "x.pth"},
-            ["method or plug-in named 'detreg'", "detreg_public", "scales.demo.pretrain"],
+            ["method or plug-in named 'deterg'", "detreg_public", "scales.demo.pretrain"],
         ),
         ("scales/paper/pretrain/detreg_public/checkpoint", 3, ["pretrain.detreg_public.checkpoint is 3", "str"]),
         ("scales/paper/pretrain/detreg_public/pictures", 3, ["key of scales.paper.pretrain.detreg_public", "network"]),
+        (
+            "scales/paper/pretrain/detreg/views/weak/crop_min",
+            601,
+            ["pretrain.detreg.views.weak.crop_min is 601", "600"],
+        ),
+        (
+            "scales/paper/pretrain/detreg/views/predict",
+            {},
+            ["key of scales.paper.pretrain.detreg.views", "strong, weak"],
+        ),
+        ("scales/paper/pretrain/updetr/method/boxes", 3, ["key of method updetr named 'boxes'", "patches"]),
         ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),
         ("scales/demo/schedules/mini_coco_5/lr", "1e-4x", ["schedules.mini_coco_5.lr is '1e-4x'", "float"]),
         ("scales/demo/generate/side", "big", ["scales.demo.generate.side is 'big'", "int"]),

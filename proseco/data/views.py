@@ -118,3 +118,48 @@ class SquareCrop:
         if rng.random() < 0.5:
             image, _ = augment.flip(image, none)
         return Example(sample.key, [image], np.zeros((0, 4), np.float32), sample.labels, _size(sample.image))
+
+
+@dataclass
+class StoredBoxes:
+    """One weak view with the first K of the stored boxes, less what the crop leaves nothing of: DETReg's top K.
+
+    :param boxes: K; all of them where there are fewer.
+    :param draw: K at random of all instead.
+    """
+
+    weak: dict
+    boxes: int
+    draw: bool = False
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        stored = sample.boxes_xyxy
+        count = min(self.boxes, len(stored))
+        chosen = stored[rng.choice(len(stored), count, replace=False)] if self.draw else stored[:count]
+        image, boxes, _ = augment.weak(sample.image, chosen, rng, **self.weak)
+        none = np.zeros(len(boxes), np.int64)
+        return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))
+
+
+@dataclass
+class RandomPatches:
+    """One weak view with boxes at random, which know nothing of the image: UP-DETR's query patches.
+
+    Each side is uniform from ``min_side`` pixels to that much less than the image's, and so is its place.
+
+    :param patches: how many; every image has as many.
+    """
+
+    weak: dict
+    patches: int
+    min_side: int
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        image, _, _ = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
+        size = np.array(_size(image))
+        least = np.minimum(self.min_side, size)
+        sides = rng.integers(least, np.maximum(size - self.min_side, least), (self.patches, 2), endpoint=True)
+        low = rng.integers(0, size - sides, endpoint=True)
+        boxes = np.concatenate([low, low + sides], 1).astype(np.float32)
+        none = np.zeros(self.patches, np.int64)
+        return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))

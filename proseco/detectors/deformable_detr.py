@@ -75,7 +75,7 @@ class DeformableDETR(nn.Module):
     def __init__(self, body: Body, transformer, num_classes: int | None, levels: int, refine: bool, weights: dict):
         super().__init__()
         width = transformer.level_embed.shape[1]
-        self.num_classes, self.weights = num_classes, weights
+        self.num_classes, self.weights = None, weights
         self.backbone = nn.ModuleList([body])  # "backbone.0.body...", as the public Joiner names it
         self.transformer = transformer
         layers = len(transformer.decoder.layers)
@@ -107,22 +107,31 @@ class DeformableDETR(nn.Module):
         if not two_stage:  # the first boxes are small: sigmoid(-2) = .12 of the image
             nn.init.constant_(self.bbox_embed[0].layers[-1].bias[2:], -2.0)
         if num_classes is not None:
-            head = nn.Linear(width, num_classes)
-            nn.init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
-            copies = [copy.deepcopy(head) for _ in range(heads)] if refine else [head] * heads
-            self.class_embed = nn.ModuleList(copies)
-            if two_stage:
-                transformer.decoder.class_embed = self.class_embed  # not used there; the public state dict has it
+            self.add_class_head(num_classes)
+
+    def add_class_head(self, num_classes: int) -> None:
+        """Give a detector a new class head; as with the heads of the boxes, layers that refine have their own."""
+        heads, refine = len(self.bbox_embed), self.transformer.decoder.bbox_embed is not None
+        head = nn.Linear(self.transformer.level_embed.shape[1], num_classes)
+        nn.init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
+        self.num_classes = num_classes
+        self.class_embed = nn.ModuleList([copy.deepcopy(head) for _ in range(heads)] if refine else [head] * heads)
+        if self.transformer.two_stage:
+            self.transformer.decoder.class_embed = self.class_embed  # not used there; the public state dict has it
 
     def features(self, images: Tensor, mask: Tensor) -> list[Tensor]:
         """Backbone: uint8 RGB (B, 3, H, W), mask (B, H, W) True on padding -> [(B, C_i, H/s, W/s)], s in 8, 16, 32."""
         return self.backbone[0](normalise(images, mask))
 
-    def decode(self, features: list[Tensor], mask: Tensor) -> dict:
+    def decode(
+        self, features: list[Tensor], mask: Tensor, *, added: Tensor | None = None, apart: Tensor | None = None
+    ) -> dict:
         """All after the backbone.
 
         :param features: of :meth:`features`.
         :param mask: (B, H, W) of the images, True on padding.
+        :param added: (B, N, D), added to the content of the queries, for pretraining.
+        :param apart: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
         :returns: ``queries`` (layers, B, N, D), ``boxes`` (layers, B, N, 4) cxcywh in 0..1, float32; with a class head
             ``logits`` (layers, B, N, C); with two stages ``encoder``: the first stage's ``logits`` and ``boxes``.
         """
@@ -144,7 +153,7 @@ class DeformableDETR(nn.Module):
             out["encoder"] = {"logits": scores, "boxes": boxes.sigmoid()}
         else:
             embed = self.query_embed.weight
-        queries, references = self.transformer.decode(*encoded, embed, proposals)
+        queries, references = self.transformer.decode(*encoded, embed, proposals, added=added, apart=apart)
         heads = zip(self.bbox_embed, queries, references, strict=False)
         out["queries"] = queries
         out["boxes"] = torch.stack([add_reference(head(q), r) for head, q, r in heads])

@@ -53,9 +53,12 @@ class DecoderLayer(FeedForward):
         self.dropout1, self.dropout2 = nn.Dropout(dropout), nn.Dropout(dropout)
         self.dropout3, self.dropout4 = nn.Dropout(dropout), nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor, reference: Tensor, memory: Tensor, shapes, mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, position: Tensor, reference: Tensor, memory: Tensor, shapes, mask: Tensor, apart: Tensor | None
+    ) -> Tensor:
         query = x + position
-        x = self.norm2(x + self.dropout2(self.self_attn(query, query, x, need_weights=False)[0]))
+        among = self.self_attn(query, query, x, need_weights=False, attn_mask=apart)[0]
+        x = self.norm2(x + self.dropout2(among))
         x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, mask)))
         return self.norm3(self.feed_forward(x, self.dropout3, self.dropout4))
 
@@ -94,9 +97,10 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(count))
         self.bbox_embed: nn.ModuleList | None = None
 
-    def forward(self, x, position, reference, memory, shapes, valid_ratios, mask) -> tuple[Tensor, Tensor]:
+    def forward(self, x, position, reference, memory, shapes, valid_ratios, mask, apart=None) -> tuple[Tensor, Tensor]:
         """
         :param x: (B, N, D) queries; ``position`` the same shape.
+        :param apart: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
         :param reference: (B, N, 2) points or (B, N, 4) boxes cxcywh, relative to the image.
         :returns: queries after each layer (layers, B, N, D); the reference that each layer *used*, a list of
             (B, N, 2 or 4).
@@ -105,7 +109,7 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.layers):
             scale = valid_ratios[:, None]
             scale = scale if reference.shape[-1] == 2 else torch.cat([scale, scale], -1)
-            x = layer(x, position, reference[:, :, None] * scale, memory, shapes, mask)
+            x = layer(x, position, reference[:, :, None] * scale, memory, shapes, mask, apart)
             queries.append(x)
             references.append(reference)
             if self.bbox_embed is not None:
@@ -174,10 +178,22 @@ class DeformableTransformer(nn.Module):
         ratios = torch.stack(ratios, 1)
         return self.encoder(memory, position, shapes, ratios, mask), shapes, ratios, mask
 
-    def decode(self, memory, shapes, ratios, mask, query_embed: Tensor | None, proposals: Tensor | None = None):
+    def decode(
+        self,
+        memory,
+        shapes,
+        ratios,
+        mask,
+        query_embed: Tensor | None,
+        proposals: Tensor | None = None,
+        *,
+        added: Tensor | None = None,
+        apart: Tensor | None = None,
+    ):
         """
         :param query_embed: (N, 2D): position, content; None for two stages.
         :param proposals: (B, N, 4) logits of the boxes that the first stage chose, for two stages.
+        :param added: (B, N, D), added to the content of the queries; ``apart`` as of :class:`Decoder`.
         :returns: as :class:`Decoder`.
         """
         b = len(memory)
@@ -188,7 +204,9 @@ class DeformableTransformer(nn.Module):
             embedded = self.pos_trans_norm(self.pos_trans(_embed_boxes(proposals.sigmoid(), memory.shape[-1] // 2)))
             position, content = embedded.chunk(2, -1)
             reference = proposals.sigmoid()
-        return self.decoder(content, position, reference, memory, shapes, ratios, mask)
+        if added is not None:
+            content = content + added
+        return self.decoder(content, position, reference, memory, shapes, ratios, mask, apart)
 
     def encoder_proposals(self, memory: Tensor, shapes, ratios: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """First stage: one proposal a pixel, side .05 * 2^level of the image.

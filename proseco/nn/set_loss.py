@@ -32,7 +32,13 @@ def box_terms(boxes: Tensor, targets: list[Tensor], pairs: list[tuple], count: T
     return l1 / count, (1 - overlap).sum() / count
 
 
-def set_loss(out: dict, targets: list[dict], weights: dict[str, float], count: int | None = None) -> dict[str, Tensor]:
+def set_loss(
+    out: dict,
+    targets: list[dict],
+    weights: dict[str, float],
+    count: int | None = None,
+    matched: list[list[tuple]] | None = None,
+) -> dict[str, Tensor]:
     """Class, L1 and GIoU losses of every decoder layer, each with its own matching, divided by the number of targets.
 
     :param out: ``logits`` (layers, B, N, C), ``boxes`` (layers, B, N, 4) cxcywh; perhaps ``encoder`` (two stages),
@@ -41,14 +47,15 @@ def set_loss(out: dict, targets: list[dict], weights: dict[str, float], count: i
         image's name for errors.
     :param weights: of ``class``, ``coord`` and ``giou``, in the cost and in the loss.
     :param count: targets of the whole batch, of which this is a part: the terms of its parts then sum to its terms.
+    :param matched: :func:`match` of the layers, where it is known.
     :returns: the weighted terms, summed over layers.
     :raises FloatingPointError: a prediction is not finite; it names the image.
     """
-    matched = match(out["logits"], out["boxes"], targets, weights)
+    matched = match(out["logits"], out["boxes"], targets, weights) if matched is None else matched
     stages = [(logits, boxes, targets) for logits, boxes in zip(out["logits"], out["boxes"], strict=True)]
     if "encoder" in out:
         plain = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
-        matched += match(out["encoder"]["logits"][None], out["encoder"]["boxes"][None], plain, weights)
+        matched = matched + match(out["encoder"]["logits"][None], out["encoder"]["boxes"][None], plain, weights)
         stages.append((out["encoder"]["logits"], out["encoder"]["boxes"], plain))
     count = max(sum(len(t["labels"]) for t in targets) if count is None else count, 1)
     sums = {name: out["boxes"].new_zeros(()) for name in weights}

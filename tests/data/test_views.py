@@ -142,3 +142,57 @@ def test_masks_follow_the_weak_view_and_stay_with_their_boxes(seed):
         y, x = np.mgrid[:height, :width] + 0.5
         inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
         assert (mask != inside).sum() <= 2 * (box[2:] - box[:2]).sum() + 4  # a pixel along the edge
+
+
+def test_the_first_stored_boxes_are_taken_before_the_crop():
+    given = sample().boxes_xyxy
+    kept = set()
+    for seed in range(20):
+        example = views.StoredBoxes(WEAK, boxes=9)(sample(), np.random.default_rng(seed))
+        image, boxes, _ = augment.weak(sample().image, given[:9], np.random.default_rng(seed), **WEAK)
+        assert len(example.views) == 1 and (example.views[0] == image).all()
+        assert np.abs(pixels(example.boxes_cxcywh, image) - boxes).max(initial=0) < 1e-3
+        assert example.labels.tolist() == [0] * len(boxes)
+        kept.add(len(boxes))
+    assert max(kept) == 9 and min(kept) < 9
+    assert len(views.StoredBoxes(WEAK, boxes=99)(sample([]), np.random.default_rng(0)).boxes_cxcywh) == 0
+
+
+def test_or_drawn_of_all_that_are_stored():
+    still = {**WEAK, "flip_probability": 0.0, "crop_probability": 0.0, "short_edges": [HEIGHT]}
+    seen = set()
+    for seed in range(30):
+        example = views.StoredBoxes(still, boxes=5, draw=True)(sample(), np.random.default_rng(seed))
+        drawn = {tuple(np.rint(box)) for box in pixels(example.boxes_cxcywh, example.views[0])}
+        assert len(example.boxes_cxcywh) == 5
+        seen |= drawn
+    assert seen == {tuple(box) for box in sample().boxes_xyxy}
+
+
+@pytest.mark.parametrize("least", [8, 40])
+def test_random_patches_know_nothing_of_the_image(least):
+    view = views.RandomPatches(WEAK, patches=40, min_side=least)
+    widths, heights, lefts = [], [], []
+    for seed in range(10):
+        example = view(sample(), np.random.default_rng(seed))
+        other = view(sample([]), np.random.default_rng(seed))
+        assert (example.boxes_cxcywh == other.boxes_cxcywh).all()  # whatever boxes are stored
+        height, width = example.views[0].shape[:2]
+        corners = pixels(example.boxes_cxcywh, example.views[0])
+        assert corners.shape == (40, 4) and example.labels.tolist() == [0] * 40
+        assert corners.min() > -1e-3 and (corners[:, 2:] < [width + 1e-3, height + 1e-3]).all()
+        widths += list((corners[:, 2] - corners[:, 0]) / width)
+        heights += list(corners[:, 3] - corners[:, 1])
+        lefts += list(corners[:, 0] / (width - (corners[:, 2] - corners[:, 0]) + 1e-6))
+    assert min(heights) >= least - 1e-3
+    if least == 8:
+        assert np.mean(widths) == pytest.approx(0.5, abs=0.05) and max(widths) > 0.85
+        assert np.mean(lefts) == pytest.approx(0.5, abs=0.05) and min(lefts) < 0.02
+
+
+def test_an_image_smaller_than_a_patch_is_the_patch():
+    small = Sample("k", np.zeros((5, 9, 3), np.uint8), np.zeros((0, 4), np.float32))
+    still = {**WEAK, "flip_probability": 0.0, "crop_probability": 0.0, "short_edges": [5]}
+    example = views.RandomPatches(still, patches=4, min_side=8)(small, np.random.default_rng(0))
+    sides = (pixels(example.boxes_cxcywh, small.image) @ [[-1, 0], [0, -1], [1, 0], [0, 1]]).round().tolist()
+    assert all(side in ([8, 5], [9, 5]) for side in sides)

@@ -163,7 +163,7 @@ def test_it_runs_and_every_weight_learns(changes):
 def test_each_layer_has_its_head_and_its_reference(changes):
     model, batch = tiny.detector(**changes), tiny.batch(views=1)
     decode, made = model.transformer.decode, []
-    model.transformer.decode = lambda *given: made.append(decode(*given)) or made[0]
+    model.transformer.decode = lambda *given, **more: made.append(decode(*given, **more)) or made[0]
     out = model(batch.views[0], batch.mask)
     ((queries, references),) = made
     assert torch.equal(out["queries"], queries)
@@ -276,3 +276,31 @@ def test_a_detector_that_cannot_be_is_refused():
     for changes in ({"box_refinement": False}, {"box_refinement": True, "num_classes": None}):
         with pytest.raises(InputError, match="two_stage needs box_refinement"):
             deformable_detr.build(**tiny.SIZES | changes | {"two_stage": True})
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_class_head_can_be_given_later(refine):
+    torch.manual_seed(0)
+    whole = deformable_detr.build(**(tiny.SIZES | {"box_refinement": refine}))
+    torch.manual_seed(0)
+    model = deformable_detr.build(**(tiny.SIZES | {"box_refinement": refine, "num_classes": None}))
+    model.add_class_head(5)
+    state = whole.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert len(set(model.class_embed)) == (2 if refine else 1)
+
+
+def test_what_is_added_is_added_to_the_content_of_the_queries():
+    model, data = tiny.detector(), tiny.batch()
+    added = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        features = model.features(data.views[0], data.mask)
+        given = model.decode(features, data.mask, added=added.expand(3, -1, -1))
+        nobody = torch.zeros(6, 6, dtype=torch.bool)
+        plain = model.decode(features, data.mask, apart=nobody)
+        assert all(torch.allclose(v, plain[k], atol=1e-5) for k, v in model.decode(features, data.mask).items())
+        model.query_embed.weight[:, 32:] += added
+        truth = model.decode(features, data.mask)
+    assert all(torch.equal(value, given[name]) for name, value in truth.items())
+    assert not torch.allclose(plain["boxes"], truth["boxes"], atol=1e-3)

@@ -1,0 +1,69 @@
+"""DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
+
+from torch import Tensor
+
+from proseco.base.errors import one_of
+from proseco.data.views import StoredBoxes
+from proseco.methods import _patches
+from proseco.methods._one_network import OneNetwork
+from proseco.nn import matcher
+from proseco.nn.heads import MLP
+
+#: Of the backbone's maps, in the order in which a detector's ``features`` gives them.
+STRIDES = (8, 16, 32)
+
+
+def build(
+    detector,
+    *,
+    weak: dict,
+    boxes: int = 30,
+    draw: bool = False,
+    side: int = 128,
+    stride: int = 8,
+    lambda_class: float = 2.0,
+    lambda_coord: float = 5.0,
+    lambda_giou: float = 2.0,
+    lambda_embed: float = 1.0,
+    micro_batch: int | None = None,
+) -> "DETReg":
+    """
+    :param detector: without class head, its backbone pretrained.
+    :param weak: the view, keywords of :func:`proseco.data.augment.weak`.
+    :param boxes: K, the first so many of the stored boxes of an image; ``draw``: at random of all of them instead.
+    :param side: pixels of the crop that a box's embedding is made of.
+    :param stride: of the backbone's map whose mean is the embedding: 8 (the public code's), 16 or 32.
+    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_embed: of the
+        embedding's L1. The public code's.
+    :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
+    """
+    if stride not in STRIDES:
+        raise one_of("stride", stride, map(str, STRIDES), "method.stride")
+    weights = {"class": lambda_class, "coord": lambda_coord, "giou": lambda_giou}
+    return DETReg(
+        detector, StoredBoxes(weak, boxes, draw), side, STRIDES.index(stride), weights, lambda_embed, micro_batch
+    )
+
+
+class DETReg(OneNetwork):
+    """One detector; its targets are the boxes and their embeddings."""
+
+    def __init__(self, detector, transform, side: int, level: int, weights: dict, embed: float, micro_batch):
+        width = detector.transformer.level_embed.shape[1]
+        projector = MLP(width, width, detector.backbone[0].channels[level])
+        super().__init__(detector, projector, transform, weights, micro_batch)
+        self.side, self.level, self.embed = side, level, embed
+
+    def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Object or not, L1 and GIoU of every layer; L1 between the embeddings of the last layer's matched queries and
+        those of their boxes, a mean over the embedding's numbers.
+        """
+        out = self.predict(batch)
+        terms, figures, matched = self.set_losses(out, batch)
+        wanted = _patches.pooled(self.student.detector, batch.views[0], batch.mask, batch.boxes, self.side)[self.level]
+        queries = out["queries"][-1]
+        counts = [len(boxes) for boxes in batch.boxes]
+        rows, columns = matcher.flatten(matched[-1], queries.shape[1], counts, queries.device)
+        found = self.student.projector(queries.flatten(0, 1)[rows])
+        l1 = (matcher.lift(found) - wanted[columns]).abs().mean(-1).sum()
+        return terms | {"embed": self.embed * l1 / max(batch.whole.boxes, 1)}, figures

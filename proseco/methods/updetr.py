@@ -1,0 +1,88 @@
+"""UP-DETR (Dai et al. 2021) on Deformable DETR: find where patches, given to groups of the queries, were cut out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from proseco.base.errors import InputError
+from proseco.data.views import RandomPatches
+from proseco.methods import _patches
+from proseco.methods._one_network import OneNetwork
+from proseco.nn import matcher
+from proseco.nn.heads import MLP
+
+
+def build(
+    detector,
+    *,
+    weak: dict,
+    patches: int = 10,
+    min_side: int = 8,
+    side: int = 128,
+    mask_ratio: float = 0.1,
+    lambda_class: float = 2.0,
+    lambda_coord: float = 5.0,
+    lambda_giou: float = 2.0,
+    lambda_feature: float = 1.0,
+    micro_batch: int | None = None,
+) -> "UPDETR":
+    """
+    :param detector: without class head, its backbone pretrained.
+    :param weak: the view, keywords of :func:`proseco.data.augment.weak`.
+    :param patches: random boxes of an image, each given to an equal share of the queries.
+    :param min_side: smallest side of a patch in pixels; ``side``: of the square that it is resized to.
+    :param mask_ratio: share of the queries that are not told their patch.
+    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_feature: of
+        the reconstruction.
+    :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
+    :raises InputError: the queries cannot be shared out equally.
+    """
+    queries = detector.transformer.queries
+    if patches < 1 or queries % patches:
+        raise InputError(f"method.patches is {patches}; it must divide detector.queries, {queries} (params.yaml)")
+    weights = {"class": lambda_class, "coord": lambda_coord, "giou": lambda_giou}
+    views = RandomPatches(weak, patches, min_side)
+    return UPDETR(detector, views, patches, side, mask_ratio, weights, lambda_feature, micro_batch)
+
+
+def groups_apart(queries: int, patches: int, device: torch.device | None = None) -> Tensor:
+    """(queries, queries) bool, True where a query may not attend to another: where their patches differ."""
+    patch = torch.arange(queries, device=device) // (queries // patches)
+    return patch[:, None] != patch
+
+
+class UPDETR(OneNetwork):
+    """One detector; every query knows of one patch, and of no query of another patch."""
+
+    def __init__(self, detector, transform, patches: int, side: int, mask_ratio: float, weights, feature, micro_batch):
+        width, channels = detector.transformer.level_embed.shape[1], detector.backbone[0].channels[-1]
+        projector = nn.ModuleDict(
+            {"patch": nn.Linear(channels, width), "feature": MLP(width, width, channels)},
+        )
+        super().__init__(detector, projector, transform, weights, micro_batch)
+        self.patches, self.side, self.mask_ratio, self.feature = patches, side, mask_ratio, feature
+
+    def predict(self, batch) -> dict:
+        """What the detector gives, and ``patches``: the features of what the queries were told, (B P, C)."""
+        detector, view = self.student.detector, batch.views[0]
+        queries = detector.transformer.queries
+        shown = _patches.pooled(detector, view, batch.mask, batch.boxes, self.side)[-1]
+        told = self.student.projector["patch"](shown).unflatten(0, (len(batch), self.patches))
+        told = told.repeat_interleave(queries // self.patches, 1)
+        if self.student.training:
+            told = told * (torch.rand(*told.shape[:2], 1, device=told.device) >= self.mask_ratio)
+        apart = groups_apart(queries, self.patches, view.device)
+        return super().predict(batch, added=told, apart=apart) | {"patches": shown}
+
+    def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Match or not, L1, GIoU, and the squared distance of the L2-normalised features, all of every layer."""
+        out = self.predict(batch)
+        terms, figures, matched = self.set_losses(out, batch)
+        wanted = F.normalize(out["patches"], dim=-1)
+        total = wanted.new_zeros(())
+        for queries, pairs in zip(out["queries"], matched, strict=True):
+            counts = [self.patches] * len(batch)
+            rows, columns = matcher.flatten(pairs, queries.shape[1], counts, queries.device)
+            found = matcher.lift(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
+            total = total + (F.normalize(found, dim=-1) - wanted[columns]).square().sum()
+        return terms | {"feature": self.feature * total / batch.whole.boxes}, figures
