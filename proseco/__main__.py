@@ -1,10 +1,12 @@
 """``python -m proseco <command>``: what a user does by hand. The pipeline itself is run by DVC (``stages/``)."""
 
 from proseco.base import cli
-from proseco.commands import check_data, export_split, select, weights
+from proseco.commands import cells, check_data, cost, export_split, select, weights
 
 COMMANDS = {
+    "cells": cells.main,
     "check-data": check_data.main,
+    "cost": cost.main,
     "export-split": export_split.main,
     "select": select.main,
     "weights": weights.COMMANDS,

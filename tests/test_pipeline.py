@@ -1,6 +1,7 @@
 """The whole DAG under DVC in a fresh repository, with a minute's worth of data and steps."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -223,3 +224,19 @@ def test_a_mistake_is_one_line(repository, edit, words):
     for word in words:
         assert word in lines[0]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_cells_run_side_by_side_under_dvc(repository):
+    """Both end in dvc.lock, and a failure ends neither the other nor what was made before."""
+    before = (repository / "params.yaml").read_text()
+    change(repository, lambda params: params["run"].update(seeds=[42, 43, 44]))
+    command = [sys.executable, "-m", "proseco", "cells", "--jobs", "2"]
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    changed = json.loads(dvc(repository, "status", "--json").stdout)
+    assert set(changed) <= {"recall@demo", "tabulate@demo"}
+    assert dvc(repository, "repro").returncode == 0 and dvc(repository, "status", "-q").returncode == 0
+    (repository / "params.yaml").write_text(before)
+    assert dvc(repository, "repro").returncode == 0

@@ -53,7 +53,7 @@ def run(
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
     :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
-        detections.png and run.json; ``scratch`` a folder for states to go on from.
+        predict.csv, detections.png and run.json; ``scratch`` a folder for states to go on from.
     """
     where = devices.pick_device(device)
     kind = devices.pick_precision(precision, where)
@@ -73,7 +73,8 @@ def run(
         method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
         title = "-".join(str(value) for value in names.values())
         view = FixedView(**views["predict"])
-        find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind)
+        log = results / "predict.csv"
+        find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind, log=log)
         validate = partial(find, sources["val"], title=f"validate {title}")
         best = _Best(model, validate, annotations["val"], title=title, course=partial(plan.course, steps=steps))
         ran = fit(

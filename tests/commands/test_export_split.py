@@ -52,7 +52,7 @@ def test_a_split_as_coco_json(folder, capsys):
         (("check-data", "--benchmark", "nope"), 1, "error: no key of benchmarks named 'nope'; there is coco_1x"),
         (("export-split", "--benchmark", "coco_1x", "--out", "x"), 2, "required: --seed"),
         (("chekc-data",), 2, "invalid choice: 'chekc-data'"),
-        ((), 2, "check-data|export-split"),
+        ((), 2, "cells|check-data|cost|export-split"),
     ],
 )
 def test_the_command_line(words, code, text):

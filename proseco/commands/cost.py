@@ -1,0 +1,126 @@
+"""``cost``: what the run that params.yaml selects will take, before any of it starts."""
+
+import csv
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from proseco import cost, matrix, plan
+from proseco.base import files, params
+from proseco.base.errors import InputError
+from proseco.commands import _measure
+
+
+def main(
+    *,
+    scale: str | None = None,
+    images_per_second: str = "",
+    measure: bool = False,
+    batch: int | None = None,
+    csv: bool = False,
+) -> None:
+    """Say of every item of run how many images it will see, at which rate, in how many hours, and if it is done.
+
+    A rate is the first there is of: one given, one measured now, those of this scale's own runs.
+
+    :param scale: that of params.yaml if not given.
+    :param images_per_second: ``pretrain=350,finetune=120``: of one GPU (with device: cpu, of the CPU) for backbone,
+        pretrain, finetune and predict, of one core for propose; or of an item by its name.
+    :param measure: run some steps of each network on drawn images, on the device at hand.
+    :param batch: images of a step while measuring, such as one GPU's share of a batch; else the schedule's.
+    :param csv: print the items alone, as CSV.
+    """
+    if batch is not None and (batch < 1 or not measure):
+        raise InputError(f"--batch is {batch}; it must be a whole number above 0, and goes with --measure")
+    settings = params.load()
+    selected = settings["scale"]
+    if scale is not None:
+        params.get(settings, "scales", scale)
+        settings["scale"] = scale
+    wanted = plan.resolve(settings)
+    found, scale = cost.passes(settings), settings["scale"]
+    given = cost.given(images_per_second, matrix.items(settings), "CPU" if settings["device"] == "cpu" else "GPU")
+    done, note = _done(settings, wanted) if scale == selected else (None, f"of scale {scale}, which is not selected")
+    with ExitStack() as stack:
+        measured = stack.enter_context(_measure.results(settings, batch=batch)) if measure else None
+        found = cost.rated(found, partial(_rate, settings, given, measured, _search(settings, measure)), done)
+    lines = cost.table(found)
+    if csv:
+        _write(lines)
+        return
+    print(_markdown(lines), "", _markdown(cost.totals(found)), "", sep="\n")
+    print("Not counted, as they take minutes: plan, data, inventory, split, source, recall, tabulate.")
+    if any(schedule.get("patience") for schedule in settings["scales"][scale]["schedules"].values()):
+        print(
+            "A finetuning with patience may end before its last step: its images and hours are the most there can be."
+        )
+    if done is None:
+        print(f"What is done is not known: {note}.")
+    counted = dict.fromkeys(f"{one.images.images:,} from {one.images.source}" for one in found if one.images.images)
+    print("Images:", *(f"- {text}" for text in counted), sep="\n")
+    missing = [kind for kind in cost.KINDS if any(one.kind == kind and one.rate is None for one in found)]
+    if missing:
+        rates = ",".join(f"{kind}=N" for kind in missing)
+        print(f"No rate of {', '.join(missing)}: --measure takes one here, or give it: --images-per-second {rates}")
+
+
+def _rate(settings: dict, given: dict, measured: Path | None, search: cost.Rate | None, one: cost.Pass):
+    found = given.get(one.item.name) if one.kind != "predict" else None
+    found = found or given.get(one.kind)
+    if found is None and one.kind == "propose":
+        return search
+    if found is None and measured is not None:
+        found = cost.of_runs(settings, one, measured)
+        found = found and cost.Rate(found.images, found.device, "measured")
+    return found or cost.of_runs(settings, one, Path("results", settings["scale"]))
+
+
+def _search(settings: dict, measure: bool) -> cost.Rate | None:
+    known = cost.search(settings["scales"][settings["scale"]]["propose"]["proposals"])
+    return _measure.search(settings) if measure and known is None else known
+
+
+def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str]:
+    """Names of the items whose outputs are there and up to date, with all that they need; or None, and why.
+
+    DVC compares an item with the outputs of others as they are now; what these would be, only ``plan`` can say.
+    """
+    command = (sys.executable, "-m", "dvc", "status", "--json")
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return None, (answer.stderr.strip().splitlines() or ["dvc status failed"])[0]
+    changed = set(json.loads(answer.stdout))
+    scale = settings["scale"]
+    stale = {name for name, content in wanted.items() if _read(Path("work", scale, "plan", name)) != content}
+    done: set[str] = set()
+    for item in matrix.items(settings):  # what an item needs comes before it
+        plans = {
+            "propose": "propose.json",
+            "backbone": "backbone.json",
+            "pretrain": f"pretrain/{item.row}.json",
+            "finetune": f"finetune/{item.row}/{item.benchmark}.json",
+        }
+        late = plans.get(item.stage.removesuffix("_ablation")) in stale
+        ready = all(name in done for name in item.needs) and not {f"data@{scale}", f"inventory@{scale}"} & changed
+        if ready and not late and item.name not in changed:
+            done.add(item.name)
+    return done, ""
+
+
+def _read(path: Path) -> dict | None:
+    return files.read_json(path) if path.is_file() else None
+
+
+def _write(lines: list[list[str]]) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n".join([text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]])

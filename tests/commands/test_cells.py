@@ -1,0 +1,78 @@
+"""``cells``: what it runs in which order, and the places of trainings."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proseco.base.errors import InputError
+from proseco.commands import cells
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PROSECO_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cells, "_cores", lambda: 8)
+    return tmp_path
+
+
+def test_the_commands_in_an_order_that_can_run(here, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-ab")
+    cells.main(dry=True)
+    first, *trainings = capsys.readouterr().out.splitlines()
+    words = first.split(" -m dvc --wait-for-lock repro ")[1].split()
+    assert "-s" not in words  # with all that they depend on
+    assert {"propose@demo-main", "split@demo-mini_voc_10", "source@demo-proseco", "backbone@demo"} <= set(words)
+    assert not any(word.startswith(("pretrain", "finetune")) for word in words)
+    names = [line.split(" -s ")[1] for line in trainings]
+    assert len(names) == 2 + 2 * 2 * 2 and names.index("pretrain@demo-proseco") < names.index(
+        "finetune@demo-proseco-mini_coco_5-42"
+    )
+    assert trainings[0].startswith("CUDA_VISIBLE_DEVICES=3 OMP_NUM_THREADS=4 PROSECO_WORKERS=3 ")
+    assert trainings[1].startswith("CUDA_VISIBLE_DEVICES=GPU-ab ") and trainings[2].startswith(
+        "CUDA_VISIBLE_DEVICES=3 "
+    )
+
+
+def test_places(here, monkeypatch):
+    monkeypatch.setattr(cells.subprocess, "run", lambda *words, **options: (_ for _ in ()).throw(OSError))
+    assert cells._places("auto", None) == [{"OMP_NUM_THREADS": "8"}]
+    assert cells._places("auto", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert cells._places("auto", 20) == [{"OMP_NUM_THREADS": "1"}] * 20
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert cells._places("auto", 2) == [{}, {}]
+    listed = "GPU 0: NVIDIA A100 (UUID: GPU-1)\nGPU 1: NVIDIA A100 (UUID: GPU-2)\n"
+    answer = subprocess.CompletedProcess((), 0, listed, "")
+    monkeypatch.setattr(cells.subprocess, "run", lambda *words, **options: answer)
+    found = cells._places("auto", 3)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in found] == ["0", "1", "0"]
+    assert all(place["PROSECO_WORKERS"] == "1" for place in found)
+    assert cells._places("cpu", 2) == [{}, {}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cells._places("auto", None) == [{}]
+
+
+def test_a_training_that_fails_is_a_line_at_the_end(here, monkeypatch, capsys):
+    monkeypatch.setattr(cells.subprocess, "run", lambda words, **options: subprocess.CompletedProcess(words, 0, ""))
+    monkeypatch.setattr(cells._jobs, "run", lambda jobs, places, logs, say: {"a": "no such thing", "b": "not run"})
+    with pytest.raises(SystemExit) as caught:
+        cells.main(jobs=2)
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: a: no such thing\nerror: b: not run\n"
+    monkeypatch.setattr(cells._jobs, "run", lambda jobs, places, logs, say: {})
+    cells.main(jobs=2)
+    assert capsys.readouterr().out == "all 10 trainings are done; dvc repro makes the tables\n"
+
+
+def test_no_training_begins_without_what_it_needs(here, monkeypatch):
+    monkeypatch.setattr(cells.subprocess, "run", lambda words, **options: subprocess.CompletedProcess(words, 1, ""))
+    monkeypatch.setattr(cells._jobs, "run", lambda *words: pytest.fail("a training was begun"))
+    with pytest.raises(InputError, match="no training was begun"):
+        cells.main(jobs=1)
+    with pytest.raises(InputError, match="--jobs is 0"):
+        cells.main(jobs=0)
