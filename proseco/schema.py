@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
+from pathlib import PurePath
 
 from proseco import checks, rows, selection, splits
 from proseco.base import plugins
@@ -61,7 +62,7 @@ def check(params: dict) -> None:
         checks.keys(entry, METHOD, f"methods.{name}", optional=METHOD_OPTIONS)
         checks.choice(entry["name"], plugins.names("methods"), "method", f"methods.{name}.name")
     for name, entry in checks.entries(params["benchmarks"], "benchmarks"):
-        _benchmark(entry, f"benchmarks.{name}")
+        benchmark(entry, f"benchmarks.{name}")
     for name, entry in checks.entries(params["ablations"], "ablations"):
         checks.keys(entry, ABLATION, f"ablations.{name}")
         checks.choice(entry["of"], params["methods"], "method", f"ablations.{name}.of")
@@ -113,7 +114,8 @@ def _loss_keys() -> dict[str, str]:
     return {key: value for key, value in known.items() if key not in GIVEN}
 
 
-def _benchmark(entry: dict, place: str) -> None:
+def benchmark(entry: dict, place: str) -> None:
+    """Refuse an entry of ``benchmarks`` that a stage would refuse, or with keys that none reads."""
     name = entry.get("name") if isinstance(entry, dict) else None
     if isinstance(name, str):  # before its keys, which depend on it
         checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
@@ -129,6 +131,12 @@ def _benchmark(entry: dict, place: str) -> None:
         raise InputError(f"{place}.{key} is of no use: rule {entry['rule']} does not read it (params.yaml)")
     if not 0 < entry.get("fraction", 1) <= 1:
         raise InputError(f"{place}.fraction is {entry['fraction']}; it must lie in (0, 1] (params.yaml)")
+    for key in {"train", "test", "images"} & set(entry):
+        path = PurePath(entry[key] or ".")
+        if path.is_absolute() or ".." in path.parts:  # stage inventory would not see it change
+            raise InputError(
+                f"{place}.{key} is {entry[key]!r}; it must lie below the root, and begin there (params.yaml)"
+            )
     if not re.fullmatch(r"[\w.{}-]+", entry.get("ids", "x")):
         raise InputError(f"{place}.ids is {entry['ids']!r}; it must be the name of a file in splits/own (params.yaml)")
 
@@ -165,6 +173,9 @@ def _scale(params: dict, section: dict, place: str) -> None:
         if name != "default":
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _finetuning(schedule, f"{place}.schedules.{name}")
+        for detector, entry in section["detectors"].items():
+            changed = schedule | entry.get("schedule", {})
+            _finetuning(changed, f"{place}.schedules.{name} with detectors.{detector}.schedule")
     trained = plugins.names("methods")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
@@ -205,7 +216,7 @@ def _detector(entry: dict, place: str) -> None:
     """Of another detector than the scale's, whose backbone it shares."""
     spec = {key: value for key, value in entry.items() if key != "schedule"} if isinstance(entry, dict) else entry
     checks.plugin("detectors", spec, place, given=("num_classes", "backbone"))
-    types = {field.name: inspect.formatannotation(field.type) for field in fields(Schedule)}
+    types = {field.name: inspect.formatannotation(field.type) for field in fields(Finetuning)}
     checks.keys(entry.get("schedule", {}), {}, f"{place}.schedule", optional=types)
 
 

@@ -52,7 +52,7 @@ def _listed(path: str, keys: list[str]) -> list[str]:
         first = order(unknown)[0] if unknown else None
         raise InputError(
             f"{len(unknown)} of the {len(chosen)} ids in {path!r} are not among the {len(keys)} images of the data set "
-            f"(the first is {first!r}); expected one or more of its ids, such as {keys[0]!r}"
+            f"(the first is {first!r}); expected one or more of its ids{f', such as {keys[0]!r}' if keys else ''}"
         )
     return order(chosen)
 
@@ -207,7 +207,10 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
     """
     rest = order(set(keys) - set(chosen))
     if not 0 <= count <= len(rest):
-        raise InputError(f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left")
+        raise InputError(
+            f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left "
+            "(scales.<scale>.split.validation)"
+        )
     rows = np.random.default_rng(seed).choice(len(rest), size=count, replace=False) if count else []
     return [rest[row] for row in sorted(rows)]
 
@@ -261,7 +264,12 @@ def draw(
         keys["val"] = keys["test"]
         if test is not None:
             from_test.add("val")
-    elif test is None or rule == "all":  # nothing else is left: hold out of the labelled ones
+    elif test is None or len(train) == len(everything):  # nothing else is left: hold out of the labelled ones
+        if len(train) < 5:
+            raise InputError(
+                f"{len(train)} labelled images: a fifth of them, held out to validate on, is none; label 5 or more, or "
+                "set scales.<scale>.split.validation to test (params.yaml)"
+            )
         keys["val"] = held_out(train, [], min(validation, len(train) // 5), seed)
         held = set(keys["val"])
         keys["train"] = [key for key in train if key not in held]
@@ -271,11 +279,11 @@ def draw(
 
 
 def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:
-    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; ValueError if one does
-    not fit the format or comes twice."""
+    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; InputError if one
+    does not fit the format or comes twice."""
     keys = order(keys)
     if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
-        raise ValueError(f"ids must be different words that do not begin with '#'; the file would be {path}")
+        raise InputError(f"{path}: ids must be different words without blanks that do not begin with '#'")
     header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
     if any(fact.split() != [fact] for fact in header):
         raise ValueError(f"facts must be single words, not {header}")
@@ -315,7 +323,7 @@ def read_ids(path: str | Path, *, header: bool = True) -> list[str]:
 
 def _parse(path: str | Path, *, header: bool = True) -> tuple[dict[str, str], list[str]]:
     try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:
         raise InputError(f"no id file {str(path)!r}; expected one id a line") from None
     words = lines[0].split() if lines and lines[0].startswith("#") else []

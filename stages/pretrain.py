@@ -5,10 +5,14 @@ from pathlib import Path
 from proseco.base import files, launch, params, scratch
 
 
+def read_plan(scale: str, method: str) -> dict:
+    return files.read_json(Path("work", scale, "plan", "pretrain", f"{method}.json"))
+
+
 def main(*, scale: str, method: str) -> None:
     """Write the pretrained student and teacher: trained here, from a public file, or the backbone alone."""
     device = params.load()["device"]
-    plan = files.read_json(Path("work", scale, "plan", "pretrain", f"{method}.json"))
+    plan = read_plan(scale, method)
     shards = Path("work", scale, "shards", str(plan["data"]))
     backbone = Path("checkpoints", scale, "backbone", f"{method}.safetensors")
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
@@ -33,4 +37,4 @@ def main(*, scale: str, method: str) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main)
+    launch.run(main, alone=lambda *, scale, method: read_plan(scale, method)["method"] is None)

@@ -1,18 +1,17 @@
-import shutil
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from proseco.base import params
-from proseco.base.files import read_json
+from proseco.base.files import digest, read_json
 from proseco.data import listing
 from stages import inventory
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_manifest_for_each_data_set_that_the_run_needs(tmp_path, monkeypatch):
-    """A root is named by its key; a folder given in its place by who reads it."""
+def test_a_manifest_for_each_reader(tmp_path, monkeypatch):
+    """So that a stage depends on its own data set alone."""
     content = params.load(ROOT / "params.yaml")
     section = content["scales"]["demo"]
     for count, name in enumerate(("imagenet", "coco", "scenes", "mine"), 1):
@@ -23,18 +22,25 @@ def test_a_manifest_for_each_data_set_that_the_run_needs(tmp_path, monkeypatch):
     content["benchmarks"]["mine"] = {**content["benchmarks"]["coco_1x"], "root": "./mine"}
     content["run"]["benchmarks"] = ["mini_coco_1", "coco_1x", "mine"]
     monkeypatch.chdir(tmp_path)
+    out = Path("work/demo/inventory")
 
-    def manifests():
+    def counts():
         YAML().dump(content, Path("params.yaml"))
         inventory.main(scale="demo")
-        found = {path.stem: read_json(path)["images"] for path in Path("work/demo/inventory").glob("*.json")}
-        shutil.rmtree("work")
-        return found
+        return {path.stem: read_json(path)["images"] for path in (out / "benchmarks").iterdir()}
 
-    assert manifests() == {"imagenet": 1, "coco": 2, "scenes": 3, "benchmark_mine": 4}
+    assert counts() == {"mini_coco_1": 2, "coco_1x": 2, "mine": 4}
+    trained = {name for name, entry in section["backbones"].items() if "root" in entry}
+    assert {name: found["images"] for name, found in read_json(out / "backbones.json").items()} == dict.fromkeys(
+        trained, 1
+    )
+    before = {path: digest(path) for path in (out / "backbones.json", out / "benchmarks/coco_1x.json")}
+    (tmp_path / "mine/train/more.jpg").touch()
+    content["run"]["benchmarks"] = ["mine", "coco_1x"]
     section["propose"]["unlabelled"]["main"]["root"] = "./mine"
-    content["run"]["benchmarks"] = ["mine"]
-    assert manifests() == {"imagenet": 1, "unlabelled_main": 4, "benchmark_mine": 4}
+    assert counts() == {"coco_1x": 2, "mine": 5}
+    assert {path: digest(path) for path in before} == before
+    assert len(listing.load(out / "unlabelled/main.tsv")) == 5
 
 
 def test_a_listing_of_each_selected_set_of_unlabelled_images(tmp_path, monkeypatch):

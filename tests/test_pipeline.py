@@ -88,6 +88,9 @@ def test_every_stage_leaves_what_it_promises(repository):
         "recall.png",
         "recall.csv",
         "results.csv",
+        "table-1a.md",
+        "table-9.tex",
+        "index.html",
     ):
         assert (repository / "tables/demo" / name).stat().st_size > 0
     assert sorted(p.name for p in (repository / "splits/demo/mini_coco_5/42").iterdir()) == [
@@ -116,8 +119,9 @@ def test_training_gives_equal_bytes_twice(repository):
 
 
 def trained(repository: Path) -> dict[str, str]:
-    """Digests of all that a pretraining leaves, but how fast it was."""
-    results = [path for path in (repository / "results/demo/pretrain/proseco").iterdir() if path.name != "speed.csv"]
+    """Digests of all that a pretraining leaves, but how fast it was and what it cost."""
+    there = (repository / "results/demo/pretrain/proseco").iterdir()
+    results = [path for path in there if path.name not in ("speed.csv", "cost.json")]
     paths = [*results, repository / "checkpoints/demo/pretrain/proseco.safetensors"]
     assert {"log.csv", "metrics.json", "boxes.png"} < {path.name for path in paths}
     return {path.name: digest(path) for path in paths}

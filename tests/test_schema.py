@@ -336,6 +336,13 @@ def test_keys_of_a_benchmark_s_own_plugin():
     assert "no key of benchmarks.mine named 'images'" in refusal(own(images="pictures"))  # voc has none
 
 
+def test_subsets_lie_below_the_root():
+    for key in ("train", "test", "images"):
+        for path in ("/data/train.json", "../train.json", "a/../../b"):
+            entry = {"name": "coco_json", "train": "train.json", "test": None} | {key: path}
+            assert f"benchmarks.mine.{key} is {path!r}; it must lie below the root" in refusal(own(**entry))
+
+
 @pytest.mark.parametrize("ids", ["/etc/passwd", "../mine.txt", "", "my file.txt"])
 def test_id_files_lie_in_their_folder(ids):
     assert "benchmarks.mine.ids" in refusal(own(ids=ids)) and "splits/own" in refusal(own(ids=ids))

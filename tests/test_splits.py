@@ -256,7 +256,7 @@ def test_missing_id_file(tmp_path):
 
 def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
     for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
-        with pytest.raises(ValueError, match="ids must be"):
+        with pytest.raises(InputError, match="ids must be"):
             splits.write_ids(tmp_path / "x.txt", keys)
     with pytest.raises(ValueError, match="single words"):
         splits.write_ids(tmp_path / "x.txt", ["1"], benchmark="mini coco")
@@ -296,9 +296,29 @@ def test_a_wrong_id_file_of_ones_own_is_refused(tmp_path, text, words):
         splits.sample(given, rule="file", ids=tmp_path / "mine.txt")
 
 
+def test_an_id_file_of_ones_own_for_a_data_set_without_images(tmp_path):
+    (tmp_path / "mine.txt").write_text("7\n")
+    with pytest.raises(InputError, match=r"1 of the 1 ids .* the 0 images .*; expected one or more of its ids$"):
+        splits.sample(labels({}), rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_an_id_file_of_an_editor_that_marks_utf_8(tmp_path):
+    (tmp_path / "mine.txt").write_text("# mine\n7\n12\n", encoding="utf-8-sig")
+    assert splits.read_ids(tmp_path / "mine.txt", header=False) == ["7", "12"]
+
+
 def test_a_missing_id_file_of_ones_own(tmp_path):
     with pytest.raises(InputError, match=r"no id file '.*mine\.txt'; expected one id a line"):
         splits.sample(labels({"1": {"a"}}), rule="file", ids=tmp_path / "mine.txt")
+
+
+def test_where_the_rule_leaves_nothing_validation_is_held_out_of_the_labelled(tmp_path):
+    keys = [str(n) for n in range(20)]
+    whole, test = labels({key: {"a"} for key in keys}), labels({"50": {"a"}})
+    splits.write_ids(tmp_path / "mine.txt", keys)
+    for rule in ({"rule": "all"}, {"rule": "uniform", "fraction": 1.0}, {"rule": "file", "ids": tmp_path / "mine.txt"}):
+        drawn = splits.draw(whole, test, **rule, seed=1, validation=3).keys
+        assert len(drawn["val"]) == 3 and sorted(drawn["train"] + drawn["val"]) == sorted(keys)
 
 
 def test_what_is_published_was_drawn():
@@ -310,3 +330,9 @@ def test_what_is_published_was_drawn():
     assert splits.draw(whole, None, **draw, validation=2).published == ["train", "test", "val"]
     with pytest.raises(InputError, match="rule 'all' takes all 20 images"):
         splits.draw(whole, None, "all", seed=1, validation="test")
+
+
+def test_labels_too_few_to_hold_any_out_are_refused():
+    whole = {"images": [{"id": i, "key": f"k{i}"} for i in range(4)], "annotations": [], "categories": []}
+    with pytest.raises(InputError, match=r"4 labelled images: .*split\.validation to test"):
+        splits.draw(whole, whole, rule="all", validation=2, seed=0)

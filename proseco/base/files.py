@@ -25,7 +25,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes that.
 
     :raises InputError: another living process of this machine is writing the same path, as after a kill of ``dvc``
-        alone, whose stage goes on.
+        alone, whose stage goes on; or a file would take the place of a folder, with all that is in it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         if path.is_dir() and not path.is_symlink():
+            if part.is_file():
+                raise InputError(f"{str(path)!r} is a folder; expected the name of a file")
             shutil.rmtree(path)
         os.replace(part, path)
     finally:
@@ -122,7 +124,7 @@ def read_json(path: str | Path):
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"no file {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not readable JSON: {error}") from None
 
 
@@ -140,9 +142,9 @@ def digests(paths: Iterable[str | Path]) -> str:
 def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path.
 
-    Links are followed.
+    Links are followed. What is hidden (``.thumbnails/``) is passed over.
 
-    :raises InputError: a link leads nowhere, or a folder cannot be read.
+    :raises InputError: a link leads nowhere or round in a circle, or a folder cannot be read.
     """
 
     def fail(error: OSError):
@@ -150,7 +152,11 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
 
     found, start = [], len(os.path.join(root, ""))
     try:
-        for folder, _, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
+        for folder, folders, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for link in (os.path.join(folder, name) for name in folders):
+                if os.path.islink(link) and Path(folder).resolve().is_relative_to(Path(link).resolve()):
+                    raise InputError(f"{link!r} is a link to a folder that it lies in; remove it")
             for name in names:
                 if name.lower().endswith(suffixes) and not name.startswith("."):
                     path = os.path.join(folder, name)
@@ -163,7 +169,7 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
 def listing_digest(listing: list[tuple[str, int]]) -> str:
     """Digest of sorted paths and sizes, as ``inventory`` records it."""
     lines = "".join(f"{name}\t{size}\n" for name, size in listing)
-    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(lines.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def provenance(**facts) -> dict:

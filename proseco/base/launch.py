@@ -26,16 +26,19 @@ _LIFELINE = "PROSECO_LIFELINE"
 _GRACE = 3.0
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) -> None:
     """As :func:`proseco.base.cli.run`, in as many processes as the environment asks for.
 
     An error in one of them ends all of them, with one line. SIGTERM is passed on to them, and the death of the process
     that started them, by whatever signal, is theirs too.
+
+    :param alone: of the same options, whether one process will do, for there is nothing to share.
     """
 
     @functools.wraps(main)
     def start(**options) -> None:
-        count = environment.processes() or _devices()
+        count = environment.processes()
+        count = 1 if alone is not None and alone(**options) else count or _devices()
         if count == 1:
             main(**options)
         elif code := _start(count):

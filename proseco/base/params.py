@@ -77,6 +77,8 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
         where, place = get(params, "scales", scale, "roots", name), f"scales.{scale}.roots.{name}"
     if where is None:
         raise InputError(f"{place} is null; set it to the folder of the data set (params.yaml)")
+    if not isinstance(where, str):
+        raise InputError(f"{place} is {where!r}; it must be a folder or null (params.yaml)")
     path = Path(where)
     if not (path.is_dir() or (archive and path.is_file())):
         raise InputError(f"{place}: no folder {where!r} (params.yaml)")

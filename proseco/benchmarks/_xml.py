@@ -10,11 +10,11 @@ from proseco.base.errors import InputError, one_of
 def classes(path: Path) -> tuple[str, ...] | None:
     """The class names in a file, one a line; None where there is no such file.
 
-    :raises InputError: none, or one twice.
+    :raises InputError: none, or one twice, or no UTF-8.
     """
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(line for line in _lines(path) if line)
     if not names or len(set(names)) < len(names):
         raise InputError(f"{path.as_posix()!r} lists {len(names)} classes; expected one or more, each once")
     return names
@@ -23,11 +23,10 @@ def classes(path: Path) -> tuple[str, ...] | None:
 def listed(path: Path) -> list[str]:
     """The keys in a list of images, one a line, sorted.
 
-    :raises InputError: one stands there twice.
+    :raises InputError: one stands there twice, or no UTF-8.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     first: dict[str, int] = {}
-    for number, key in enumerate(lines, 1):
+    for number, key in enumerate(_lines(path), 1):
         if key and key in first:
             raise InputError(
                 f"{path.as_posix()!r}, line {number}: image {key!r} again, first in line {first[key]}; "
@@ -35,6 +34,13 @@ def listed(path: Path) -> list[str]:
             )
         first[key] = number
     return sorted(key for key in first if key)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.as_posix()!r} is no UTF-8: {error}; expected one name a line") from None
 
 
 def labels(names: tuple[str, ...], parts: list[tuple[str, str, dict]]) -> dict:

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from proseco.base.errors import InputError
 from proseco.benchmarks import _xml
@@ -36,9 +36,16 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
 
 def _occurring(root: Path) -> tuple[str, ...]:
     found = {
-        (name.text or "").strip() for file in root.rglob("*.xml") for name in _xml.parse(file).findall("object/name")
+        (name.text or "").strip()
+        for file in _labels(root, "**/*.xml")
+        for name in _xml.parse(file).findall("object/name")
     }
     return tuple(sorted(found - {""}))
+
+
+def _labels(folder: Path, pattern: str = "*.xml") -> list[Path]:
+    """Label files, sorted; without the ``._name.xml`` that macOS leaves beside each on disks of other systems."""
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
 
 
 def _files(root: Path, subset: str) -> list[Path]:
@@ -48,11 +55,11 @@ def _files(root: Path, subset: str) -> list[Path]:
         return [root / "Annotations" / f"{key}.xml" for key in _xml.listed(path)]
     folder = root / subset
     for labels in (folder, folder / "Annotations"):
-        files = sorted(labels.glob("*.xml"))
+        files = _labels(labels)
         if files:
             return files
     lists = [file.stem for file in path.parent.glob("*.txt")]
-    folders = [file.name for file in root.iterdir() if any(file.glob("*.xml")) or any(file.glob("Annotations/*.xml"))]
+    folders = [file.name for file in root.iterdir() if _labels(file) or _labels(file / "Annotations")]
     raise InputError(
         f"no XML file in {folder.as_posix()!r} or its 'Annotations', and no list {path.as_posix()!r}; "
         f"the root has the subsets {', '.join(sorted([*lists, *folders])) or 'none'}"
@@ -77,6 +84,8 @@ class _Pictures:
 
     def find(self, stem: str, name: str | None) -> str:
         """Path relative to the root; where there is no such image, the one that is expected."""
+        if name is not None:  # some programs write a whole path, of the machine that they ran on
+            name = PureWindowsPath(name).name
         path = self.names.get(name or stem) or self.names.get(stem)
         if path is None:
             path = (self.folders or [self.root])[0] / (name or f"{stem}.jpg")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from proseco import schema
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
@@ -21,9 +22,12 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
         raise InputError(f"--images is {images!r}; it must be a whole number above 0, or all")
     limit = None if images == "all" else int(images)
     settings = params.load()
+    scale = scale or settings["scale"]
+    params.get(settings, "scales", scale)
     labels, columns, notes, errors = {}, {}, [], []  # the first two by title of a subset
     for name in settings["run"]["benchmarks"] if benchmark is None else [benchmark]:
         entry = params.get(settings, "benchmarks", name)
+        schema.benchmark(entry, f"benchmarks.{name}")
         load = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
         drop = entry.get("drop_other_sizes", False)
         subsets = [subset for subset in (entry["train"], entry["test"]) if subset is not None]
@@ -33,7 +37,7 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
                 continue
             labels[title] = None
             with _collected(errors):
-                root = params.root(settings, scale or settings["scale"], entry["root"])
+                root = params.root(settings, scale, entry["root"])
                 labels[title] = load(root, subset)
                 described = verify.describe(labels[title], root, source=title, limit=limit, drop_other_sizes=drop)
                 columns[title] = described[0]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from proseco.base import files, params
+from proseco.base.errors import InputError
 from proseco.data import annotations
 
 
@@ -10,10 +11,19 @@ def main(*, benchmark: str, seed: int, out: str, part: str = "train", scale: str
     """Write train, val or test of a benchmark and seed, as stage split drew it, as a COCO json.
 
     :param out: the file; its ``file_name`` entries are relative to the data set's root.
+    :raises InputError: no such benchmark, seed or part; ``out`` is a folder.
     """
     settings = params.load()
     params.get(settings, "benchmarks", benchmark)
-    source = Path("work", scale or settings["scale"], "annotations", benchmark, str(seed), f"{part}.json")
+    scale = scale or settings["scale"]
+    folder = Path("work", scale, "annotations", benchmark)
+    source = folder / str(seed) / f"{part}.json"
+    if not source.is_file():
+        there = sorted(f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.json"))
+        raise InputError(
+            f"no {part} of seed {seed} in {folder.as_posix()!r}; there is {', '.join(there) or 'nothing'} "
+            f"(stage split@{scale}-{benchmark} writes them, of run.seeds)"
+        )
     content = annotations.instances(files.read_json(source), description=f"{benchmark}, seed {seed}, {part}")
     files.write_json(out, content, indent=None)
     print(f"{out}: {len(content['images'])} images, {len(content['annotations'])} objects")

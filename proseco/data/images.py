@@ -11,6 +11,8 @@ from proseco.base.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112
+#: What PIL may take a file for. It knows sixty formats, and one of them, EPS, it has drawn by Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -21,14 +23,15 @@ class BrokenImage(Exception):
 def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     """Decode strictly, as the offline stage does once for every image.
 
-    PIL is used because it refuses a truncated file, which OpenCV pads with grey without a word.
+    PIL is used because it refuses a truncated file, which OpenCV pads with grey without a word. What PIL reads and
+    :func:`decode` does not, such as a PNG with a wrong checksum, is refused too: it would end a training.
 
     :returns: (H, W, 3) RGB uint8 as training will see it, and its facts: ``format`` (``jpg``, ``png``, ...),
         ``grayscale``, ``cmyk``, ``rotated`` (by EXIF).
     :raises BrokenImage: it is not an image, or only a part of one.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)  # before loading, which turns a TIFF upright
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
@@ -43,6 +46,8 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     except Exception as error:  # of a damaged file PIL raises whatever its parser stumbles over
         reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
         raise BrokenImage(reason) from None
+    if kind not in ("jpeg", "mpo", "tiff") and _opencv(data) is None:  # JPEG is libjpeg's in both
+        raise BrokenImage("cannot be decoded")
     facts = {
         "format": {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind),
         "grayscale": mode in ("1", "L", "LA") or mode.startswith("I"),
@@ -58,7 +63,7 @@ def size(path: str | Path) -> tuple[int, int]:
     :raises FileNotFoundError: there is no such file. :raises BrokenImage: its header is that of no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except FileNotFoundError:
@@ -78,10 +83,14 @@ def decode(data: bytes, name: str) -> np.ndarray:
             return inspect(data)[0]
         except BrokenImage as error:
             raise InputError(f"{name}: {error}") from None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    image = _opencv(data)
     if image is None:
         raise InputError(f"{name}: not an image that can be decoded")
     return image
+
+
+def _opencv(data: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
 
 
 def read(path: str | Path) -> np.ndarray:

@@ -60,4 +60,4 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
 def describe(name: str, manifest: dict) -> str:
     """A manifest in words; what a tar holds beside its images is named with the reason."""
     text = f"{name}: {manifest['images']} images, {manifest['bytes'] / 2**20:.1f} MiB"
-    return text + "".join(f"\n  passed over {entry['file']}: {entry['reason']}" for entry in manifest["passed_over"])
+    return text + "".join(f"\n  passed over {entry['file']!r}: {entry['reason']}" for entry in manifest["passed_over"])

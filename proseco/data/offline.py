@@ -85,12 +85,13 @@ def _make_missing(
             left.unlink(missing_ok=True)
     done = {name: found for name in groups if (found := shards.finished(folder, name)) is not None}
     skipped = [entry for found in done.values() for entry in found["skipped"]]
+    if len(skipped) > max_skipped * total:  # that was why the last run ended; images may have been mended since
+        done, skipped = {name: found for name, found in done.items() if not found["skipped"]}, []
     tasks = (
         joblib.delayed(shards.make)(name, items, where.absolute(), recipe, folder, parts)
         for name, items in groups.items()
         if name not in done
     )
-    _judge(skipped, total, max_skipped, folder)
     before = sum(len(groups[name]) for name in done)
     count = sum(map(len, groups.values()))
     with tqdm(total=count, initial=before, desc="proposals", unit="image", smoothing=0.05) as bar:

@@ -68,7 +68,7 @@ class Log:
         self.batch, self.clock = batch, _Clock()
         self.sums: dict[str, Tensor] = {}
         self.count = 0
-        self._timed, self._from = 0, 0.0  # steps since, and the clock at, its last reading
+        self._timed, self.seconds = 0, 0.0  # steps since, and the clock at, its last reading
 
     def add(self, values: dict[str, Tensor]) -> None:
         """A step's values, scalars; summed on their device, without waiting for it."""
@@ -83,10 +83,10 @@ class Log:
         means = {name: round(float(total / self.count), 6) for name, total in self.sums.items()}
         self.rows.append(facts | means)
         seconds = self.clock.read()
-        speed = round(self._timed * self.batch / (seconds - self._from), 2)
+        speed = round(self._timed * self.batch / (seconds - self.seconds), 2)
         self.speed.append({"step": facts["step"], "seconds": round(seconds, 2), "images_per_second": speed})
         self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} images/s")
-        self.sums, self.count, self._timed, self._from = {}, 0, 0, seconds
+        self.sums, self.count, self._timed, self.seconds = {}, 0, 0, seconds
 
     def close(self) -> None:
         self.bar.close()
@@ -98,6 +98,6 @@ class Log:
 
     def load_state_dict(self, state: dict) -> None:
         self.sums, self.count = state["sums"], state["count"]
-        self.clock, self._from = _Clock(state["seconds"]), state["seconds"]
+        self.clock, self.seconds = _Clock(state["seconds"]), state["seconds"]
         self.rows.load_state_dict(state["rows"])
         self.speed.load_state_dict(state["speed"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
-from proseco.training import distributed
+from proseco.training import cost, distributed
 from proseco.training.devices import autocast
 from proseco.training.lars import LARS
 from proseco.training.log import Log
@@ -98,7 +98,8 @@ def fit(
     :param factor: what all learning rates are multiplied by at a step, from 0; the schedule's where it is None.
     :param at_step: what to call after so many steps; 0 is before the first. In all processes. Where it returns True,
         in all of them, the training ends there.
-    :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv.
+    :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv and
+        cost.json.
     :param watching: what ``at_step`` fills, by name. It is whole when ``factor`` is asked.
     :returns: how many steps there were, ``steps`` at most.
     :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where the batch is
@@ -117,7 +118,8 @@ def fit(
     rates = [group["lr"] for group in groups]
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
     # The log is the last to be restored, for its clock runs from then: an album draws its picture.
-    kept = method.modules() | {"optimizer": optimizer} | (watching or {}) | {"log": writer}
+    memory = cost.Memory(device)
+    kept = method.modules() | {"optimizer": optimizer, "memory": memory} | (watching or {}) | {"log": writer}
     begin, over = _restore(snapshots, kept)
     writer.bar.update(begin)
 
@@ -178,6 +180,8 @@ def fit(
             if snapshots:
                 _save(snapshots, done, kept, over=True)
     writer.close()
+    price = {"steps": done, "batch": schedule.batch, "epochs": done / steps_per_epoch, "seconds": writer.seconds}
+    cost.write(log.with_name("cost.json"), memory=memory, **price)
     return done
 
 

@@ -81,6 +81,16 @@ def test_a_link_to_a_folder_is_replaced_and_the_folder_left_alone(tmp_path):
     assert (tmp_path / "real/kept").read_text() == "kept"
 
 
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kept").write_text("kept")
+    monkeypatch.chdir(tmp_path / "mine")
+    for target in (tmp_path / "mine", "."):
+        with pytest.raises(InputError, match="' is a folder; expected the name of a file"):
+            files.write_text(target, "text")
+    assert names(tmp_path) == ["mine"] and names(tmp_path / "mine") == ["kept"]
+
+
 def test_json_bytes_depend_on_the_value_alone(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": 1, "a": {"d": [1.5, None], "c": "é"}})
     files.write_json(tmp_path / "b.json", {"a": {"c": "é", "d": [1.5, None]}, "b": 1})
@@ -96,7 +106,7 @@ def test_json_without_numbers_that_json_has_not(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"AP": 1.0} and names(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"{'a': 1}"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"{'a': 1}", b"[" * 200_000])
 def test_unreadable_json_is_named(tmp_path, content):
     path = tmp_path / "bad.json"
     path.write_bytes(content)
@@ -121,6 +131,24 @@ def test_files_are_listed_by_path_whatever_the_order_of_the_file_system(tmp_path
     listing = files.list_files(tmp_path, (".jpg", ".jpeg", ".png"))
     expected = ["a.jpg", "a/0.png", "a/x/1.jpeg", "b/2.JPG", "c.jpg", "linked/2.JPG"]
     assert listing == [(name, len(name.replace("linked", "b"))) for name in expected]
+
+
+def test_what_is_hidden_is_not_listed(tmp_path):
+    for name in ("train/.thumbnails/a.jpg", "train/.b.jpg", "train/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert files.list_files(tmp_path, (".jpg",)) == [("train/c.jpg", 1)]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    (tmp_path / "root/train/n1").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.jpg").write_bytes(b"x")
+    (tmp_path / "root/train/n2").symlink_to(tmp_path / "elsewhere")
+    assert files.list_files(tmp_path / "root", (".jpg",)) == [("train/n2/a.jpg", 1)]
+    (tmp_path / "root/train/n1/up").symlink_to("..")  # found some forty times over, before
+    with pytest.raises(InputError, match=r"'.*train/n1/up' is a link to a folder that it lies in; remove it$"):
+        files.list_files(tmp_path / "root", (".jpg",))
 
 
 def test_the_digest_of_a_listing_knows_names_and_sizes():

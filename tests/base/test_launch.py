@@ -47,7 +47,7 @@ def main(*, what: str) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main)
+    launch.run(main, alone=lambda *, what: what == "alone")
 """
 
 
@@ -85,6 +85,13 @@ def test_the_first_process_writes(start, tmp_path, processes, said):
     assert (tmp_path / "out").read_text() == said
     assert not list(tmp_path.glob(".out*"))
     assert len(list(tmp_path.glob("pid-*"))) == int(processes or 1)
+
+
+def test_where_there_is_nothing_to_share_one_process_does(start, tmp_path):
+    done = start("alone", "3")
+    assert done.communicate() == ("", "") and done.returncode == 0
+    assert (tmp_path / "out").read_text() == "0 of 1" and len(list(tmp_path.glob("pid-*"))) == 1
+    assert "must be a whole number" in start("alone", "many").communicate()[1]
 
 
 @pytest.mark.parametrize(

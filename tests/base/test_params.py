@@ -56,6 +56,7 @@ def test_roots(tmp_path):
     tree = {"scales": {"demo": {"roots": roots}}}
     assert params.root(tree, "demo", "coco") == params.root(tree, "demo", "coco", archive=True) == tmp_path
     (tmp_path / "train.tar").touch()
+    roots["number"] = 5
     roots["imagenet"] = str(tmp_path / "train.tar")
     assert params.root(tree, "demo", "imagenet", archive=True) == tmp_path / "train.tar"
     with pytest.raises(InputError, match=r"roots\.imagenet: no folder '.*train\.tar'"):
@@ -67,7 +68,8 @@ def test_roots(tmp_path):
         ("./absent", r"root: no folder '\./absent' \(params\.yaml\)"),
         ("voc", r"scales\.demo\.roots\.voc is null; set it .*params\.yaml"),
         ("fsod", r"scales\.demo\.roots\.fsod: no folder '.*absent' \(params\.yaml\)"),
-        ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, imagenet, voc"),
+        ("number", r"scales\.demo\.roots\.number is 5; it must be a folder or null"),
+        ("lvis", r"no key of scales\.demo\.roots named 'lvis'; there is coco, fsod, imagenet, number, voc"),
     ):
         with pytest.raises(InputError, match=words):
             params.root(tree, "demo", name)

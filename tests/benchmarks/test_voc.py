@@ -78,6 +78,14 @@ def test_other_classes_come_from_the_root_alike_for_all_subsets(tmp_path):
         voc.load(tmp_path, "2007_test")
 
 
+def test_lists_of_an_editor_that_marks_utf_8(tmp_path):
+    devkit(tmp_path, 2007, "test", {"000003": xml(thing("ship"))})
+    (tmp_path / "VOC2007/ImageSets/Main/test.txt").write_text("000003\n", encoding="utf-8-sig")
+    (tmp_path / "classes.txt").write_text("ship\n", encoding="utf-8-sig")
+    found = voc.load(tmp_path, "2007_test")
+    assert [found["images"][0]["key"], found["categories"][0]["name"]] == ["000003", "ship"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -121,6 +129,9 @@ def test_missing_things_are_named(tmp_path):
         voc.load(tmp_path, "2007_twice")
     with pytest.raises(InputError, match="'000003' is in two"):
         voc.load(tmp_path, "2007_trainval+2007_trainval")
+    (lists / "bytes.txt").write_bytes(b"\xff\xfe0\x00\n")
+    with pytest.raises(InputError, match=r"bytes\.txt' is no UTF-8: .*; expected one name a line"):
+        voc.load(tmp_path, "2007_bytes")
     (tmp_path / "VOC2007/Annotations/000003.xml").unlink()
     with pytest.raises(InputError, match=r"000003\.xml' does not exist"):
         voc.load(tmp_path, "2007_trainval")

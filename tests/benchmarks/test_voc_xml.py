@@ -50,6 +50,23 @@ def test_layouts(tmp_path, subset, labels, pictures):
     assert voc_xml.load(tmp_path, subset, images=pictures) == found
 
 
+def test_what_macos_leaves_beside_a_file_is_no_label(tmp_path):
+    write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
+    (tmp_path / "train/._one.xml").write_bytes(b"\x00\x05\x16\x07")
+    assert [image["key"] for image in voc_xml.load(tmp_path, "train")["images"]] == ["one"]
+    with pytest.raises(InputError, match=r"the root has the subsets train$"):
+        voc_xml.load(tmp_path, "valid")
+
+
+@pytest.mark.parametrize("path", ["/home/someone/pictures/first.jpg", r"C:\pictures\first.jpg", "pictures/first.jpg"])
+def test_of_a_whole_path_the_name_counts(tmp_path, path):
+    write(
+        tmp_path, "train", "train", one=(named(xml(), path), "first.jpg"), two=(named(xml(), path[:-9] + "x.png"), "y")
+    )
+    names = [image["file_name"] for image in voc_xml.load(tmp_path, "train")["images"]]
+    assert names == ["train/first.jpg", "train/x.png"]  # the latter is not there, and will be reported
+
+
 def test_classes_of_all_subsets_or_of_the_list(tmp_path):
     write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
     write(tmp_path, "valid", "valid", two=(xml(thing("cat")), "two.jpg"))

@@ -111,6 +111,22 @@ def test_a_subset_with_other_classes_is_refused(folder, capsys):
         split.main(scale="demo", benchmark="coco_1x")
 
 
+def test_an_entry_that_the_stages_would_refuse(folder):
+    content = params.load()
+    whole = content["benchmarks"]["coco_1x"]
+    for key in whole:
+        content["benchmarks"]["mine"] = {name: value for name, value in whole.items() if name != key}
+        YAML().dump(content, Path("params.yaml"))
+        with pytest.raises(InputError, match=rf"benchmarks\.mine.*{key}"):
+            check_data.main(benchmark="mine")
+    content["benchmarks"]["mine"] = "coco"
+    YAML().dump(content, Path("params.yaml"))
+    with pytest.raises(InputError, match=r"benchmarks\.mine is 'coco'; it must be a mapping"):
+        check_data.main(benchmark="mine")
+    with pytest.raises(InputError, match="no key of scales named 'dmeo'"):
+        check_data.main(benchmark="coco_1x", scale="dmeo")
+
+
 def test_images_that_the_split_leaves_out_are_no_error(folder, capsys):
     def turn(content):
         content["images"][2].update(width=content["images"][2]["height"] + 1)

@@ -35,8 +35,15 @@ def test_a_split_as_coco_json(folder, capsys):
         assert mine == [{key: record[key] for key in keys} for record in theirs]
     export_split.main(benchmark="mini_coco_10", seed=43, out="test.json", part="test")
     assert len(read_json("test.json")["images"]) == 6
-    with pytest.raises(InputError, match=r"no file '.*mini_coco_10/44/train\.json'"):
+    with pytest.raises(InputError, match=r"no train of seed 44 in '.*mini_coco_10'; there is 42/test, .*, 43/val \("):
         export_split.main(benchmark="mini_coco_10", seed=44, out="x.json")
+    with pytest.raises(InputError, match=r"no vall of seed 43 in .*43/val \(stage split@demo-mini_coco_10 writes them"):
+        export_split.main(benchmark="mini_coco_10", seed=43, out="x.json", part="vall")
+    with pytest.raises(InputError, match="there is nothing"):
+        export_split.main(benchmark="mini_voc_5", seed=42, out="x.json")
+    with pytest.raises(InputError, match="'sub' is a folder; expected the name of a file"):
+        export_split.main(benchmark="mini_coco_10", seed=43, out="sub")
+    assert Path("sub/mine.json").is_file()
 
 
 @pytest.mark.parametrize(

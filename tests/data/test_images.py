@@ -212,6 +212,17 @@ def test_damage_is_told_by_one_exception_alone(kind):
     assert refused > 30
 
 
+def test_what_training_could_not_decode_is_refused_offline():
+    """PIL reads a PNG whose checksum is wrong, and many formats more than OpenCV; it draws EPS by another program."""
+    png = bytearray(stored(picture(), "PNG"))
+    png[-18] ^= 1  # of the data's CRC-32
+    for data in (bytes(png), *(stored(picture(), kind) for kind in ("TGA", "ICO", "PCX", "EPS", "SGI"))):
+        with pytest.raises(InputError, match="not an image that can be decoded"):
+            images.decode(data, "x")
+        with pytest.raises(images.BrokenImage, match=r"^cannot be decoded$"):
+            images.inspect(data)
+
+
 def test_files_are_named(tmp_path):
     (tmp_path / "good.png").write_bytes(stored(picture(), "PNG"))
     assert (images.read(tmp_path / "good.png") == picture()).all()

@@ -1,11 +1,12 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.data import inventory
+from proseco.data import inventory, listing
 from tests.data.test_archive import IMAGES, link, tar_of, tar_of_tars
 
 FILES = {
@@ -104,7 +105,21 @@ def test_a_tar_is_a_data_set(tmp_path):
         inventory.subset(tar, pictures, "val")
     tar.write_bytes(tar_of([("n1.tar", tar_of([("a.jpg", b"x"), link("b.jpg")]))]))
     text = inventory.describe("imagenet", inventory.survey(tar)[0])
-    assert text.splitlines() == ["imagenet: 1 images, 0.0 MiB", "  passed over n1/b.jpg: a link"]
+    assert text.splitlines() == ["imagenet: 1 images, 0.0 MiB", "  passed over 'n1/b.jpg': a link"]
+    tar.write_bytes(tar_of([("n1.tar", tar_of([("a.jpg", b"x"), ("\udcff\n.jpg", b"y")]))]))
+    text = inventory.describe("imagenet", inventory.survey(tar)[0])
+    assert text.splitlines()[1:] == [r"  passed over 'n1/\udcff\n.jpg': its name is not printable text"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system whose names are bytes")
+def test_a_name_that_is_no_text(tmp_path):
+    root = write(tmp_path, FILES)
+    before = manifest(root)["digest"]
+    (root / os.fsdecode(b"train/n1/\xff.jpg")).write_bytes(b"x")
+    found, pictures = inventory.survey(root)
+    assert found["images"] == 3 and found["digest"] != before
+    with pytest.raises(InputError, match="not UTF-8; rename it"):
+        listing.save(tmp_path / "x.tsv", pictures)
 
 
 def test_a_link_to_nothing_is_named(tmp_path):

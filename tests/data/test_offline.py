@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,20 @@ def test_too_many_left_out_costs_nothing_that_was_made(folder, undisturbed, tmp_
     summary = write(out, folder, propose=counting, min_side=21, max_skipped=0.06, samples_per_shard=PER_SHARD)
     assert len(calls) == 23 and summary["samples"] == 23
     assert json.loads((out / "summary.json").read_text())["skipped"][0]["file"] == "00.jpg"
+
+
+def test_images_that_were_mended_are_looked_at_again(folder, undisturbed, tmp_path):
+    """A copy that was damaged and its original have one size, so it is the same work that goes on."""
+    images = tmp_path / "images"
+    shutil.copytree(folder, images)
+    whole = (images / "08.png").read_bytes()
+    (images / "08.png").write_bytes(bytes(len(whole)))
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"1 of 24 images cannot be used, .*: 08\.png \(cannot be decoded\)"):
+            write(tmp_path / "out", images, max_skipped=0.0, samples_per_shard=PER_SHARD)
+    (images / "08.png").write_bytes(whole)
+    write(tmp_path / "out", images, max_skipped=0.0, samples_per_shard=PER_SHARD)
+    assert tree(tmp_path / "out") == undisturbed
 
 
 def test_a_dask_cluster(folder, undisturbed, tmp_path, monkeypatch):

@@ -1,0 +1,83 @@
+"""What a training costs, measured by itself: cost.json. Like speed.csv it is no function of the inputs."""
+
+import csv
+import re
+import statistics
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from proseco.base import files
+from proseco.training import distributed
+
+
+class Memory:
+    """The most bytes that a training held at a time, those before a kill included.
+
+    On a GPU what torch had allocated there; on a CPU the memory of the process, as Linux counts it, which has no figure
+    elsewhere. What is done in between, a validation say, counts.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self.before = device, None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with suppress(OSError):  # the mark then stays that of what the process did before
+                Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int | None:
+        """In this process, in bytes; None where the system does not tell."""
+        found = [peak for peak in (self.before, self._now()) if peak is not None]
+        return max(found, default=None)
+
+    def _now(self) -> int | None:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        with suppress(OSError):  # not ru_maxrss: a process begins with that of the one that started it
+            if kibibytes := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()):
+                return 1024 * int(kibibytes[1])
+        return None
+
+    def state_dict(self) -> dict:
+        return {"peak": self.peak()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.before = state["peak"]
+
+
+def hardware(device: torch.device) -> str:
+    """What this process computes on: the GPU's name, or the CPU's with the threads that torch uses of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = "CPU"
+    with suppress(OSError):
+        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            name = found[1].strip()
+    threads = torch.get_num_threads()
+    return f"{name} ({threads} thread{'s' if threads > 1 else ''})"
+
+
+def write(path: Path, *, steps: int, batch: int, epochs: float, seconds: float, memory: Memory) -> None:
+    """Write cost.json; called in all processes, the first writes.
+
+    ``images`` that were trained on, again and again; ``batch`` of a step; ``steps``; ``epochs``; ``seconds`` of
+    training, over all parts of one that was killed, without validations; ``images_per_second``, the median of the
+    intervals in speed.csv; ``peak_memory`` of the process that held most, in bytes; ``processes``; ``hardware``.
+
+    :param path: speed.csv lies beside it.
+    """
+    found = distributed.every((memory.peak(), hardware(memory.device)))
+    if distributed.rank() > 0:
+        return
+    with open(path.with_name("speed.csv"), newline="", encoding="utf-8") as file:
+        speeds = [float(row["images_per_second"]) for row in csv.DictReader(file)]
+    peaks = [peak for peak, _ in found if peak is not None]
+    counts = Counter(name for _, name in found)
+    content = {"images": steps * batch, "batch": batch, "steps": steps, "epochs": round(epochs, 4)}
+    content |= {"seconds": round(seconds, 2), "images_per_second": statistics.median(speeds)}
+    content |= {"peak_memory": max(peaks, default=None), "processes": len(found)}
+    content["hardware"] = ", ".join(f"{count} x {name}" for name, count in counts.items())
+    files.write_json(path, content)

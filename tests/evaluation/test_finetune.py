@@ -1,0 +1,94 @@
+"""A finetuning from annotations to metrics.json, AP scripted."""
+
+import csv
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+
+from proseco.base.files import read_json
+from proseco.evaluation import finetune
+from proseco.weights import checkpoint
+from tests import tiny
+
+SIZES = [(48, 64), (72, 40), (56, 56), (40, 88), (64, 48)]
+SCORES = {"AP50": 0.0, "AP75": 0.0, "per_class": []}
+WEAK = {"short_edges": [40, 48], "long_edge": 96, "first_short_edges": [48], "crop_min": 32, "crop_max": 40}
+DETECTOR = {"name": "deformable_detr"} | {key: value for key, value in tiny.SIZES.items() if key != "num_classes"}
+SCHEDULE = {
+    "batch": 3,
+    "lr": 1e-3,
+    "lr_backbone": 1e-4,
+    "epochs": 6,
+    "validate_every": 1,
+    "patience": 1,
+    "log_every": 4,
+}
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """Keyword arguments of ``finetune.run``, but for where it writes."""
+    rng = np.random.default_rng(0)
+    images, objects = [], []
+    for number, (height, width) in enumerate(SIZES):
+        name = f"{number}.png"
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        images.append({"id": number, "key": f"i{number}", "file_name": name, "width": width, "height": height})
+        if number:  # the first has no object
+            entry = {"id": number, "image_id": number, "category_id": number % 2, "bbox": [3, 5, 20, 12]}
+            objects.append(entry | {"area": 240, "iscrowd": 0, "difficult": 0})
+    whole = {"images": images, "annotations": objects, "categories": [{"id": i, "name": f"c{i}"} for i in range(2)]}
+    model = tiny.detector(num_classes=2)
+    start = tmp_path / "start.safetensors"
+    checkpoint.save(start, {"student": model.state_dict()}, {"method": None})
+    return {
+        "names": {"method": "mine", "benchmark": "small", "seed": 3},
+        "detector": DETECTOR,
+        "views": {"weak": WEAK, "predict": {"short_edge": 48, "long_edge": 96}},
+        "schedule": SCHEDULE,
+        "annotations": {
+            "train": whole,
+            "val": whole | {"images": images[:2], "annotations": objects[:1]},
+            "test": whole,
+        },
+        "root": tmp_path,
+        "start": start,
+        "device": "cpu",
+        "precision": "float32",
+        "init_from": "student",
+        "predict_batch": 2,
+    }
+
+
+def run(cell, folder, aps, monkeypatch):
+    """What metrics.json says, the learning rates of the log, and how often was scored."""
+    found = iter(aps)
+    score = mock.Mock(side_effect=lambda truth, detections: SCORES | {"AP": next(found)})
+    monkeypatch.setattr(finetune.coco_ap, "score", score)
+    monkeypatch.setattr(finetune.coco_ap, "write_per_class", lambda path, rows: None)
+    for name in ("results", "scratch"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    finetune.run(**cell, out=folder / "out.safetensors", results=folder / "results", scratch=folder / "scratch")
+    with open(folder / "results" / "log.csv", newline="") as file:
+        rates = [(int(row["step"]), float(row["lr"])) for row in csv.DictReader(file)]
+    return read_json(folder / "results" / "metrics.json"), rates, score.call_count
+
+
+def test_it_ends_where_ap_has_stopped_rising_and_says_why(cell, tmp_path, monkeypatch):
+    """Five images in batches of three: an epoch is 5/3 steps. The last AP of each list is that of the test images."""
+    found, rates, _ = run(cell, tmp_path / "early", [1.0, 2.0, 2.0, 3.0, 1.0, 4.5], monkeypatch)
+    assert [entry["step"] for entry in found["validation"]] == [2, 3, 5, 7, 8]
+    assert (found["steps"], found["best_step"], found["dropped_at"], found["AP"]) == (8, 7, 5, 4.5)
+    assert found["stopped_early"] == "no AP above that of step 7 in 1 validations"
+    assert rates == [(4, pytest.approx(1e-3)), (8, pytest.approx(1e-4))]
+    assert read_json(tmp_path / "early" / "results" / "cost.json")["steps"] == 8
+    files = {name: (tmp_path / "early" / name).read_bytes() for name in ("out.safetensors", "results/metrics.json")}
+    again, _, scored = run(cell, tmp_path / "early", [4.5], monkeypatch)  # as after a kill while it was scored
+    assert again == found and scored == 1
+    assert files == {name: (tmp_path / "early" / name).read_bytes() for name in files}
+
+    found, rates, _ = run(cell, tmp_path / "late", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5], monkeypatch)
+    assert (found["steps"], found["best_step"], found["dropped_at"]) == (10, 10, 8)
+    assert found["stopped_early"] is None and [step for step, _ in rates] == [4, 8, 10]
