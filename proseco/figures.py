@@ -24,8 +24,8 @@ PALETTE = ("#8c8c8c", *OKABE_ITO)
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
 
-_WIDTH_IN, _DPI = 8.5, 200  # 1,700 pixels
-_STYLE = {
+WIDTH_IN, _DPI = 8.5, 200  # 1,700 pixels
+STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": INK,
@@ -52,14 +52,14 @@ _PANELS = {
 def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
     """A group of bars a benchmark, a bar a method: mean AP, its deviation, and each seed as a point.
 
-    :param summary: as from :func:`proseco.tables.summarise`.
+    :param summary: as from :func:`proseco.tables.summary.summarise`.
     """
     methods = dict(zip(summary["method"], summary["method_title"], strict=True))
     benchmarks = list(dict.fromkeys(summary["benchmark"]))
     per_row = max(1, 16 // len(methods))  # more bars in a row leave no room for their figures
     chunks = [benchmarks[i : i + per_row] for i in range(0, len(benchmarks), per_row)]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH_IN, 0.9 + 2.9 * len(chunks)), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 0.9 + 2.9 * len(chunks)), layout="constrained")
         panels = figure.subplots(len(chunks), squeeze=False)[:, 0]
         for panel, chunk in zip(panels, chunks, strict=True):
             _bars(panel, summary[summary["benchmark"].isin(chunk)], list(methods), chunk)
@@ -76,7 +76,7 @@ def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
             title=title,
             title_fontproperties={"size": 12, "weight": "bold"},
         )
-        _save(figure, path)
+        save(figure, path)
 
 
 def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list[str]) -> None:
@@ -135,8 +135,8 @@ def loss_curves(
     colors = {label: _LINES[index % len(_LINES)] for index, label in enumerate(logs)}
     columns = max(2, min(3, max(len(curves) for curves, _ in parts)))
     heights = [0.55 + 1.65 * math.ceil(len(curves) / columns) for curves, _ in parts]
-    with matplotlib.rc_context({**_STYLE, "font.size": 8, "axes.grid.axis": "both"}):
-        figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout="constrained")
+    with matplotlib.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
         subfigures = figure.subfigures(len(parts), height_ratios=heights, squeeze=False)[:, 0]
         for part, (curves, labels) in zip(subfigures, parts, strict=True):
             panels = part.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).ravel()
@@ -151,7 +151,7 @@ def loss_curves(
                     panel.set_xlabel("step")
             handles = [line for line in panels[0].get_lines() if line.get_label() in labels]
             part.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=9)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _parts(logs: dict[str, str | Path], validations: dict[str, list[dict]]) -> list[tuple[dict, list[str]]]:
@@ -217,8 +217,8 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
     styles = dict(zip(sorted(set(recall["iou"])), ("-", "--", ":"), strict=False))
     columns = min(3, max(2, len(titles)))
     rows = math.ceil(len(titles) / columns)
-    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "both"}):
-        figure = Figure(figsize=(_WIDTH_IN, 0.8 + 2.7 * rows), layout="constrained")
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH_IN, 0.8 + 2.7 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for panel, (name, text) in zip(panels, titles.items(), strict=False):
             shown = recall[recall["benchmark"] == name]
@@ -251,9 +251,10 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
             title=title,
             title_fontproperties={"size": 12, "weight": "bold"},
         )
-        _save(figure, path)
+        save(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a PNG, whole or not at all."""
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=_DPI, metadata={"Software": None})

@@ -4,52 +4,78 @@ from pathlib import Path
 
 import pandas
 
-from proseco import figures, pictures, tables
+from proseco import figures, pictures
 from proseco.base import files
 from proseco.base.errors import InputError
+from proseco.tables import overview, paper, published, summary
 
 
 def write(
     out: Path,
     results: Path,
     *,
-    methods: dict[str, str],
+    run: dict[str, list],
+    rows: dict[str, dict],
     benchmarks: dict[str, str],
-    seeds: list[int],
+    alias: dict[str, str],
+    families: dict[str, dict[str, float]],
     pretrained: list[str],
     compare_with_paper: bool,
 ) -> str:
-    """Write ``results.md``, ``results.csv``, ``metrics.json``, ``recall.csv`` and the figures into the folder ``out``.
+    """Write into the folder ``out`` what the run's own grid says (``results.md``, ``results.csv``, ``metrics.json``,
+    ``recall.csv``, figures), the paper's tables (``table-1a.md``, ``.csv``, ``.tex`` and so on), and ``index.html``.
 
     :param results: folder of one scale (``results/demo``).
-    :param methods: name -> title of the rows; ``benchmarks`` of the columns.
+    :param run: section ``run`` of the parameters: methods, benchmarks, seeds, ablations, ablation_benchmarks.
+    :param rows: as from :func:`proseco.wording.every`; ``benchmarks`` name -> title, all of the parameters.
+    :param alias: row -> the row whose results are its own.
+    :param families: as from :func:`proseco.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
-    :returns: the Markdown.
-    :raises InputError: a cell is missing; it names the command that makes it.
+    :returns: the Markdown of the grid.
+    :raises InputError: a cell of the grid is missing; it names the command that makes it.
     """
-    summary = tables.summarise(tables.collect(results, methods, benchmarks, seeds))
-    paper = tables.read_paper() if compare_with_paper else None
-    budget = _budget(results, methods, benchmarks, seeds, pretrained)
-    text = tables.markdown(summary, paper=paper, caption=budget)
+    methods = {name: rows[name]["title"] for name in run["methods"]}
+    shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
+    found = summary.summarise(summary.collect(results, methods, shown, seeds))
+    printed = paper.read() if compare_with_paper else None
+    budget = _budget(results, methods, shown, seeds, pretrained)
+    text = overview.markdown(found, paper=printed, caption=budget)
     files.write_text(out / "results.md", text)
-    files.write_text(out / "results.csv", tables.csv(summary))
-    files.write_json(out / "metrics.json", tables.metrics(summary))
-    figures.ap_bars(summary, out / "ap.png", f"AP after finetuning ({results.name} scale)")
+    files.write_text(out / "results.csv", summary.csv(found))
+    files.write_json(out / "metrics.json", summary.metrics(found))
+    figures.ap_bars(found, out / "ap.png", f"AP after finetuning ({results.name} scale)")
+    _pictures(out, results, methods, shown, seeds[0], pretrained)
+    _proposals(out, results, shown)
+    published.write(
+        out,
+        results,
+        run=run,
+        rows=rows,
+        benchmarks=benchmarks,
+        alias=alias,
+        families=families,
+        beside=compare_with_paper,
+        lead=[budget, *overview.sentences(found)],
+    )
+    return text
+
+
+def _pictures(
+    out: Path, results: Path, methods: dict[str, str], benchmarks: dict[str, str], seed: int, pretrained: list[str]
+) -> None:
+    """``loss.png``, ``detections.png`` of the first benchmark and seed, ``boxes.png`` of the pretrainings."""
+    first, title = next(iter(benchmarks.items()))
+    cells = {m: results / "finetune" / m / first / str(seed) for m in methods}
     logs = {f"{methods[m]}, pretraining": results / "pretrain" / m / "log.csv" for m in pretrained}
-    first = next(iter(benchmarks))
-    cells = {m: results / "finetune" / m / first / str(seeds[0]) for m in methods}
-    logs |= {f"{methods[m]}, {benchmarks[first]}": cell / "log.csv" for m, cell in cells.items()}
+    logs |= {f"{methods[m]}, {title}": cell / "log.csv" for m, cell in cells.items()}
     validations = {
-        f"{methods[m]}, {benchmarks[first]}": files.read_json(cell / "metrics.json")["validation"]
-        for m, cell in cells.items()
+        f"{methods[m]}, {title}": files.read_json(cell / "metrics.json")["validation"] for m, cell in cells.items()
     }
     figures.loss_curves(logs, out / "loss.png", validations)
     pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
         pictures.montage(boxes, out / "boxes.png")
-    _proposals(out, results, benchmarks)
-    return text
 
 
 def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:

@@ -118,7 +118,7 @@ def _loss_keys() -> dict[str, str]:
 def benchmark(entry: dict, place: str) -> None:
     """Refuse an entry of ``benchmarks`` that a stage would refuse, or with keys that none reads."""
     name = entry.get("name") if isinstance(entry, dict) else None
-    if name is not None:  # before its keys, which depend on it
+    if isinstance(name, str):  # before its keys, which depend on it
         checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
     known = name in plugins.names("benchmarks")
     own = checks.annotations("benchmarks", name) if known else {}  # its plug-in's keywords

@@ -28,6 +28,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
         finetune.run(
             names=names,
             annotations={part: files.read_json(path) for part, path in parts.items()},
+            digest=files.digests(parts.values()),
             root=params.root(settings, scale, settings["benchmarks"][benchmark]["root"]),
             start=start,
             out=out,

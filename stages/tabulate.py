@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from proseco import report
+from proseco import report, rows, wording
 from proseco.base import cli, files, params
 
 
 def main(*, scale: str) -> None:
     """Write ``tables/<scale>/`` and print the table."""
     settings = params.load()
-    run = settings["run"]
-    methods = {name: settings["methods"][name]["title"] for name in run["methods"]}
-    benchmarks = {name: settings["benchmarks"][name]["title"] for name in run["benchmarks"]}
-    pretrained = [n for n in run["methods"] if settings["methods"][n]["name"] in settings["scales"][scale]["pretrain"]]
+    run, said = settings["run"], wording.every(settings, scale)
+    chosen = {name: rows.row(settings, scale, name) for name in run["methods"]}
     with files.replacing(Path("tables", scale)) as out:
         text = report.write(
             out,
             Path("results", scale),
-            methods=methods,
-            benchmarks=benchmarks,
-            seeds=run["seeds"],
-            pretrained=pretrained,
+            run=run,
+            rows=said,
+            benchmarks={name: entry["title"] for name, entry in settings["benchmarks"].items()},
+            alias=wording.alias(settings, scale),
+            families=wording.families(settings),
+            pretrained=[name for name, row in chosen.items() if row.pretrain is not None and not row.from_file],
             compare_with_paper=scale == "paper",
         )
     print(text)

@@ -30,7 +30,7 @@ LAYERS = (
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Single files that belong to a part of another name.
 BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
-BELONGS |= dict.fromkeys(("plan", "rows", "schema", "selection", "checks"), "splits")
+BELONGS |= dict.fromkeys(("plan", "rows", "schema", "selection", "wording", "checks"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")

@@ -7,8 +7,9 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.container import BarContainer
 from PIL import Image
 
-from proseco import figures, pictures, tables
+from proseco import figures, pictures
 from proseco.base.errors import InputError
+from proseco.tables import summary
 
 
 def summary_of(values):
@@ -19,7 +20,7 @@ def summary_of(values):
         for (m, b), aps in values.items()
         for seed, ap in enumerate(aps)
     ]
-    return tables.summarise(pandas.DataFrame(rows))
+    return summary.summarise(pandas.DataFrame(rows))
 
 
 def write_log(path, *, steps=60, seed=0, **terms):
@@ -43,8 +44,8 @@ def pixels(path):
 def panels(monkeypatch):
     """Axes of the figures drawn in a test, in the order of drawing."""
     drawn = []
-    save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: (drawn.extend(figure.axes), save(figure, path)))
+    save = figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, path: (drawn.extend(figure.axes), save(figure, path)))
     return drawn
 
 

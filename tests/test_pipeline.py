@@ -88,6 +88,9 @@ def test_every_stage_leaves_what_it_promises(repository):
         "recall.png",
         "recall.csv",
         "results.csv",
+        "table-1a.md",
+        "table-9.tex",
+        "index.html",
     ):
         assert (repository / "tables/demo" / name).stat().st_size > 0
     assert sorted(p.name for p in (repository / "splits/demo/mini_coco_5/42").iterdir()) == [

@@ -31,6 +31,7 @@ def run(
     views: dict,
     schedule: dict,
     annotations: dict[str, dict],
+    digest: str,
     root: Path,
     start: Path,
     out: Path,
@@ -48,6 +49,7 @@ def run(
     :param names: method, benchmark and seed, for messages and ``metrics.json``.
     :param detector: entry of the detector; its class head is built for the data set.
     :param schedule: keywords of :class:`proseco.training.schedules.Finetuning`.
+    :param digest: of the annotations' files, for ``run.json``.
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
     :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
@@ -107,6 +109,7 @@ def run(
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, "stopped_early": why})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
+    facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch}
     facts |= {"device": str(where), "precision": str(kind), "processes": environment.world()}
     files.write_json(results / "run.json", files.provenance(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")

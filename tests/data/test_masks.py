@@ -52,7 +52,7 @@ def test_no_outline(segmentation):
 
 
 def test_what_leaves_the_frame_is_cut_off():
-    objects = [[np.float32([[-30, 5], [20, -40], [90, 20], [20, 90]])]]
+    objects = [[np.float32([[-20, 20], [28, -8], [76, 20], [28, 48]])]]
     drawn = masks.draw(objects, masks.flatten(objects), np.array([0]), (HEIGHT, WIDTH))[0]
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     corners = objects[0][0]

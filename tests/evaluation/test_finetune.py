@@ -53,6 +53,7 @@ def cell(tmp_path):
             "val": whole | {"images": images[:2], "annotations": objects[:1]},
             "test": whole,
         },
+        "digest": "5a" * 16,
         "root": tmp_path,
         "start": start,
         "device": "cpu",
@@ -71,6 +72,7 @@ def run(cell, folder, aps, monkeypatch):
     for name in ("results", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     finetune.run(**cell, out=folder / "out.safetensors", results=folder / "results", scratch=folder / "scratch")
+    assert read_json(folder / "results" / "run.json")["annotations"] == cell["digest"]
     with open(folder / "results" / "log.csv", newline="") as file:
         rates = [(int(row["step"]), float(row["lr"])) for row in csv.DictReader(file)]
     return read_json(folder / "results" / "metrics.json"), rates, score.call_count

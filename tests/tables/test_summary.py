@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
-from proseco import tables
 from proseco.base.errors import InputError
+from proseco.tables import paper
+from proseco.tables.layout import number
+from proseco.tables.overview import markdown, verdict
+from proseco.tables.summary import collect, csv, metrics, summarise
+from tests.tables.trees import write
 
 METHODS = {"supervised": "Supervised", "proseco": "ProSeCo"}
 BENCHMARKS = {"few": "Few", "many": "Many"}
-LABELS = {"few": 24, "many": 1200}
 #: (method, benchmark) -> AP by seed. Differences on few: 2, 3, 4 (mean 3, deviation 1); on many: 1, -2, 2.5 (mean .5).
 AP = {
     ("supervised", "few"): {0: 6.0, 1: 8.0, 2: 10.0},
@@ -22,26 +25,14 @@ AP = {
 }
 
 
-def write(root, values=AP, **changes):
-    """Folders of results; AP50 is AP + 10, AP75 half of AP."""
-    for (method, benchmark), by_seed in values.items():
-        for seed, ap in by_seed.items():
-            folder = root / "finetune" / method / benchmark / str(seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            record = {"method": method, "benchmark": benchmark, "seed": seed, "labels": LABELS.get(benchmark, 5)}
-            record |= {"AP": ap, "AP50": ap + 10, "AP75": ap / 2, "seconds": 12.5, "per_class": {"cat": ap}}
-            (folder / "metrics.json").write_text(json.dumps(record | changes))
-    return root
-
-
 @pytest.fixture
 def results(tmp_path):
-    return write(tmp_path / "demo")
+    return write(tmp_path / "demo", AP)
 
 
 @pytest.fixture
 def summary(results):
-    return tables.summarise(tables.collect(results, METHODS, BENCHMARKS, [0, 1, 2]))
+    return summarise(collect(results, METHODS, BENCHMARKS, [0, 1, 2]))
 
 
 def row(summary, method, benchmark):
@@ -62,7 +53,7 @@ def grid(text):
 
 def test_collect_reads_the_selected_cells_and_no_others(results):
     write(results, {("detreg", "few"): {0: 50.0}})  # a left-over of an entry that was removed
-    frame = tables.collect(results, METHODS, {"few": "Few"}, [2, 0])
+    frame = collect(results, METHODS, {"few": "Few"}, [2, 0])
     assert list(zip(frame["method"], frame["seed"], frame["AP"], strict=True)) == [
         ("supervised", 2, 10.0),
         ("proseco", 2, 14.0),
@@ -76,7 +67,7 @@ def test_a_missing_cell_names_its_file_and_the_command(results):
     missing = results / "finetune/proseco/many/1/metrics.json"
     missing.unlink()
     with pytest.raises(InputError) as error:
-        tables.collect(results, METHODS, BENCHMARKS, [0, 1])
+        collect(results, METHODS, BENCHMARKS, [0, 1])
     assert missing.as_posix() in str(error.value)
     assert "`dvc repro finetune@demo-proseco-many-1`" in str(error.value)
 
@@ -94,12 +85,12 @@ def test_a_missing_cell_names_its_file_and_the_command(results):
 def test_a_cell_that_is_not_what_it_should_be_is_refused(results, change, message):
     write(results, {("proseco", "few"): {1: 3.0}}, **change)
     with pytest.raises(InputError, match=message):
-        tables.collect(results, METHODS, BENCHMARKS, [0, 1])
+        collect(results, METHODS, BENCHMARKS, [0, 1])
 
 
 def test_nothing_selected_is_refused(results):
     with pytest.raises(InputError, match="nothing to tabulate"):
-        tables.collect(results, METHODS, BENCHMARKS, [])
+        collect(results, METHODS, BENCHMARKS, [])
 
 
 def test_mean_and_deviation_by_hand(summary):
@@ -122,8 +113,8 @@ def test_the_gain_is_paired_by_seed(summary):
 
 
 def test_a_seed_without_partner_stays_out_of_the_gain(results):
-    frame = tables.collect(results, METHODS, {"few": "Few"}, [0, 1, 2])
-    summary = tables.summarise(frame[~((frame["method"] == "supervised") & (frame["seed"] == 2))])
+    frame = collect(results, METHODS, {"few": "Few"}, [0, 1, 2])
+    summary = summarise(frame[~((frame["method"] == "supervised") & (frame["seed"] == 2))])
     few = row(summary, "proseco", "few")
     assert (few["n"], few["n_gain"], few["AP_gain"]) == (3, 2, 2.5)
 
@@ -131,14 +122,14 @@ def test_a_seed_without_partner_stays_out_of_the_gain(results):
 def test_the_reference_is_supervised_else_the_first(results):
     write(results, {("scrl", "few"): {0: 7.0}})
     order = {"proseco": "ProSeCo", "scrl": "SCRL"}
-    summary = tables.summarise(tables.collect(results, order, {"few": "Few"}, [0]))
+    summary = summarise(collect(results, order, {"few": "Few"}, [0]))
     assert row(summary, "scrl", "few")["AP_gain"] == -1.0
-    summary = tables.summarise(tables.collect(results, order | METHODS, {"few": "Few"}, [0]))
+    summary = summarise(collect(results, order | METHODS, {"few": "Few"}, [0]))
     assert row(summary, "scrl", "few")["AP_gain"] == 1.0
 
 
 def test_markdown_by_hand(summary):
-    text = tables.markdown(summary, caption="Made scenes, 200 steps.")
+    text = markdown(summary, caption="Made scenes, 200 steps.")
     assert text.startswith("Made scenes, 200 steps.\n\nLabelled images: 24 (Few), 1,200 (Many).")
     assert "over seeds 0, 1, 2" in text
     table = grid(text)
@@ -149,27 +140,27 @@ def test_markdown_by_hand(summary):
 
 
 def test_the_verdict_follows_from_the_figures(summary, results):
-    assert tables.verdict(summary) == (
+    assert verdict(summary) == (
         "AP of ProSeCo against Supervised: a gain larger than its deviation over 3 seeds on Few (+3.0 ± 1.0); "
         "a gain not larger than its deviation over 3 seeds on Many (+0.5 ± 2.3)."
     )
     write(results, {("proseco", "few"): {0: 5.0, 1: 8.0, 2: 9.5}})
-    worse = tables.summarise(tables.collect(results, METHODS, {"few": "Few"}, [0, 1, 2]))
-    assert tables.verdict(worse) == "AP of ProSeCo against Supervised: no gain on Few (-0.5 ± 0.5)."
-    assert tables.markdown(worse, caption="x").endswith("no gain on Few (-0.5 ± 0.5).\n")
-    alone = tables.summarise(tables.collect(results, {"proseco": "ProSeCo"}, BENCHMARKS, [0]))
-    assert tables.verdict(alone) == "Only ProSeCo was run: there is no gain to speak of."
+    worse = summarise(collect(results, METHODS, {"few": "Few"}, [0, 1, 2]))
+    assert verdict(worse) == "AP of ProSeCo against Supervised: no gain on Few (-0.5 ± 0.5)."
+    assert markdown(worse, caption="x").endswith("no gain on Few (-0.5 ± 0.5).\n")
+    alone = summarise(collect(results, {"proseco": "ProSeCo"}, BENCHMARKS, [0]))
+    assert verdict(alone) == "Only ProSeCo was run: there is no gain to speak of."
 
 
 def test_one_seed_has_no_deviation(results):
-    summary = tables.summarise(tables.collect(results, METHODS, {"few": "Few"}, [1]))
-    text = tables.markdown(summary, caption="x")
+    summary = summarise(collect(results, METHODS, {"few": "Few"}, [1]))
+    text = markdown(summary, caption="x")
     assert grid(text)["ProSeCo"] == ["11.0", "21.0", "5.5"]
     assert "±" not in text
     assert "one seed (1), no deviation" in text
     assert "a gain of unknown deviation (one seed) on Few (+3.0)" in text
-    assert "AP_std" not in tables.metrics(summary)["few"]["proseco"]
-    assert tables.csv(summary).splitlines()[2].startswith("proseco,ProSeCo,few,Few,1,1,24,11.0000,,11.0000,3.0000,,1,")
+    assert "AP_std" not in metrics(summary)["few"]["proseco"]
+    assert csv(summary).splitlines()[2].startswith("proseco,ProSeCo,few,Few,1,1,24,11.0000,,11.0000,3.0000,,1,")
 
 
 def test_the_paper_stands_beside_ours(tmp_path):
@@ -177,8 +168,8 @@ def test_the_paper_stands_beside_ours(tmp_path):
     values |= {("supervised", "mini_coco_1"): {0: 13.5}, ("proseco", "mini_coco_1"): {0: 18.0}}
     write(tmp_path / "paper", values)
     benchmarks = {"mini_voc_5": "Mini-VOC 5 %", "mini_coco_1": "Mini-COCO 1 %"}
-    summary = tables.summarise(tables.collect(tmp_path / "paper", METHODS, benchmarks, [0]))
-    text = tables.markdown(summary, paper=tables.read_paper(), caption="x")
+    summary = summarise(collect(tmp_path / "paper", METHODS, benchmarks, [0]))
+    text = markdown(summary, paper=paper.read(), caption="x")
     voc, coco = grids(text)  # nine and five columns: too wide for one
     beside = ["paper", "difference"]
     assert voc["Method"] == ["Mini-VOC 5 %<br>AP", *beside, "AP50", *beside, "AP75", *beside]
@@ -192,23 +183,23 @@ def test_the_paper_stands_beside_ours(tmp_path):
 
 
 def test_where_the_paper_has_no_figure_there_is_a_dash(summary):
-    table = grid(tables.markdown(summary, paper=tables.read_paper(), caption="x"))
+    table = grid(markdown(summary, paper=paper.read(), caption="x"))
     assert table["ProSeCo"][:3] == ["11.0 ± 3.0", "-", "-"]
 
 
 def test_a_bar_in_a_title_does_not_break_the_table(results):
-    summary = tables.summarise(tables.collect(results, {"proseco": "Pro|SeCo"}, {"few": "Few"}, [0]))
-    assert "| Pro\\|SeCo | 8.0 |" in tables.markdown(summary, caption="x")
+    summary = summarise(collect(results, {"proseco": "Pro|SeCo"}, {"few": "Few"}, [0]))
+    assert "| Pro\\|SeCo | 8.0 |" in markdown(summary, caption="x")
 
 
 def test_metrics_are_rounded_and_equal_on_a_rerun(summary, results):
-    found = tables.metrics(summary)
+    found = metrics(summary)
     assert found["few"]["proseco"] == {"AP": 11.0, "AP_std": 3.0, "AP50": 21.0, "AP75": 5.5}
     assert found["gain"]["many"] == {"proseco": {"AP": 0.5, "AP_std": 2.29, "AP50": 0.5, "AP75": 0.25}}
-    before = json.dumps(found, sort_keys=True), tables.csv(summary), tables.markdown(summary, caption="x")
-    write(results, seconds=99.0)  # the machine was slower this time
-    again = tables.summarise(tables.collect(results, METHODS, BENCHMARKS, [0, 1, 2]))
-    after = json.dumps(tables.metrics(again), sort_keys=True), tables.csv(again), tables.markdown(again, caption="x")
+    before = json.dumps(found, sort_keys=True), csv(summary), markdown(summary, caption="x")
+    write(results, AP, seconds=99.0)  # the machine was slower this time
+    again = summarise(collect(results, METHODS, BENCHMARKS, [0, 1, 2]))
+    after = json.dumps(metrics(again), sort_keys=True), csv(again), markdown(again, caption="x")
     assert before == after
 
 
@@ -217,66 +208,9 @@ def test_metrics_are_rounded_and_equal_on_a_rerun(summary, results):
     [(12.34, 0.06, False, "12.3 ± 0.1"), (-0.04, math.nan, True, "+0.0"), (math.nan, math.nan, True, "-")],
 )
 def test_number(value, std, signed, text):
-    assert tables.number(value, std, signed=signed) == text
-
-
-class TestPaper:
-    """``paper.csv`` against itself: the paper prints many figures twice, and says differences in its text."""
-
-    paper = tables.read_paper()
-
-    def figure(self, table, method, benchmark, metric="AP", variant=""):
-        chosen = self.paper[(self.paper[["table", "method", "benchmark"]] == [table, method, benchmark]).all(axis=1)]
-        (value,) = chosen.loc[chosen["variant"] == variant, metric]
-        return value
-
-    def test_every_cell_is_there_once(self):
-        sizes = {"1a": 24, "1b": 15, "2a": 4, "2b": 4, "3": 7, "6": 6, "7": 9, "8": 6, "9": 8, "10": 3, "11": 12}
-        assert self.paper["table"].value_counts().to_dict() == sizes
-        assert not self.paper.duplicated(["table", "method", "benchmark", "variant"]).any()
-        assert self.paper[["AP", "AP50", "AP75"]].stack().dropna().between(5, 85).all()
-        # Two dashes in Table 1a: the convolutional detectors on 1 %.
-        assert set(self.paper.loc[self.paper["AP"].isna(), "method"]) == {"mask_rcnn", "soco"}
-        assert self.paper["AP"].isna().sum() == 2
-
-    def test_tables_agree_where_they_repeat_each_other(self):
-        for table in ("7", "8"):
-            for line in self.paper[self.paper["table"] == table].itertuples():
-                assert line.AP75 < line.AP50 > line.AP == self.figure("1b", line.method, line.benchmark)
-        for line in self.paper[self.paper["table"] == "2b"].itertuples():
-            assert self.figure("6", line.method, line.benchmark, variant=line.variant) == line.AP
-        for benchmark in ("mini_coco_1", "mini_coco_5", "mini_coco_10"):
-            exact = self.figure("11", "supervised", benchmark)
-            assert abs(exact - self.figure("1a", "supervised", benchmark)) <= 0.0501
-        best = {
-            self.figure("2a", "proseco_swav", "mini_coco_5"),
-            self.figure("2b", "proseco_swav", "mini_coco_5", variant="loss=locsce delta=0.5"),
-            self.figure("9", "proseco_swav", "mini_coco_5", variant="queries=300"),
-            self.paper.loc[self.paper["table"] == "3", "AP"].max(),
-        }
-        assert best == {27.8}
-        assert self.figure("2a", "proseco", "mini_coco_5") == self.figure("1a", "proseco", "mini_coco_5")
-
-    def test_differences_are_those_of_the_text(self):
-        five = {m: tables.paper_figure(self.paper, m, "mini_coco_5") for m in set(self.paper["method"])}
-        assert five["proseco"] - five["supervised"] == pytest.approx(5.2)  # Section 4.2
-        assert five["proseco"] - five["soco"] == pytest.approx(2.0)  # "over both overall pretraining methods"
-        assert five["proseco"] - five["proseco_swav"] == pytest.approx(1.0)  # Section 4.3
-        assert five["proseco_swav"] - five["detreg"] == pytest.approx(1.7)
-        assert five["proseco_swav"] - five["proseco_swav_coco"] == pytest.approx(0.4)
-        table = self.paper[self.paper["table"] == "3"].set_index("variant")["AP"]
-        base = "batch=64 scale=mid tau_t=0.05 ema_rate=0.996"
-        gains = [("64", "192", -0.2), ("mid", "large", 0.7), ("0.05", "0.07", 0.3), ("0.996", "0.999", 0.1)]
-        for old, new, gain in gains:
-            assert table[base.replace(f"={old}", f"={new}")] - table[base] == pytest.approx(gain)
-
-    def test_an_ablation_is_no_method_of_its_own(self):
-        assert tables.paper_figure(self.paper, "proseco_swav", "mini_coco_5") == 27.8
-        assert tables.paper_figure(self.paper, "supervised", "mini_coco_0p5") == 8.95
-        assert tables.paper_figure(self.paper, "proseco", "voc_0712", "AP75") == 73.0
-        assert math.isnan(tables.paper_figure(self.paper, "soco", "mini_coco_1"))
+    assert number(value, std, signed=signed) == text
 
 
 def test_no_torch():
-    code = "import sys, proseco.tables, proseco.figures; sys.exit('torch' in sys.modules)"
+    code = "import sys, proseco.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

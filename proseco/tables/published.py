@@ -1,0 +1,82 @@
+"""The paper's tables as files: each as Markdown, CSV and LaTeX, and all on one page."""
+
+from itertools import product
+from pathlib import Path
+
+from proseco.base import files
+from proseco.tables import cells, cost, formats, page, paper, shapes, trend
+from proseco.tables.layout import Table
+
+#: Pictures of the page, in order, and what they show.
+CAPTIONS = {
+    "trend.png": "AP against the labelled share of the training images",
+    "ap.png": "AP of the methods and benchmarks that the run selects",
+    "loss.png": "Loss curves",
+    "detections.png": "Detections after finetuning, beside the ground truth",
+    "boxes.png": "Boxes during the pretraining",
+    "recall.png": "Labelled objects that the proposals cover",
+    "proposals.png": "Proposals",
+}
+
+
+def write(
+    out: Path,
+    results: Path,
+    *,
+    run: dict[str, list],
+    rows: dict[str, dict],
+    benchmarks: dict[str, str],
+    alias: dict[str, str],
+    families: dict[str, dict[str, float]],
+    beside: bool,
+    lead: list[str],
+) -> None:
+    """Write ``table-<number>.md``, ``.csv`` and ``.tex``, ``trend.png`` and ``index.html`` into the folder ``out``.
+
+    Beside the paper's figures every table is written, else those of which a cell was run; the page names the others.
+
+    :param results: folder of one scale (``results/demo``).
+    :param run: section ``run`` of the parameters.
+    :param rows, benchmarks, alias, beside: as for :func:`proseco.tables.shapes.build`.
+    :param families: as for :func:`proseco.tables.trend.draw`.
+    :param lead: paragraphs at the top of the page, which shows what there is of ``CAPTIONS`` in ``out``.
+    """
+    selected = {*product(run["methods"], run["benchmarks"]), *product(run["ablations"], run["ablation_benchmarks"])}
+    chosen = {"rows": rows, "alias": alias, "beside": beside}
+    tables = shapes.build(results, benchmarks=benchmarks, selected=selected, seeds=run["seeds"], **chosen)
+    tables.append(cost.build(results, selected=[*run["methods"], *run["ablations"]], **chosen))
+    tables.sort(key=_order)
+    for table in tables:
+        if beside or table.run:
+            for suffix, form in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
+                files.write_text(out / f"{table.file}.{suffix}", form(table))
+    _trend(out / "trend.png", results, run, rows, families, beside)
+    pictures = {caption: out / name for name, caption in CAPTIONS.items() if (out / name).is_file()}
+    html = page.render(tables, scale=results.name, lead=lead, pictures=pictures, rows=rows, whole=beside)
+    files.write_text(out / "index.html", html)
+
+
+def _order(table: Table) -> tuple[int, str]:
+    """1a, 1b, 2a, ... 10, 11."""
+    return int(table.name.rstrip("ab")), table.name
+
+
+def _trend(path: Path, results: Path, run: dict, rows: dict[str, dict], families: dict, beside: bool) -> None:
+    ours: trend.Points = {}
+    printed: trend.Points = {}
+    labels: dict[str, str] = {}
+    for method, benchmark in product(run["methods"], run["benchmarks"]):
+        if cell := cells.read(results, method, benchmark, run["seeds"]):
+            ours.setdefault(rows[method]["title"], {})[benchmark] = cell.figure("AP")
+            labels[benchmark] = _short(max(cell.labels))
+    if beside:
+        lines = paper.read().query("variant == '' and AP.notna()").drop_duplicates(["row", "benchmark"])
+        for line in lines.itertuples():
+            title = rows.get(line.row, {}).get("title", line.row)
+            printed.setdefault(title, {})[line.benchmark] = (line.AP, line.AP_std)
+    trend.draw(path, families, ours, printed, labels)
+
+
+def _short(count: int) -> str:
+    """``24``, ``5.9k``: as the paper writes numbers of images."""
+    return str(count) if count < 1000 else f"{count / 1000:.1f}k"

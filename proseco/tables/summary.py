@@ -1,0 +1,138 @@
+"""Results of single finetunings -> mean and deviation -> CSV and the DVC metric.
+
+A *cell* is one finetuning: a method on a benchmark with a seed. APs are percentages, 0..100. The *gain* of a method is
+taken against the reference (``supervised`` where it was run, else the first method) seed by seed, because both start
+from the same labelled images: the deviation of the differences leaves out what only the choice of images moved.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from proseco.base.errors import InputError
+from proseco.base.files import read_json
+from proseco.tables.paper import METRICS
+
+
+def collect(
+    results_dir: str | Path, methods: dict[str, str], benchmarks: dict[str, str], seeds: Iterable[int]
+) -> pandas.DataFrame:
+    """Read ``<results_dir>/finetune/<method>/<benchmark>/<seed>/metrics.json`` of exactly the cells asked for.
+
+    :param results_dir: folder of one scale; its name is the scale (``results/demo``).
+    :param methods: name -> title, in the order of the rows; ``benchmarks`` likewise, of the columns.
+    :returns: a row a cell: method, method_title, benchmark, benchmark_title, seed, labels, AP, AP50, AP75.
+    :raises InputError: a cell is missing, is not what its folder says, or differs in the number of labelled images
+        from the first method's.
+    """
+    results_dir, seeds = Path(results_dir), list(dict.fromkeys(map(int, seeds)))
+    rows = []
+    for benchmark, benchmark_title in benchmarks.items():
+        for seed in seeds:
+            for method, method_title in methods.items():
+                path = results_dir / "finetune" / method / benchmark / str(seed) / "metrics.json"
+                names = {"method": method, "benchmark": benchmark, "seed": seed}
+                titles = {"method_title": method_title, "benchmark_title": benchmark_title}
+                rows.append({**names, **titles, **read_metrics(path, results_dir.name, names)})
+    if not rows:
+        raise InputError(f"nothing to tabulate: methods {[*methods]}, benchmarks {[*benchmarks]}, seeds {seeds}")
+    frame = pandas.DataFrame(rows)
+    for (benchmark, seed), cells in frame.groupby(["benchmark", "seed"], sort=False):
+        if cells["labels"].nunique() > 1:
+            counts = ", ".join(f"{cell.method} {cell.labels}" for cell in cells.itertuples())
+            raise InputError(f"{benchmark}, seed {seed}: not the same number of labelled images: {counts}")
+    return frame
+
+
+def read_metrics(path: Path, scale: str, names: dict) -> dict:
+    """The figures of one finetuning: ``labels`` and the APs.
+
+    :param names: method, benchmark and seed, as the folder of ``path`` says them.
+    :raises InputError: the file is missing, says other names, or lacks a number.
+    """
+    if not path.is_file():
+        item = "-".join(str(part) for part in (scale, *names.values()))
+        raise InputError(f"no result {path.as_posix()!r}; `dvc repro finetune@{item}` makes it")
+    record = read_json(path)
+    for key, value in names.items():
+        if (said := record.get(key)) != value:
+            raise InputError(f"{path.as_posix()!r} says {key} {said!r}, but stands in the place of {value!r}")
+    for key in ("labels", *METRICS):
+        if not isinstance(figure := record.get(key), int | float) or not np.isfinite(figure):
+            raise InputError(f"{path.as_posix()!r} has no number under {key!r}, but {figure!r}")
+    return {"labels": int(record["labels"]), **{metric: float(record[metric]) for metric in METRICS}}
+
+
+def summarise(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean and deviation over seeds.
+
+    :param frame: as from :func:`collect`; order of first appearance is kept.
+    :returns: a row a method and benchmark: names, titles, ``n``, ``seeds`` and ``labels`` (tuples, by seed); for each
+        metric ``AP`` (mean), ``AP_std`` (n-1 in the denominator; NaN for one seed), ``AP_values`` (tuple, by seed),
+        ``AP_gain``, ``AP_gain_std`` (differences to the reference, seed by seed; NaN in the reference's own row) and
+        ``n_gain``, the number of seeds that both have.
+    """
+    reference = reference_of(frame)
+    partner = frame.loc[frame["method"] == reference, ["benchmark", "seed", *METRICS]]
+    frame = frame.merge(partner, on=["benchmark", "seed"], how="left", suffixes=("", "_reference"))
+    rows = []
+    for (benchmark, method), cells in frame.groupby(["benchmark", "method"], sort=False):
+        cells = cells.sort_values("seed")
+        row = {
+            "method": method,
+            "method_title": cells["method_title"].iloc[0],
+            "benchmark": benchmark,
+            "benchmark_title": cells["benchmark_title"].iloc[0],
+            "n": len(cells),
+            "seeds": tuple(cells["seed"].tolist()),
+            "labels": tuple(cells["labels"].tolist()),
+        }
+        for metric in METRICS:
+            gains = (cells[metric] - cells[f"{metric}_reference"]).dropna()
+            if method == reference:
+                gains = gains[:0]
+            row[metric], row[f"{metric}_std"] = mean_std(cells[metric])
+            row[f"{metric}_values"] = tuple(cells[metric].tolist())
+            row[f"{metric}_gain"], row[f"{metric}_gain_std"] = mean_std(gains)
+            row["n_gain"] = len(gains)
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def reference_of(frame: pandas.DataFrame) -> str:
+    """The method that gains are taken against."""
+    return "supervised" if "supervised" in set(frame["method"]) else frame["method"].iloc[0]
+
+
+def mean_std(values: pandas.Series) -> tuple[float, float]:
+    """Mean, and deviation with n-1 in the denominator; NaN where too few values are there."""
+    mean = float(np.mean(values)) if len(values) else np.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+
+
+def metrics(summary: pandas.DataFrame) -> dict:
+    """``{benchmark: {method: {"AP", "AP_std", "AP50", "AP75"}}, "gain": {benchmark: {method: ...}}}``, two decimals.
+
+    What one seed cannot tell (a deviation) is left out, and so is everything that a rerun would change.
+    """
+    found: dict = {"gain": {}}
+    for row in summary.to_dict("records"):
+        for place, kind in ((found, ""), (found["gain"], "_gain")):
+            figures = {"AP": row[f"AP{kind}"], "AP_std": row[f"AP{kind}_std"]}
+            figures |= {metric: row[f"{metric}{kind}"] for metric in ("AP50", "AP75")}
+            figures = {key: round(value, 2) + 0.0 for key, value in figures.items() if not np.isnan(value)}
+            if figures:
+                place.setdefault(row["benchmark"], {})[row["method"]] = figures
+    return found
+
+
+def csv(summary: pandas.DataFrame) -> str:
+    """The summary as CSV, four decimals; values of single seeds are separated by blanks, unknown ones are empty."""
+    flat = summary.copy()
+    for column in ("seeds", "labels"):
+        flat[column] = [" ".join(map(str, values)) for values in flat[column]]
+    for column in (f"{metric}_values" for metric in METRICS):
+        flat[column] = [" ".join(f"{value:.4f}" for value in values) for values in flat[column]]
+    return flat.to_csv(index=False, float_format="%.4f", lineterminator="\n")

@@ -1,0 +1,80 @@
+"""AP against the share of labelled images, a line a method."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from proseco.figures import INK, PALETTE, STYLE, WIDTH_IN, save
+
+_MARKERS = "os^Dv"
+_PALE = {"linestyle": "--", "alpha": 0.35}
+#: Method -> benchmark -> mean and deviation of AP; NaN where there is no deviation.
+Points = dict[str, dict[str, tuple[float, float]]]
+
+
+def draw(
+    path: Path, families: dict[str, dict[str, float]], ours: Points, printed: Points, labels: dict[str, str]
+) -> bool:
+    """A panel a family, if a method has AP for two of its benchmarks, and one of ours for any.
+
+    :param families: title -> benchmark -> percentage of the training images that is labelled.
+    :param ours: by titles; ``printed`` likewise what the paper has, drawn pale behind.
+    :param labels: benchmark -> number of labelled images, as text, where it is known.
+    :returns: whether there was anything to draw; if not, no file is written.
+    """
+    lines, shown = [*ours.values(), *printed.values()], {}
+    there = {name for line in lines for name in line}
+    for title, shares in families.items():
+        longest = max((len(set(shares) & set(line)) for line in lines), default=0)
+        if longest > 1 and any(set(shares) & set(line) for line in ours.values()):
+            by_share = sorted(shares.items(), key=lambda pair: pair[1])
+            shown[title] = {name: share for name, share in by_share if name in there}
+    if not shown:
+        return False
+    printed = {m: line for m, line in printed.items() if any(len(set(line) & set(s)) > 1 for s in shown.values())}
+    methods = list(dict.fromkeys([*ours, *printed]))
+    looks = {
+        method: {"color": PALETTE[i % len(PALETTE)], "marker": _MARKERS[i // len(PALETTE) % len(_MARKERS)]}
+        for i, method in enumerate(methods)
+    }
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH_IN, 4.6), layout="constrained")
+        panels = figure.subplots(1, len(shown), squeeze=False)[0]
+        for panel, (title, shares) in zip(panels, shown.items(), strict=True):
+            for method, points in printed.items():
+                _line(panel, shares, points, **looks[method], **_PALE, zorder=2)
+            for method, points in ours.items():
+                _line(panel, shares, points, **looks[method], zorder=3)
+            panel.set_xscale("log")
+            panel.set_xticks(
+                list(shares.values()),
+                [f"{share:g} %\n{labels.get(name, '')}" for name, share in shares.items()],
+                fontsize=9,
+            )
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_title(title, fontsize=11)
+            panel.set_xlabel("labelled share of the training images, and their number")
+        panels[0].set_ylabel("AP (%)")
+        handles = [Line2D([], [], **looks[m], **({} if m in ours else _PALE)) for m in methods]
+        handles += [Line2D([], [], color=INK, **_PALE)] * bool(printed)
+        names = [*methods, *["the paper's"] * bool(printed)]
+        figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=9)
+        save(figure, path)
+    return True
+
+
+def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], **look) -> None:
+    """One method: its APs and, as whiskers, their deviations."""
+    names = [name for name in shares if name in points]
+    if not names:
+        return
+    xs = np.array([shares[name] for name in names])
+    means, deviations = np.array([points[name] for name in names]).T
+    panel.plot(xs, means, linewidth=1.8, markersize=5, **look)
+    known = ~np.isnan(deviations)
+    whiskers = {key: look[key] for key in ("color", "zorder", "alpha") if key in look}
+    panel.errorbar(xs[known], means[known], deviations[known], fmt="none", capsize=4, linewidth=1.2, **whiskers)
