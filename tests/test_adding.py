@@ -42,6 +42,7 @@ def project(tmp_path_factory, blocks):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
         shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "splits/own", folder / "splits/own")
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     yaml = YAML(typ="safe")
     params = yaml.load(folder / "params.yaml")
