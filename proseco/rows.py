@@ -102,13 +102,19 @@ def _mappings(*values) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
+def _pretrain(entries: dict, name: str, plugin: str) -> dict | None:
+    """The pretraining of a row: from a file, or the plug-in's with the row's own entry, if it has one, laid over it."""
+    own, of_plugin = entries.get(name), entries.get(plugin)
+    if _of_file(own):
+        return own
+    if of_plugin is None or _of_file(of_plugin):
+        return None
+    return of_plugin if own is None or name == plugin else merged(of_plugin, own)
+
+
 def _method(params: dict, section: dict, name: str) -> Row:
     entry = params["methods"][name]
-    # An entry with a checkpoint is of the row of that name, any other of all rows of the plug-in.
-    pretrain = section["pretrain"].get(name)
-    if not _of_file(pretrain):
-        pretrain = section["pretrain"].get(entry["name"])
-        pretrain = None if _of_file(pretrain) else pretrain
+    pretrain = _pretrain(section["pretrain"], name, entry["name"])
     detector, schedule = section["detector"], {}
     if "detector" in entry:
         other = section["detectors"][entry["detector"]]

@@ -182,13 +182,19 @@ def _scale(params: dict, section: dict, place: str) -> None:
     trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
-        if name not in trained or (isinstance(entry, dict) and "checkpoint" in entry):
-            checks.keys(entry, CHECKPOINT, f"{place}.pretrain.{name}", optional={"network": "str"})
-        else:
-            _pretraining(params["loss"], name, entry, f"{place}.pretrain.{name}")
-            if "views" in entry:
-                checks.keys(entry["views"], {}, f"{place}.pretrain.{name}.views", optional=OWN_VIEWS)
-                _views(rows.merged(section["views"], entry["views"]), f"{place}.pretrain.{name}.views")
+        where = f"{place}.pretrain.{name}"
+        if isinstance(entry, dict) and "checkpoint" in entry:
+            checks.keys(entry, CHECKPOINT, where, optional={"network": "str"})
+            continue
+        plugin = name if name in trained else params["methods"][name]["name"]
+        if plugin != name:  # of a row, to lay over its plug-in's
+            checks.choice(plugin, section["pretrain"], "plug-in", f"{place}.pretrain; {where} is laid over its entry")
+            checks.keys(entry, {}, where, optional=PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"})
+            entry = rows.merged(section["pretrain"][plugin], entry)
+        _pretraining(params["loss"], plugin, entry, where)
+        if "views" in entry:
+            checks.keys(entry["views"], {}, f"{where}.views", optional=OWN_VIEWS)
+            _views(rows.merged(section["views"], entry["views"]), f"{where}.views")
     for name, entry in section["ablations"].items():
         checks.choice(name, {"every", *params["ablations"]}, "ablation", f"{place}.ablations")
         title = {} if name == "every" else {"title": "str"}

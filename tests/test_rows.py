@@ -96,6 +96,13 @@ def test_table_3_as_the_paper_prints_it():
     }
 
 
+def test_a_row_may_change_the_pretraining_of_its_plugin():
+    """Section 4.3: ProSeCo is pretrained for 120 epochs on COCO, 10 on ImageNet."""
+    row, base = rows.row(REAL, "paper", "proseco_coco"), rows.row(REAL, "paper", "proseco_swav")
+    assert row.pretrain == rows.merged(base.pretrain, {"schedule": {"epochs": 120}})
+    assert (row.data, base.data) == ("coco", "main") and base.pretrain["schedule"]["epochs"] == 10
+
+
 @pytest.mark.parametrize("name", REAL["selections"])
 @pytest.mark.parametrize("scale", REAL["scales"])
 def test_every_selection_resolves_at_every_scale(name, scale):
