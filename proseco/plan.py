@@ -11,6 +11,7 @@ from proseco import rows
 from proseco.base import plugins, sources
 from proseco.rows import Row
 from proseco.schema import check
+from proseco.training.schedules import changed
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -70,7 +71,7 @@ def finetuning(section: dict, row: Row, benchmark: str) -> dict:
     schedules = section["schedules"]
     schedule = schedules.get(benchmark, schedules.get("default"))
     used = code(("detectors", row.detector["name"]))
-    return {"detector": row.detector, "schedule": schedule | row.schedule, "code": used}
+    return {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
 
 
 def backbones(params: dict, scale: str) -> dict:

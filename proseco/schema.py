@@ -16,7 +16,7 @@ from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import augment, demo, filters
 from proseco.losses import _ranges
-from proseco.training.schedules import DECAYS, OPTIMIZERS, Finetuning, Schedule
+from proseco.training.schedules import DECAYS, OPTIMIZERS, Finetuning, Schedule, changed
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 TOP = dict.fromkeys(("run", "loss", "methods", "ablations", "benchmarks", "selections", "scales"), "dict")
@@ -177,8 +177,8 @@ def _scale(params: dict, section: dict, place: str) -> None:
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         _finetuning(schedule, f"{place}.schedules.{name}")
         for detector, entry in section["detectors"].items():
-            changed = schedule | entry.get("schedule", {})
-            _finetuning(changed, f"{place}.schedules.{name} with detectors.{detector}.schedule")
+            merged = changed(schedule, entry.get("schedule", {}))
+            _finetuning(merged, f"{place}.schedules.{name} with detectors.{detector}.schedule")
     trained = plugins.methods_over("detector")
     for name, entry in section["pretrain"].items():
         checks.choice(name, {*trained, *params["methods"]}, "method or plug-in", f"{place}.pretrain")
@@ -188,7 +188,9 @@ def _scale(params: dict, section: dict, place: str) -> None:
             continue
         plugin = name if name in trained else params["methods"][name]["name"]
         if plugin != name:  # of a row, to lay over its plug-in's
-            checks.choice(plugin, section["pretrain"], "plug-in", f"{place}.pretrain; {where} is laid over its entry")
+            if plugin not in section["pretrain"]:
+                why = f"{plugin} has no entry there to lay it over; a detector that comes from a file needs checkpoint"
+                raise InputError(f"{where}: {why} (params.yaml)")
             checks.keys(entry, {}, where, optional=PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"})
             entry = rows.merged(section["pretrain"][plugin], entry)
         _pretraining(params["loss"], plugin, entry, where)
@@ -241,16 +243,16 @@ def _ablation(params: dict, scale: str, name: str) -> None:
     row = rows.row(params, scale, name)
     if row.from_file:
         return  # refused if the run selects it
-    changed = rows.overlay(params, scale, name)  # what it leaves alone was checked where it stands
-    if "detector" in changed:
+    over = rows.overlay(params, scale, name)  # what it leaves alone was checked where it stands
+    if "detector" in over:
         checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
-    if "views" in changed:
+    if "views" in over:
         _views(row.views, f"{place}: views")
-    if "loss" in changed:
+    if "loss" in over:
         if "loss" not in plugins.keywords("methods", row.plugin):
             raise InputError(f"{place} changes loss, which {row.plugin} does not have (params.yaml)")
         _loss(row.loss)
-    if "pretrain" in changed and row.pretrain is not None:
+    if "pretrain" in over and row.pretrain is not None:
         of_loss = {"loss": {key: value for key, value in row.loss.items() if key not in params["loss"]}}
         loss = {key: value for key, value in row.loss.items() if key in params["loss"]}
         _pretraining(loss, row.plugin, row.pretrain | (of_loss if of_loss["loss"] else {}), f"{place}: pretrain")

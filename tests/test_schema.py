@@ -31,6 +31,7 @@ OPTIONAL = {
 UNUSED = (
     r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
     r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
+    r"scales\.\w+\.pretrain\.\w+_coco\..*",  # laid over its plug-in's
     r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",

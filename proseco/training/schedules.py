@@ -10,6 +10,13 @@ OPTIMIZERS = {"adamw": (), "sgd": ("momentum",), "lars": ("momentum", "trust")}
 DECAYS = {"step": ("drop_at",), "cosine": ("final",)}
 
 
+def changed(schedule: dict, by: dict) -> dict:
+    """Keywords of a schedule with others laid over them: with another optimiser or decay, keys of the former's go."""
+    kinds = [known for kind, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS)) if kind in by]
+    gone = {key for known in kinds for keys in known.values() for key in keys}
+    return {key: value for key, value in schedule.items() if key not in gone} | by
+
+
 @dataclass
 class Schedule:
     """How long and how fast. ``lr_backbone`` 0 keeps the backbone as it is.
