@@ -192,7 +192,10 @@ def _scale(params: dict, section: dict, place: str) -> None:
                 why = f"{plugin} has no entry there to lay it over; a detector that comes from a file needs checkpoint"
                 raise InputError(f"{where}: {why} (params.yaml)")
             checks.keys(entry, {}, where, optional=PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"})
-            entry = rows.merged(section["pretrain"][plugin], entry)
+            of_plugin = section["pretrain"][plugin]
+            if not isinstance(of_plugin, dict) or "checkpoint" in of_plugin:
+                continue  # the one is refused in its turn; over a file nothing can be laid, see proseco.selection
+            entry = rows.merged(of_plugin, entry)
         _pretraining(params["loss"], plugin, entry, where)
         if "views" in entry:
             checks.keys(entry["views"], {}, f"{where}.views", optional=OWN_VIEWS)

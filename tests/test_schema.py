@@ -31,16 +31,15 @@ OPTIONAL = {
 UNUSED = (
     r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
     r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
-    r"scales\.\w+\.pretrain\.\w+_coco\..*",  # laid over its plug-in's
+    r"scales\.\w+\.pretrain\.\w+_(coco|swav)(\..*)?",  # laid over its plug-in's
     r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
-    r"selections\.full",
+    r"selections\.\w+",
     r"scales\.demo\.backbones\.(swav|scrl)",
     r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
-    r"scales\.demo\.pretrain\.soco",
     r"scales\.\w+\.detectors\.\w+(\.(?!name).*)?",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
 )
