@@ -185,6 +185,9 @@ def test_odd_values_never_escape_as_another_error():
         ("ablations/base/set", {"pretrain": {"method": {"bxes": 3}}}, ["'bxes'", "ablations.base at scale demo"]),
         ("ablations/base/set", {"backbone": "swva"}, ["backbone named 'swva'", "ablations.base"]),
         ("ablations/supervised_100/set", {"loss": {"tau": 0.2}}, ["supervised_100", "changes loss", "supervised"]),
+        ("ablations/supervised_100/set", {"pretrain": {"pictures": 2}}, ["supervised_100", "changes pretrain, which"]),
+        ("ablations/supervised_100/set", {"data": "coco"}, ["supervised_100", "changes data, which", "supervised is"]),
+        ("ablations/base/set", {"pretrain": {"loss": {"tua": 1}}}, ["key of loss named 'tua'"]),
         ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
         ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (
