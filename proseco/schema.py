@@ -250,7 +250,9 @@ def _ablation(params: dict, scale: str, name: str) -> None:
     if row.plugin == selection.NOT_PRETRAINED:
         own = {*params["ablations"][name]["set"], *section["ablations"].get(name, {})}
         for key in sorted(own & {"pretrain", "views", "data"}):
-            raise InputError(f"{place} changes {key}, which only a pretraining reads; {row.plugin} is none (params.yaml)")
+            raise InputError(
+                f"{place} changes {key}, which only a pretraining reads; {row.plugin} is none (params.yaml)"
+            )
     if "detector" in over:
         checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
     if "views" in over:
