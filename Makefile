@@ -27,6 +27,7 @@ demo: env ## Images to a table of AP: dvc repro at demo scale, some fifteen minu
 
 demo-full: env ## Every system and every table of the paper at demo scale, an hour and more; changes `run` in params.yaml
 	python -m proseco select full
+	python -m proseco cells --jobs 2
 	dvc repro
 	@echo && echo "Open tables/demo/index.html. Back to the small demo: git checkout params.yaml, then make demo"
 

@@ -15,7 +15,7 @@ def main(*, scale: str) -> None:
         for name, entry in plan["backbones"].items()
         if "root" in entry
     }
-    inventory = [Path("work", scale, "inventory", "backbones.json")]
+    inventory = [Path("work", scale, "inventory", "backbones.json")] if roots else []
     with (
         scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
         files.replacing(Path("checkpoints", scale, "backbone")) as out,

@@ -152,8 +152,7 @@ def test_only_the_search_that_was_measured_has_its_rate(settings):
 
 def test_own_runs_come_before_those_of_rows_like_it(settings):
     select(settings, methods=["supervised", "proseco", "proseco_swav"], benchmarks=["mini_coco_5"], seeds=[1, 2])
-    passes = cost.passes(settings)
-    found = by_work(passes)
+    found = by_work(cost.passes(settings))
     rate = partial(cost.of_runs, settings, results=Path("results/demo"))
     pretrain = found["pretrain@demo-proseco_swav", "pretrain"]
     cell = found["finetune@demo-supervised-mini_coco_5-1", "finetune"]
@@ -173,12 +172,13 @@ def test_own_runs_come_before_those_of_rows_like_it(settings):
     assert rate(scored) is None
     write_speed("results/demo/finetune/proseco/mini_coco_5/2", [77], "predict.csv")
     assert rate(scored).images == 77
-    backbone = next(one for one in passes if one.backbone == "supervised")
-    write_speed("results/demo/backbone/supervised", [300])
-    assert rate(backbone) == Rate(300, "CPU", "results/demo/backbone/supervised")
+    backbone = found["backbone@demo", "backbone"]
+    there = f"results/demo/backbone/{backbone.backbone}"
+    write_speed(there, [300])
+    assert rate(backbone) == Rate(300, "CPU", there)
     for hardware, device in (("2 x NVIDIA A100-SXM4-40GB", "GPU"), ("2 x AMD EPYC (4 threads)", "CPU")):
-        files.write_json("results/demo/backbone/supervised/cost.json", {"hardware": hardware, "processes": 2})
-        assert rate(backbone) == Rate(150, device, f"results/demo/backbone/supervised ({hardware})")
+        files.write_json(f"{there}/cost.json", {"hardware": hardware, "processes": 2})
+        assert rate(backbone) == Rate(150, device, f"{there} ({hardware})")
 
 
 def test_a_detector_of_another_kind_lends_no_rate(settings):

@@ -92,7 +92,7 @@ def test_the_stage_writes_these_bytes(name, tmp_path, monkeypatch):
     content = params.load(ROOT / "params.yaml")
     entry = content["benchmarks"][name]
     subsets = {entry["train"]: stub(train), entry["test"]: stub(test)}
-    monkeypatch.setattr(split.plugins, "load", lambda kind, plugin: lambda root, subset: subsets[subset])
+    monkeypatch.setattr(split.plugins, "load", lambda kind, plugin: lambda root, subset, **_: subsets[subset])
     (tmp_path / "x").mkdir()
     (tmp_path / "x/x.jpg").touch()
     content["scales"]["paper"]["roots"][entry["root"]] = str(tmp_path)

@@ -114,7 +114,7 @@ def test_a_subset_with_other_classes_is_refused(folder, capsys):
 def test_an_entry_that_the_stages_would_refuse(folder):
     content = params.load()
     whole = content["benchmarks"]["coco_1x"]
-    for key in whole:
+    for key in set(whole) - {"masks"}:
         content["benchmarks"]["mine"] = {name: value for name, value in whole.items() if name != key}
         YAML().dump(content, Path("params.yaml"))
         with pytest.raises(InputError, match=rf"benchmarks\.mine.*{key}"):
