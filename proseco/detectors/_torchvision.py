@@ -22,6 +22,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from proseco import boxes as box_ops
 from proseco.base.errors import InputError
+from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, normalise
 
 #: Images are padded to a multiple of the deepest stage's stride, so that every level's stride is a whole number.
@@ -97,7 +98,8 @@ class _RoIAlign(MultiScaleRoIAlign):
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         height, width = x[_POOLED[0]].shape[-2:]
-        return super().forward(x, boxes, [(4 * height, 4 * width)])
+        with by_kernel():
+            return super().forward(x, boxes, [(4 * height, 4 * width)])
 
 
 class _RPN(RegionProposalNetwork):
@@ -187,7 +189,8 @@ class RCNN(nn.Module):
         for target, own, part, number, rows in zip(targets, boxes, parts, matched, positive, strict=True):
             if len(own):
                 classes = target["labels"] + 1
-                total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
+                with by_kernel():  # the masks are pooled to the head's size
+                    total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
         return total
 
     @torch.no_grad()
