@@ -156,10 +156,10 @@ class RCNN(nn.Module):
         the mean over images of each one's mean over its positives. Sampling follows torch's generator.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64 and perhaps ``masks`` (n, h, w)
-            uint8 of the image without padding; where no image has the key, masks are not trained.
+            uint8 of the image without padding; where no image has the key, masks are not trained, and their term is 0.
         :param count: not used here: see :meth:`proseco.detectors.deformable_detr.DeformableDETR.losses`.
         :param share: these images' share of those of the whole batch.
-        :returns: float32 terms ``objectness``, ``rpn_box_reg``, ``classifier``, ``box_reg`` and perhaps ``mask``.
+        :returns: float32 ``objectness``, ``rpn_box_reg``, ``classifier``, ``box_reg`` and, of Mask R-CNN, ``mask``.
         """
         framed = frame(images, mask)
         levels = self._levels(framed)
@@ -174,8 +174,11 @@ class RCNN(nn.Module):
         boxes = sum(map(len, labels)) * (of_images / heads.fg_bg_sampler.batch_size_per_image)
         terms = {name.removeprefix("loss_"): value * anchors for name, value in proposing.items()}
         terms |= {"classifier": classifier * boxes, "box_reg": box * boxes}
-        if self.learns_masks and any("masks" in target for target in targets):
-            terms["mask"] = self._mask_loss(levels, framed.image_sizes, targets, proposals, matched, labels) * of_images
+        if self.learns_masks:  # whatever the images have: processes add their terms up by place
+            terms["mask"] = box.new_zeros(())
+            if any("masks" in target for target in targets):
+                shown = (levels, framed.image_sizes, targets, proposals, matched, labels)
+                terms["mask"] = self._mask_loss(*shown) * of_images
         return terms
 
     def _mask_loss(self, levels, sizes, targets, proposals, matched, labels) -> Tensor:
