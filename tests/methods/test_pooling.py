@@ -50,3 +50,17 @@ def test_boxes_are_pooled_by_the_kernel(pool, monkeypatch):
         torch.use_deterministic_algorithms(False)
     assert asked and not any(asked)
     assert after == (True, True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_cuts_out_what_a_cpu_does():
+    view, mask = test_patches.padded([test_patches.picture()], right=11, below=6)
+    boxes = [torch.tensor([[0.5, 0.5, 0.3, 0.4], [0.2, 0.4, 0.1, 0.1]])]
+    truth = test_patches._patches.crop(view, mask, boxes, 32)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        found = test_patches._patches.crop(view.cuda(), mask.cuda(), [boxes[0].cuda()], 32)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (found.cpu().int() - truth.int()).abs().max() <= 1
