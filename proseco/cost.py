@@ -74,7 +74,7 @@ def passes(params: dict) -> list[Pass]:
         elif stage == "backbone":
             for name in _trained_backbones(params, section):
                 entry = section["backbones"][name]
-                one = _training(item, Schedule(**entry["schedule"]), counts.folders(entry["root"]))
+                one = _training(item, Schedule(**entry["schedule"]), counts.backbone(name))
                 found.append(replace(one, backbone=name))
         elif stage == "pretrain":
             row = rows.row(params, scale, item.row)

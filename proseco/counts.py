@@ -61,12 +61,13 @@ class Counts:
             return Count(_lines(listing), str(listing))
         return self._known(source["root"], source["subset"])
 
-    def folders(self, root: str) -> Count:
-        """Images of class folders, which a backbone is trained on."""
-        manifest = self.work / "inventory" / f"{root}.json"
-        if manifest.is_file():
-            return Count(files.read_json(manifest)["images"], str(manifest))
-        return self._known(root, "train")
+    def backbone(self, name: str) -> Count:
+        """Images that a backbone is trained on: all of its root."""
+        manifests = self.work / "inventory" / "backbones.json"
+        found = files.read_json(manifests) if manifests.is_file() else {}
+        if name in found:
+            return Count(found[name]["images"], str(manifests))
+        return self._known(self.section["backbones"][name]["root"], "train")
 
     def part(self, benchmark: str, seed: int, part: str) -> Count:
         """Images of ``train``, ``val`` or ``test`` of a benchmark and seed, as stage split draws them."""

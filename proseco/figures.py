@@ -23,6 +23,8 @@ from proseco.pictures import PALETTE as OKABE_ITO
 PALETTE = ("#8c8c8c", *OKABE_ITO)
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
+#: What tells methods apart whose colours have come round again.
+_HATCHES, _DASHES = (None, "////", "...."), ("-", "--", ":")
 
 WIDTH_IN, _DPI = 8.5, 200  # 1,700 pixels
 STYLE = {
@@ -67,7 +69,7 @@ def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
         if (seeds := summary["n"].max()) > 1:
             legend = f"bars: mean over {seeds} seeds; whiskers: ± standard deviation; points: single seeds"
             panels[-1].set_xlabel(legend, fontsize=8)
-        patches = [Patch(color=PALETTE[index % len(PALETTE)]) for index in range(len(methods))]
+        patches = [Patch(**_bar(index)) for index in range(len(methods))]
         figure.legend(
             patches,
             list(methods.values()),
@@ -79,6 +81,12 @@ def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
         save(figure, path)
 
 
+def _bar(index: int) -> dict:
+    """The look of a method's bars."""
+    color, hatch = PALETTE[index % len(PALETTE)], _HATCHES[index // len(PALETTE) % len(_HATCHES)]
+    return {"color": color} if hatch is None else {"facecolor": color, "edgecolor": "white", "hatch": hatch}
+
+
 def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list[str]) -> None:
     """One row of groups."""
     cells = {(row["method"], row["benchmark"]): row for row in summary.to_dict("records")}
@@ -87,7 +95,7 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
         found = [(x, cells[method, name]) for x, name in enumerate(benchmarks) if (method, name) in cells]
         xs = np.array([x + (index - (len(methods) - 1) / 2) * width for x, _ in found])
         means = np.array([row["AP"] for _, row in found])
-        panel.bar(xs, means, width * 0.92, color=PALETTE[index % len(PALETTE)])
+        panel.bar(xs, means, width * 0.92, **_bar(index))
         for x, row in zip(xs, (row for _, row in found), strict=True):
             values = np.array(row["AP_values"])
             top = max(values.max(), row["AP"])
@@ -132,7 +140,10 @@ def loss_curves(
     :raises InputError: a log is missing, has no line, or has no column ``step`` or ``loss``.
     """
     parts = _parts(logs, validations or {})
-    colors = {label: _LINES[index % len(_LINES)] for index, label in enumerate(logs)}
+    looks = {
+        label: {"color": _LINES[i % len(_LINES)], "linestyle": _DASHES[i // len(_LINES) % len(_DASHES)]}
+        for i, label in enumerate(logs)
+    }
     columns = max(2, min(3, max(len(curves) for curves, _ in parts)))
     heights = [0.55 + 1.65 * math.ceil(len(curves) / columns) for curves, _ in parts]
     with matplotlib.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "both"}):
@@ -141,7 +152,7 @@ def loss_curves(
         for part, (curves, labels) in zip(subfigures, parts, strict=True):
             panels = part.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).ravel()
             for panel, (title, lines) in zip(panels, curves.items(), strict=False):
-                _curves(panel, lines, colors)
+                _curves(panel, lines, looks)
                 scale = " (log scale)" * (panel.get_yscale() == "log")
                 panel.set_title(title.replace("_", " ") + scale, fontsize=9)
                 panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -183,14 +194,14 @@ def _read_log(path: str | Path) -> pandas.DataFrame:
     return frame
 
 
-def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], colors: dict[str, str]) -> None:
+def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], looks: dict[str, dict]) -> None:
     """Raw and smoothed curves in one panel, on the scale that suits them."""
     low, high, positive = math.inf, -math.inf, True
     for label, (steps, values) in curves.items():
         smooth = values.rolling(max(1, len(values) // 20), center=True, min_periods=1).mean()
-        panel.plot(steps, values, color=colors[label], linewidth=0.6, alpha=0.3)
+        panel.plot(steps, values, color=looks[label]["color"], linewidth=0.6, alpha=0.3)
         dots = "o" if len(values) < 20 else None
-        panel.plot(steps, smooth, color=colors[label], linewidth=1.4, marker=dots, markersize=3, label=label)
+        panel.plot(steps, smooth, linewidth=1.4, marker=dots, markersize=3, label=label, **looks[label])
         # Single spikes may leave the panel: the axis shows what the run did, not its worst step.
         low = min(low, smooth.min(), values.quantile(0.01))
         high = max(high, smooth.max(), values.quantile(0.99))

@@ -61,9 +61,10 @@ def row(params: dict, scale: str, name: str) -> Row:
     base = _method(params, params["scales"][scale], params["ablations"][name]["of"])
     over = overlay(params, scale, name)
     title = params["scales"][scale]["ablations"].get(name, {}).get("title", params["ablations"][name]["title"])
-    changed = {key: merged(getattr(base, key) or {}, over.get(key, {})) for key in ("loss", "detector")}
     pretrain = over.get("pretrain", {})
-    changed["views"] = merged(merged(base.views, pretrain.get("views", {})), over.get("views", {}))
+    changed = {"detector": merged(base.detector, over.get("detector", {}))}
+    for key in ("loss", "views"):  # both stand in a plug-in's entry too
+        changed[key] = merged(merged(getattr(base, key), pretrain.get(key, {})), over.get(key, {}))
     if base.pretrain is not None:
         changed["pretrain"] = merged(base.pretrain, pretrain)
     chosen = {key: over[key] for key in ("backbone", "data") if key in over}

@@ -192,7 +192,10 @@ def _scale(params: dict, section: dict, place: str) -> None:
                 why = f"{plugin} has no entry there to lay it over; a detector that comes from a file needs checkpoint"
                 raise InputError(f"{where}: {why} (params.yaml)")
             checks.keys(entry, {}, where, optional=PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"})
-            entry = rows.merged(section["pretrain"][plugin], entry)
+            of_plugin = section["pretrain"][plugin]
+            if not isinstance(of_plugin, dict) or "checkpoint" in of_plugin:
+                continue  # the one is refused in its turn; over a file nothing can be laid, see proseco.selection
+            entry = rows.merged(of_plugin, entry)
         _pretraining(params["loss"], plugin, entry, where)
         if "views" in entry:
             checks.keys(entry["views"], {}, f"{where}.views", optional=OWN_VIEWS)
@@ -244,6 +247,12 @@ def _ablation(params: dict, scale: str, name: str) -> None:
     if row.from_file:
         return  # refused if the run selects it
     over = rows.overlay(params, scale, name)  # what it leaves alone was checked where it stands
+    if row.plugin == selection.NOT_PRETRAINED:
+        own = {*params["ablations"][name]["set"], *section["ablations"].get(name, {})}
+        for key in sorted(own & {"pretrain", "views", "data"}):
+            raise InputError(
+                f"{place} changes {key}, which only a pretraining reads; {row.plugin} is none (params.yaml)"
+            )
     if "detector" in over:
         checks.plugin("detectors", row.detector, f"{place}: detector", given=("num_classes",))
     if "views" in over:

@@ -1,4 +1,4 @@
-"""The backbone of each method: a public checkpoint imported, or a small network trained on labelled images."""
+"""The backbone of each row: a public checkpoint imported, or one trained by a method over a network."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from proseco.methods import _backbones
 
 
 def main(*, scale: str) -> None:
-    """Write one backbone file a method, in torchvision's parameter names."""
+    """Write one backbone file a row, in torchvision's parameter names."""
     settings = params.load()
     plan = files.read_json(Path("work", scale, "plan", "backbone.json"))
     roots = {

@@ -65,9 +65,9 @@ def test_what_stages_have_written_comes_first(settings):
     assert demo.unlabelled("main").images == 2
     files.write_json("work/demo/shards/main/summary.json", {"samples": 1})
     assert demo.unlabelled("main").images == 1
-    assert demo.folders("imagenet").images == settings["scales"]["demo"]["generate"]["objects"]
-    files.write_json("work/demo/inventory/imagenet.json", {"images": 9})
-    assert demo.folders("imagenet").images == 9
+    assert demo.backbone("swav").images == settings["scales"]["demo"]["generate"]["objects"]
+    files.write_json("work/demo/inventory/backbones.json", {"swav": {"images": 9}})  # as stages/inventory.py
+    assert demo.backbone("swav").images == 9
     files.write_json("work/demo/annotations/mini_coco_5/42/train.json", labels(5))
     assert demo.part("mini_coco_5", 42, "train").images == 5
     entry = settings["benchmarks"]["mini_coco_5"]

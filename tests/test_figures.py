@@ -83,6 +83,17 @@ def test_many_bars_go_into_rows(tmp_path, panels):
     assert [len(panel.get_xticks()) for panel in panels] == [2, 2, 1]
 
 
+def test_no_two_of_fourteen_methods_look_alike(tmp_path, panels):
+    """As many as the whole demo has."""
+    names = [f"m{number}" for number in range(14)]
+    figures.ap_bars(summary_of({(name, "few"): [5.0] for name in names}), tmp_path / "ap.png", "AP")
+    bars = [bar for group in panels[0].containers if isinstance(group, BarContainer) for bar in group]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 14
+    figures.loss_curves({name: write_log(tmp_path / name, coord=1) for name in names}, tmp_path / "loss.png")
+    lines = [line for line in panels[1].get_lines() if line.get_label() in names]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 14
+
+
 def test_losses_share_panels_where_the_terms_agree(tmp_path, panels):
     pre = write_log(tmp_path / "pre.csv", contrast=2, coord=0.3)
     one, two = (write_log(tmp_path / f"{i}.csv", seed=i, **{"class": 0.5, "coord": 0.3}) for i in (1, 2))

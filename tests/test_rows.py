@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proseco import plan, rows, selection
+from proseco import plan, rows, schema, selection
 from proseco.base import params
 from proseco.base.errors import InputError
 
@@ -55,6 +55,14 @@ def test_each_part_of_a_row_can_be_changed():
     assert (row.backbone, row.data) == ("swav", "coco")
     assert plan.pretraining(whole, row)["data"] == "coco"
     assert plan.finetuning(whole["scales"]["demo"], row, "mini_coco_5")["detector"]["queries"] == 3
+
+
+def test_a_key_of_the_loss_may_stand_in_the_pretraining_as_in_a_plugins_entry():
+    whole = with_ablation(set_={"pretrain": {"loss": {"normalize_target": False}}})
+    row, base = rows.row(whole, "demo", "mine"), rows.row(whole, "demo", "proseco")
+    assert base.loss["normalize_target"] and row.loss == base.loss | {"normalize_target": False}
+    schema.check(whole)
+    assert plan.pretraining(whole, row)["loss"]["normalize_target"] is False
 
 
 def test_what_shortens_every_pretraining_leaves_a_row_without_one_alone():

@@ -31,16 +31,15 @@ OPTIONAL = {
 UNUSED = (
     r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
     r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
-    r"scales\.\w+\.pretrain\.\w+_coco\..*",  # laid over its plug-in's
+    r"scales\.\w+\.pretrain\.\w+_(coco|swav)(\..*)?",  # laid over its plug-in's
     r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
-    r"selections\.full",
+    r"selections\.\w+",
     r"scales\.demo\.backbones\.(swav|scrl)",
     r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
-    r"scales\.demo\.pretrain\.soco",
     r"scales\.\w+\.detectors\.\w+(\.(?!name).*)?",
     r"scales\.paper(\.(roots|schedules|pretrain|backbones)\.\w+)?",
 )
@@ -190,6 +189,9 @@ def test_odd_values_never_escape_as_another_error():
         ("ablations/base/set", {"pretrain": {"method": {"bxes": 3}}}, ["'bxes'", "ablations.base at scale demo"]),
         ("ablations/base/set", {"backbone": "swva"}, ["backbone named 'swva'", "ablations.base"]),
         ("ablations/supervised_100/set", {"loss": {"tau": 0.2}}, ["supervised_100", "changes loss", "supervised"]),
+        ("ablations/supervised_100/set", {"pretrain": {"pictures": 2}}, ["supervised_100", "changes pretrain, which"]),
+        ("ablations/supervised_100/set", {"data": "coco"}, ["supervised_100", "changes data, which", "supervised is"]),
+        ("ablations/base/set", {"pretrain": {"loss": {"tua": 1}}}, ["key of loss named 'tua'"]),
         ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
         ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (
