@@ -22,6 +22,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from proseco import boxes as box_ops
 from proseco.base.errors import InputError
+from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, normalise
 
 #: Images are padded to a multiple of the deepest stage's stride, so that every level's stride is a whole number.
@@ -97,7 +98,8 @@ class _RoIAlign(MultiScaleRoIAlign):
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         height, width = x[_POOLED[0]].shape[-2:]
-        return super().forward(x, boxes, [(4 * height, 4 * width)])
+        with by_kernel():
+            return super().forward(x, boxes, [(4 * height, 4 * width)])
 
 
 class _RPN(RegionProposalNetwork):
@@ -154,10 +156,10 @@ class RCNN(nn.Module):
         the mean over images of each one's mean over its positives. Sampling follows torch's generator.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64 and perhaps ``masks`` (n, h, w)
-            uint8 of the image without padding; where no image has the key, masks are not trained.
+            uint8 of the image without padding; where no image has the key, masks are not trained, and their term is 0.
         :param count: not used here: see :meth:`proseco.detectors.deformable_detr.DeformableDETR.losses`.
         :param share: these images' share of those of the whole batch.
-        :returns: float32 terms ``objectness``, ``rpn_box_reg``, ``classifier``, ``box_reg`` and perhaps ``mask``.
+        :returns: float32 ``objectness``, ``rpn_box_reg``, ``classifier``, ``box_reg`` and, of Mask R-CNN, ``mask``.
         """
         framed = frame(images, mask)
         levels = self._levels(framed)
@@ -172,8 +174,11 @@ class RCNN(nn.Module):
         boxes = sum(map(len, labels)) * (of_images / heads.fg_bg_sampler.batch_size_per_image)
         terms = {name.removeprefix("loss_"): value * anchors for name, value in proposing.items()}
         terms |= {"classifier": classifier * boxes, "box_reg": box * boxes}
-        if self.learns_masks and any("masks" in target for target in targets):
-            terms["mask"] = self._mask_loss(levels, framed.image_sizes, targets, proposals, matched, labels) * of_images
+        if self.learns_masks:  # whatever the images have: processes add their terms up by place
+            terms["mask"] = box.new_zeros(())
+            if any("masks" in target for target in targets):
+                shown = (levels, framed.image_sizes, targets, proposals, matched, labels)
+                terms["mask"] = self._mask_loss(*shown) * of_images
         return terms
 
     def _mask_loss(self, levels, sizes, targets, proposals, matched, labels) -> Tensor:
@@ -187,7 +192,8 @@ class RCNN(nn.Module):
         for target, own, part, number, rows in zip(targets, boxes, parts, matched, positive, strict=True):
             if len(own):
                 classes = target["labels"] + 1
-                total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
+                with by_kernel():  # the masks are pooled to the head's size
+                    total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
         return total
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from proseco import boxes as box_ops
+from proseco.detectors._pooling import by_kernel
 
 
 def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
@@ -20,7 +21,8 @@ def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
     for image, size, wanted, (width, height) in zip(view, sizes, boxes, sizes.tolist(), strict=True):
         corners = box_ops.scale(box_ops.cxcywh_to_xyxy(wanted), size)
         picture = image[None, :, :height, :width].to(wanted.dtype)
-        found.append(roi_align(picture, [corners], side, aligned=True))
+        with by_kernel():
+            found.append(roi_align(picture, [corners], side, aligned=True))
     return torch.cat(found).round().to(torch.uint8)
 
 

@@ -8,6 +8,7 @@ from torchvision.ops import roi_align
 
 from proseco import boxes as box_ops
 from proseco.data.crops import SharedRegions
+from proseco.detectors._pooling import by_kernel
 from proseco.methods import _byol
 from proseco.nn.backbone import normalise
 
@@ -54,7 +55,8 @@ class _Encoder(nn.Module):
         corners = [box_ops.scale(box_ops.cxcywh_to_xyxy(b), b.new_tensor([width, height])) for b in boxes]
         features = self.network.stages(normalise(images))[-1]
         # The public code pools without `aligned`, half a cell off: to the right in both views, mirrored or not.
-        pooled = roi_align(features, corners, output_size=1, spatial_scale=1 / _STRIDE, aligned=True)
+        with by_kernel():
+            pooled = roi_align(features, corners, output_size=1, spatial_scale=1 / _STRIDE, aligned=True)
         return self.projector(pooled.flatten(1))
 
 
