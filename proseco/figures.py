@@ -4,6 +4,7 @@ Equal inputs give equal PNG bytes on one machine. Widths aim at a README, about 
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -24,7 +25,7 @@ PALETTE = ("#8c8c8c", *OKABE_ITO)
 _LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
 #: What tells methods apart whose colours have come round again.
-_HATCHES, _DASHES = (None, "////", "...."), ("-", "--", ":")
+_HATCHES, _DASHES = (None, "////", "...."), ("-", "--", ":", "-.")
 
 WIDTH_IN, _DPI = 8.5, 200  # 1,700 pixels
 STYLE = {
@@ -74,7 +75,7 @@ def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
             patches,
             list(methods.values()),
             loc="outside upper center",
-            ncols=min(len(methods), 5),
+            ncols=columns_of(methods.values(), 10, at_most=5),
             title=title,
             title_fontproperties={"size": 12, "weight": "bold"},
         )
@@ -145,11 +146,15 @@ def loss_curves(
         for i, label in enumerate(logs)
     }
     columns = max(2, min(3, max(len(curves) for curves, _ in parts)))
-    heights = [0.55 + 1.65 * math.ceil(len(curves) / columns) for curves, _ in parts]
+    legends = [columns_of(labels, 9, at_most=4) for _, labels in parts]
+    heights = [
+        0.38 + 0.17 * math.ceil(len(labels) / ncols) + 1.65 * math.ceil(len(curves) / columns)
+        for (curves, labels), ncols in zip(parts, legends, strict=True)
+    ]
     with matplotlib.rc_context({**STYLE, "font.size": 8, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
         subfigures = figure.subfigures(len(parts), height_ratios=heights, squeeze=False)[:, 0]
-        for part, (curves, labels) in zip(subfigures, parts, strict=True):
+        for part, (curves, labels), ncols in zip(subfigures, parts, legends, strict=True):
             panels = part.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).ravel()
             for panel, (title, lines) in zip(panels, curves.items(), strict=False):
                 _curves(panel, lines, looks)
@@ -161,7 +166,7 @@ def loss_curves(
                 if index + columns >= len(curves):
                     panel.set_xlabel("step")
             handles = [line for line in panels[0].get_lines() if line.get_label() in labels]
-            part.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=9)
+            part.legend(handles, labels, loc="outside upper left", ncols=ncols, fontsize=9)
         save(figure, path)
 
 
@@ -263,6 +268,16 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
             title_fontproperties={"size": 12, "weight": "bold"},
         )
         save(figure, path)
+
+
+def columns_of(labels: Iterable[str], size: float, *, at_most: int) -> int:
+    """Columns of a legend that is no wider than a figure.
+
+    :param size: of the font, in points.
+    """
+    labels = list(labels)
+    width = (max(map(len, labels)) * 0.58 + 4.5) * size / 72  # inches: letters, and the handle with its spaces
+    return max(1, min(at_most, len(labels), int(WIDTH_IN / width)))
 
 
 def save(figure: Figure, path: str | Path) -> None:

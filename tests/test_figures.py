@@ -83,15 +83,20 @@ def test_many_bars_go_into_rows(tmp_path, panels):
     assert [len(panel.get_xticks()) for panel in panels] == [2, 2, 1]
 
 
-def test_no_two_of_fourteen_methods_look_alike(tmp_path, panels):
-    """As many as the whole demo has."""
-    names = [f"m{number}" for number in range(14)]
+def test_methods_of_the_whole_demo_do_not_look_alike_and_fit_the_legend(tmp_path, panels):
+    """Fourteen, eight of them pretrained."""
+    names = [f"a method whose title is long {number}" for number in range(14)]
     figures.ap_bars(summary_of({(name, "few"): [5.0] for name in names}), tmp_path / "ap.png", "AP")
     bars = [bar for group in panels[0].containers if isinstance(group, BarContainer) for bar in group]
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 14
-    figures.loss_curves({name: write_log(tmp_path / name, coord=1) for name in names}, tmp_path / "loss.png")
-    lines = [line for line in panels[1].get_lines() if line.get_label() in names]
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 14
+    logs = {f"{name}, pretraining": write_log(tmp_path / f"{name} 1", coord=1) for name in names[:8]}
+    logs |= {f"{name}, Mini": write_log(tmp_path / f"{name} 2", coord=1, giou=2) for name in names}
+    figures.loss_curves(logs, tmp_path / "loss.png")
+    lines = [line for panel in panels[1:] for line in panel.get_lines() if line.get_label() in logs]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(logs) == 22
+    for figure in {panel.figure for panel in panels}:
+        (legend,) = figure.legends
+        assert figure.bbox.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_losses_share_panels_where_the_terms_agree(tmp_path, panels):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from proseco.figures import INK, PALETTE, STYLE, WIDTH_IN, save
+from proseco.figures import INK, PALETTE, STYLE, WIDTH_IN, columns_of, save
 
 _MARKERS = "os^Dv"
 _PALE = {"linestyle": "--", "alpha": 0.35}
@@ -62,7 +62,7 @@ def draw(
         handles = [Line2D([], [], **looks[m], **({} if m in ours else _PALE)) for m in methods]
         handles += [Line2D([], [], color=INK, **_PALE)] * bool(printed)
         names = [*methods, *["the paper's"] * bool(printed)]
-        figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=9)
+        figure.legend(handles, names, loc="outside upper center", ncols=columns_of(names, 9, at_most=4), fontsize=9)
         save(figure, path)
     return True
 
