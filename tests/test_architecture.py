@@ -30,7 +30,8 @@ LAYERS = (
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Single files that belong to a part of another name.
 BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
-BELONGS |= dict.fromkeys(("plan", "rows", "schema", "selection", "wording", "checks"), "splits")
+BELONGS |= dict.fromkeys(("plan", "rows", "selection", "wording", "checks"), "splits")
+BELONGS |= dict.fromkeys(("schema", "schema_scales", "schema_trainings"), "splits")
 BELONGS |= dict.fromkeys(("matrix", "counts", "cost"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -1,6 +1,7 @@
 """Rows of the tables: what an ablation comes to at each scale, and which one is its method under another name."""
 
 import copy
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from proseco import plan, rows, schema, selection
 from proseco.base import params
 from proseco.base.errors import InputError
+from proseco.tables import paper
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = params.load(ROOT / "params.yaml")
@@ -121,6 +123,23 @@ def test_every_selection_resolves_at_every_scale(name, scale):
     for row in whole["run"]["ablations"]:
         made = {key for key in settings if key.startswith(f"finetune/{row}/")}
         assert made == {f"finetune/{row}/{benchmark}.json" for benchmark in whole["run"]["ablation_benchmarks"]}
+
+
+def test_what_the_selections_fill_of_the_papers_tables():
+    """``paper`` every cell, at paper scale; ``full`` something of each table, at the demo's."""
+    printed = paper.read()
+    cells = set(zip(printed["table"], printed["row"], printed["benchmark"], strict=True))
+    found = {}
+    for name, scale in (("paper", "paper"), ("full", "demo")):
+        run = REAL["selections"][name]
+        grid = {*product(run["methods"], run["benchmarks"]), *product(run["ablations"], run["ablation_benchmarks"])}
+        found[name] = {
+            (table, row, benchmark)
+            for table, row, benchmark in cells
+            if (rows.alias(REAL, scale, row), benchmark) in grid
+        }
+    assert found["paper"] == cells
+    assert {table for table, _, _ in found["full"]} == set(printed["table"])
 
 
 def test_no_selection_of_that_name():

@@ -192,6 +192,13 @@ def test_odd_values_never_escape_as_another_error():
         ("ablations/supervised_100/set", {"pretrain": {"pictures": 2}}, ["supervised_100", "changes pretrain, which"]),
         ("ablations/supervised_100/set", {"data": "coco"}, ["supervised_100", "changes data, which", "supervised is"]),
         ("ablations/base/set", {"pretrain": {"loss": {"tua": 1}}}, ["key of loss named 'tua'"]),
+        ("ablations/base/set", {"pretrain": {"loss": 3}}, ["ablations.base.set.pretrain.loss is 3", "dict"]),
+        (
+            "ablations/base/set",
+            {"pretrain": {"views": {"weak": {"fip": 1}}}},
+            ["'fip'", "ablations.base at scale demo"],
+        ),
+        ("ablations/base/set", {"views": {"weka": {}}}, ["'weka'", "strong, weak", "ablations.base.set"]),
         ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
         ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (

@@ -13,5 +13,5 @@ def main(name: str) -> None:
     chosen = selection.names(settings, name)
     schema.check(settings | {"run": chosen})
     params.replace("run", chosen)
-    lists = ", ".join(f"{len(values)} {key.replace('_', ' ')}" for key, values in chosen.items())
+    lists = ", ".join(f"{key.replace('_', ' ')}: {len(values)}" for key, values in chosen.items())
     print(f"params.yaml: run is selection {name} ({lists}); `dvc repro` runs it, `git checkout params.yaml` undoes it")
