@@ -16,10 +16,12 @@ def by_kernel() -> Iterator[None]:
     crops of 30 boxes of 480 x 600 pixels, and 1e11 for the masks of 128 of 800 x 1333. The kernel looks at the samples
     alone and adds them in a fixed order; its gradient does not, as that of ``grid_sample``, and torch warns of it.
     """
-    before = torch.are_deterministic_algorithms_enabled()
+    if not torch.are_deterministic_algorithms_enabled():  # setting it imports torch's compiler: seconds
+        yield
+        return
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)

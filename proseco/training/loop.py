@@ -65,7 +65,7 @@ def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        if "backbone" in name:
+        if "backbone" in name and ".fpn." not in name:  # torchvision's detectors have their pyramid below backbone
             groups[schedule.lr_backbone].append(parameter)
         elif "sampling_offsets" in name or "reference_points" in name:
             groups[schedule.lr * schedule.linear_factor].append(parameter)

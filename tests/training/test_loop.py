@@ -201,6 +201,14 @@ def test_groups_of_a_detector():
     assert sum(len(group["params"]) for group in groups) == sum(map(len, by_rate.values()))
 
 
+def test_a_pyramid_below_the_backbone_is_no_part_of_it():
+    """Names as of torchvision's detectors: the pyramid is drawn anew and learns at the full rate."""
+    model = nn.ModuleDict({"backbone": nn.ModuleDict({"body": nn.Linear(2, 2), "fpn": nn.Linear(2, 3)})})
+    groups = parameter_groups(model, Schedule(batch=2, lr=1e-3, lr_backbone=0.0))
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(1e-3, 2)]
+    assert groups[0]["params"][0].shape == (3, 2)
+
+
 def test_a_backbone_of_rate_0_is_kept(tmp_path):
     method = Slope()
     before = copies(method.student)
