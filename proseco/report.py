@@ -97,8 +97,14 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
     """How long was trained: a gain means little without it."""
     steps = {m: files.read_json(results / "pretrain" / m / "metrics.json")["steps"] for m in pretrained}
     parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
-    method = next(iter(methods))
     for name, title in benchmarks.items():
-        cell = files.read_json(results / "finetune" / method / name / str(seeds[0]) / "metrics.json")
-        parts.append(f"{title} finetuned for {cell['steps']:,} and scored on {cell['test_images']:,} images")
+        folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
+        cells = [files.read_json(folder / "metrics.json") for folder in folders]
+        count = _span([cell["steps"] for cell in cells])
+        parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
+
+
+def _span(counts: list[int]) -> str:
+    """The one number, or the least and the most: a training may end early."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))

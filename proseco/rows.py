@@ -6,6 +6,8 @@ what differs between the scales, for a row or for ``every`` one. Such an *overla
 
 from dataclasses import asdict, dataclass, replace
 
+from proseco.training import schedules
+
 #: What an overlay may change -> what of the row it is laid over.
 OVERLAY = {
     "loss": "dict",  # of loss:, and of the scale's own keys of it
@@ -90,8 +92,13 @@ def alias(params: dict, scale: str, name: str) -> str:
 
 
 def merged(base: dict, over: dict) -> dict:
-    """A mapping laid over another, mapping by mapping; everything else is replaced."""
-    both = {key: merged(base[key], value) for key, value in over.items() if _mappings(base.get(key), value)}
+    """A mapping laid over another, mapping by mapping; everything else is replaced. A ``schedule`` with another
+    optimiser or decay loses the keys of the former one.
+    """
+    both = {}
+    for key, value in over.items():
+        if _mappings(base.get(key), value):
+            both[key] = schedules.changed(base[key], value) if key == "schedule" else merged(base[key], value)
     return base | over | both
 
 

@@ -31,3 +31,17 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(results, tmp_pa
     (results / "recall/recall.csv").unlink()
     with pytest.raises(InputError, match=r"no result '.*demo/recall/recall\.csv'; `dvc repro recall@demo` makes it"):
         report._proposals(tmp_path / "out", results, {"few": "Few"})
+
+
+def test_how_long_was_trained_is_said_of_all_cells(tmp_path):
+    steps = {("a", 1): 1000, ("a", 2): 900, ("b", 1): 1500, ("b", 2): 1000}
+    for (method, seed), count in steps.items():
+        for benchmark, counted in (("few", count), ("many", 70)):
+            folder = tmp_path / "demo/finetune" / method / benchmark / str(seed)
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text(f'{{"steps": {counted}, "test_images": 50}}')
+    said = report._budget(tmp_path / "demo", {"a": "A", "b": "B"}, {"few": "Few", "many": "Many"}, [1, 2], [])
+    assert said == (
+        "Scale: demo. Few finetuned for 900 to 1,500 and scored on 50 images; "
+        "Many finetuned for 70 and scored on 50 images."
+    )

@@ -29,6 +29,14 @@ def test_a_mapping_laid_over_another():
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
 
 
+def test_another_optimiser_takes_the_former_ones_keys_with_it():
+    change = {"optimizer": "sgd", "momentum": 0.8, "decay": "cosine"}
+    whole = with_ablation(set_={"pretrain": {"schedule": change}})
+    schema.check(whole)
+    mine, base = (rows.row(whole, "demo", name).pretrain["schedule"] for name in ("mine", "proseco"))
+    assert mine == {key: value for key, value in base.items() if key != "drop_at"} | change
+
+
 def test_its_own_word_counts_more_than_that_of_every_one_and_the_scales_most():
     pretrain = lambda **schedule: {"pretrain": {"schedule": schedule}}  # noqa: E731
     whole = with_ablation(

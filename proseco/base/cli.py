@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     places = [p.name for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     try:
         main(*[options.pop(name) for name in places], **options)
+        sys.stdout.flush()
     except (InputError, FloatingPointError) as error:
         fail(str(error))
         raise SystemExit(1) from None
@@ -37,6 +39,9 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
         time.sleep(1)  # who ended is first to say why
         fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
+    except BrokenPipeError:  # who read the output has seen enough: | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python's last flush complain
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

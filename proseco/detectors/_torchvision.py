@@ -25,7 +25,7 @@ from proseco.base.errors import InputError
 from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, normalise
 
-#: Images are padded to a multiple of the deepest stage's stride, so that every level's stride is a whole number.
+#: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
 #: Of BackboneWithFPN's levels, those that boxes are pooled from; the coarser ones only propose.
 _POOLED = ("0", "1", "2", "3")

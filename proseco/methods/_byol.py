@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from proseco.base.errors import InputError
 from proseco.nn import ema
 from proseco.training import distributed
 
@@ -81,7 +80,7 @@ class Byol:
         """
         hidden, out = projector
         student = Online(encoder, head(out, hidden, out))
-        self.student = over_all_processes(student).train()
+        self.student = distributed.with_norm_over_all(student).train()
         self.teacher = Target(self.student.encoder, ema_rate, steps)
         self.transform = transform
 
@@ -113,20 +112,6 @@ def distances(predictions: Tensor, projections: Tensor) -> Tensor:
     """|p - z|^2 of the normalised vectors, 2 - 2 cos: (n, D), (n, D) -> (n,) float32. No gradient reaches ``z``."""
     p, z = (F.normalize(x.float(), dim=-1) for x in (predictions, projections.detach()))
     return 2 - 2 * (p * z).sum(-1)
-
-
-def over_all_processes(module: nn.Module) -> nn.Module:
-    """The module with batch norm over the whole batch, whatever the number of processes.
-
-    :raises InputError: several processes without GPUs: gloo has no such batch norm.
-    """
-    if distributed.world() == 1:
-        return module
-    if next(module.parameters()).device.type != "cuda":
-        raise InputError(
-            f"{distributed.world()} processes without GPUs: batch norm must see the whole batch; take one process"
-        )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 def with_trained_norm(module: nn.Module) -> nn.Module:

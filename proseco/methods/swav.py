@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from proseco.base.errors import InputError
 from proseco.data.multicrop import MultiCrop
-from proseco.methods import _byol
 from proseco.nn.backbone import normalise
 from proseco.training import distributed
 
@@ -48,7 +47,7 @@ def build(
         if value <= 0:
             raise InputError(f"{key} of swav is {value}; it must be more than 0 (scales.<scale>.backbones)")
     views = MultiCrop(side, area, small_side, small_area, small_crops, photometric)
-    student = _byol.over_all_processes(_Student(network, hidden, width, prototypes))
+    student = distributed.with_norm_over_all(_Student(network, hidden, width, prototypes))
     return SwAV(
         student,
         views,

@@ -6,30 +6,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from proseco.nn import _sampling
+
 
 def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples over levels and points, zeros outside of each level.
 
-    One ``grid_sample`` a level, as the public pure-PyTorch core does.
+    On a CPU a compiled kernel (:mod:`proseco.nn._sampling`), elsewhere :func:`sample_levels_plain`. In float32 at
+    least, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
 
     :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
     :param shapes: (H, W) of each level.
-    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included).
+    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). What samples a
+        point that is NaN is NaN.
     :param weights: (B, Q, heads, L, P), attention weights.
     :returns: (B, Q, D).
     """
+    kind = torch.promote_types(value.dtype, torch.float32)
+    compiled = value.device.type == "cpu" and not torch.compiler.is_compiling()
+    sample = _sampling.sample if compiled else sample_levels_plain
+    return sample(value.to(kind), shapes, points.to(kind), weights.to(kind)).to(value.dtype)
+
+
+def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` a level, as the public core does."""
     b, _, heads, width = value.shape
     q = points.shape[1]
     # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
-    grid = (points.float() * 2 - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # grid_sample's -1..1, align_corners=False
-    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1).float()
+    grid = (points * 2 - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # grid_sample's -1..1, align_corners=False
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)
     out = grid.new_zeros(())
     for level, ((h, w), part) in enumerate(zip(shapes, value.split([h * w for h, w in shapes], dim=1), strict=True)):
         feature = part.permute(0, 2, 3, 1).reshape(b * heads, width, h, w)
-        # In float32, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
-        sampled = F.grid_sample(feature.float(), grid[:, level], align_corners=False)  # zeros outside
+        sampled = F.grid_sample(feature, grid[:, level], align_corners=False)  # zeros outside
         out = out + (sampled * weights[:, None, level]).sum(2)
-    return out.view(b, heads * width, q).transpose(1, 2).to(value.dtype)
+    return out.view(b, heads * width, q).transpose(1, 2)
 
 
 class DeformableAttention(nn.Module):

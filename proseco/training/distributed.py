@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from proseco.base import environment
-from proseco.base.errors import PeerLost
+from proseco.base.errors import InputError, PeerLost
 
 #: How long one process waits for the others, which may be scoring a validation, before it takes them for dead.
 _PATIENCE = timedelta(hours=1)
@@ -80,6 +80,18 @@ def equalise(modules: Iterable[torch.nn.Module]) -> None:
             for tensor in module.state_dict().values():
                 with _peers():
                     dist.broadcast(tensor, 0)
+
+
+def with_norm_over_all(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with batch norm over the whole batch, whatever the number of processes.
+
+    :raises InputError: several processes without GPUs: gloo has no such batch norm.
+    """
+    if world() == 1:
+        return module
+    if next(module.parameters()).device.type != "cuda":
+        raise InputError(f"{world()} processes without GPUs: batch norm must see the whole batch; take one process")
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 @torch.no_grad()

@@ -73,6 +73,25 @@ def test_an_interrupt_is_silent(run):
     assert (done.returncode, done.stderr) == (130, "")
 
 
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from proseco.base import cli\n\n\ndef main() -> None:\n    for number in range(100_000):\n"
+        "        print(number)\n\n\ncli.run(main)\n"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout.readline() == "0\n"
+    writer.stdout.close()
+    assert (writer.wait(timeout=60), writer.stderr.read()) == (141, "")
+    writer.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

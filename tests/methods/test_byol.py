@@ -122,7 +122,7 @@ def test_spread_shows_a_collapse():
 
 
 def test_batch_norm_over_several_processes_needs_gpus(monkeypatch):
-    assert _byol.over_all_processes(encoder := Encoder()) is encoder
+    assert distributed.with_norm_over_all(encoder := Encoder()) is encoder
     monkeypatch.setattr(distributed, "world", lambda: 2)
     with pytest.raises(InputError, match=r"^2 processes without GPUs: .*; take one process$"):
         made()

@@ -1,0 +1,187 @@
+"""Deformable attention's sampling compiled for the CPU: one pass over the points, forward and backward.
+
+Nothing is made for each sample: the plain form writes ``points`` maps as large as the result and reads them again.
+An image's head is the work of one thread, in order, so that the bits do not depend on how many threads there are.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
+# Sums may be reordered, which lets the compiler use vectors; NaN stays NaN.
+_vectors = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+
+@_compiled
+def _pixel(point, size):
+    """0..1 -> pixels, 0 the first one's centre, by the steps of ``grid_sample`` (there by way of -1..1): a fresh
+    detector's points lie on pixel centres, where gradients jump, and should fall to the same side of them.
+    """
+    kind = type(point)
+    return (point * kind(2) - kind(1) + kind(1)) * (kind(size) / kind(2)) - kind(0.5)
+
+
+@_compiled
+def _along(x, size):
+    """The two pixels on the sides of ``x`` (-1 <= x < size, in pixels, 0 a centre): their indices, what a linear
+    interpolation weighs them with, and the derivatives of that. One outside weighs 0, under its neighbour's index.
+    """
+    none, one = type(x)(0), type(x)(1)
+    below = np.floor(x)
+    part, first = x - below, int(below)
+    in_first, in_second = first >= 0, first + 1 < size
+    return (
+        (first if in_first else 0, first + 1 if in_second else first),
+        (one - part if in_first else none, part if in_second else none),
+        (-one if in_first else none, one if in_second else none),
+    )
+
+
+@_vectors
+def _blend(into, f0, p0, f1, p1, f2, p2, f3, p3):
+    for c in range(into.size):
+        into[c] += f0 * p0[c] + f1 * p1[c] + f2 * p2[c] + f3 * p3[c]
+
+
+@_vectors
+def _products(one, p0, p1, p2, p3):
+    d0 = d1 = d2 = d3 = one.dtype.type(0)
+    for c in range(one.size):
+        d0 += one[c] * p0[c]
+        d1 += one[c] * p1[c]
+        d2 += one[c] * p2[c]
+        d3 += one[c] * p3[c]
+    return d0, d1, d2, d3
+
+
+@_vectors
+def _add(into, factor, one):
+    for c in range(one.size):
+        into[c] += factor * one[c]
+
+
+@_compiled
+def _forward(begin, end, value, shapes, points, weights, out):
+    """value (B, S, heads, width), shapes (L, 2), points (B, Q, heads, L, P, 2), weights (B, Q, heads, L, P), out
+    (B, Q, heads, width), zero. Of items ``begin`` to ``end`` of the B * heads.
+    """
+    _, queries, heads, levels, count, _ = points.shape
+    for item in range(begin, end):
+        b, head = item // heads, item % heads
+        for q in range(queries):
+            total = out[b, q, head]
+            start = 0
+            for level in range(levels):
+                h, w = shapes[level]
+                for p in range(count):
+                    x = _pixel(points[b, q, head, level, p, 0], w)
+                    y = _pixel(points[b, q, head, level, p, 1], h)
+                    if not (x >= -1 and x < w and y >= -1 and y < h):
+                        if np.isnan(x) or np.isnan(y):
+                            total[:] = np.nan
+                        continue
+                    (left, right), (x0, x1), _ = _along(x, w)
+                    (top, bottom), (y0, y1), _ = _along(y, h)
+                    top, bottom = start + top * w, start + bottom * w
+                    weight = weights[b, q, head, level, p]
+                    y0, y1 = weight * y0, weight * y1
+                    f0, f1, f2, f3 = y0 * x0, y0 * x1, y1 * x0, y1 * x1
+                    p0, p1 = value[b, top + left, head], value[b, top + right, head]
+                    p2, p3 = value[b, bottom + left, head], value[b, bottom + right, head]
+                    _blend(total, f0, p0, f1, p1, f2, p2, f3, p3)
+                start += h * w
+
+
+@_compiled
+def _backward(begin, end, value, shapes, points, weights, above, of_value, of_points, of_weights):
+    """above (B, Q, heads, width): the gradient of what :func:`_forward` gives. ``of_`` ones are zero and are filled."""
+    _, queries, heads, levels, count, _ = points.shape
+    kind = value.dtype.type
+    for item in range(begin, end):
+        b, head = item // heads, item % heads
+        for q in range(queries):
+            g = above[b, q, head]
+            start = 0
+            for level in range(levels):
+                h, w = shapes[level]
+                for p in range(count):
+                    x = _pixel(points[b, q, head, level, p, 0], w)
+                    y = _pixel(points[b, q, head, level, p, 1], h)
+                    if not (x >= -1 and x < w and y >= -1 and y < h):
+                        continue
+                    (left, right), (x0, x1), (of_x0, of_x1) = _along(x, w)
+                    (top, bottom), (y0, y1), (of_y0, of_y1) = _along(y, h)
+                    top, bottom = start + top * w, start + bottom * w
+                    p0, p1 = value[b, top + left, head], value[b, top + right, head]
+                    p2, p3 = value[b, bottom + left, head], value[b, bottom + right, head]
+                    d0, d1, d2, d3 = _products(g, p0, p1, p2, p3)
+                    upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
+                    weight = weights[b, q, head, level, p]
+                    of_weights[b, q, head, level, p] = y0 * upper + y1 * lower
+                    along = y0 * (of_x0 * d0 + of_x1 * d1) + y1 * (of_x0 * d2 + of_x1 * d3)
+                    of_points[b, q, head, level, p, 0] = weight * kind(w) * along
+                    of_points[b, q, head, level, p, 1] = weight * kind(h) * (of_y0 * upper + of_y1 * lower)
+                    y0, y1 = weight * y0, weight * y1
+                    _add(of_value[b, top + left, head], y0 * x0, g)
+                    _add(of_value[b, top + right, head], y0 * x1, g)
+                    _add(of_value[b, bottom + left, head], y1 * x0, g)
+                    _add(of_value[b, bottom + right, head], y1 * x1, g)
+                start += h * w
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads do not survive a fork, so they are asked for with the number of the process."""
+    return ThreadPoolExecutor(threads)
+
+
+def _over(kernel, items: int, *arrays) -> None:
+    """Run a kernel on all items, in as many threads as torch has."""
+    threads = min(torch.get_num_threads(), items)
+    bounds = [items * n // threads for n in range(threads + 1)]
+    if threads == 1:
+        kernel(0, items, *arrays)
+        return
+    pool = _pool(os.getpid(), torch.get_num_threads())
+    first, *rest = pairwise(bounds)
+    others = [pool.submit(kernel, *part, *arrays) for part in rest]
+    kernel(*first, *arrays)
+    for other in others:
+        other.result()
+
+
+class _Sample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, shapes: list, points: Tensor, weights: Tensor) -> Tensor:
+        value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
+        ctx.save_for_backward(value, points, weights)
+        ctx.shapes = np.array(shapes)
+        b, _, heads, width = value.shape
+        out = value.new_zeros(b, points.shape[1], heads, width)
+        arrays = (tensor.numpy() for tensor in (points, weights, out))
+        _over(_forward, b * heads, value.numpy(), ctx.shapes, *arrays)
+        return out.flatten(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, above: Tensor) -> tuple:
+        value, points, weights = ctx.saved_tensors
+        b, _, heads, width = value.shape
+        above = above.contiguous().view(b, -1, heads, width)
+        found = [torch.zeros_like(tensor) for tensor in (value, points, weights)]
+        arrays = (tensor.numpy() for tensor in (points, weights, above, *found))
+        _over(_backward, b * heads, value.numpy(), ctx.shapes, *arrays)
+        return found[0], None, *found[1:]
+
+
+def sample(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`proseco.nn.deformable_attention.sample_levels` of float32 or float64 on the CPU."""
+    return _Sample.apply(value, shapes, points, weights)
