@@ -104,7 +104,7 @@ def _pretrainings(params: dict, section: dict, place: str) -> None:
 def _views(section: dict, place: str) -> None:
     checks.keys(section, VIEWS, place)
     weak = section["weak"]
-    checks.call(weak, augment.weak, f"{place}.weak")
+    checks.call(weak, augment.weak_geometry, f"{place}.weak")
     if not 0 < weak["crop_min"] <= weak["crop_max"]:
         raise InputError(
             f"{place}.weak.crop_min is {weak['crop_min']}; it must be a number of pixels from 1 to crop_max, "

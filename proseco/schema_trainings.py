@@ -53,7 +53,8 @@ def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> Non
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    checks.positive(section, ("batch", "epochs", "steps", "log_every", "clip", "micro_batch", "trust"), place)
+    counts = ("batch", "epochs", "steps", "log_every", "micro_batch", "group_steps")
+    checks.positive(section, (*counts, "clip", "trust"), place)
     for key, what in (("drop_at", "the training"), ("final", "the learning rate"), ("momentum", "the last update")):
         if section.get(key, 0) > 1:
             raise InputError(f"{place}.{key} is {section[key]}; it is a share of {what}, 0..1 (params.yaml)")
@@ -73,6 +74,8 @@ def pretraining(shared: dict, name: str, entry: dict, place: str) -> None:
     checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict", "views": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
+    if "group_steps" in entry["schedule"] and "weak" not in known:
+        raise InputError(f"{place}.schedule.group_steps is of no use: all views of {name} have one size (params.yaml)")
     if "micro_batch" in entry["schedule"] and "micro_batch" not in known:
         raise InputError(f"{place}.schedule.micro_batch is of no use: {name} does not read it (params.yaml)")
     own = entry.get("loss", {})
@@ -121,6 +124,8 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
         _schedule(entry["schedule"], f"{place}.schedule")
         if "micro_batch" in entry["schedule"]:
             raise InputError(f"{place}.schedule.micro_batch: batch norm sees the whole batch; remove it (params.yaml)")
+        if "group_steps" in entry["schedule"]:
+            raise InputError(f"{place}.schedule.group_steps: all views have one size; remove it (params.yaml)")
 
 
 def proposal_filter(section: dict, place: str) -> None:

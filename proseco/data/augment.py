@@ -5,6 +5,7 @@ both views of an image share one frame. Images are (H, W, 3) RGB uint8, boxes (n
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,11 +27,15 @@ def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge
 
     Enlarging is bilinear, shrinking a mean over areas: of OpenCV's, the nearest to torchvision's antialiased resize.
     """
-    h, w = image.shape[:2]
-    factor = short_edge / min(h, w)
-    if long_edge and max(h, w) * factor > long_edge:
-        factor = long_edge / max(h, w)
-    return resize_to(image, boxes_xyxy, max(1, round(w * factor)), max(1, round(h * factor)))
+    return resize_to(image, boxes_xyxy, *resized_size(image.shape[1], image.shape[0], short_edge, long_edge))
+
+
+def resized_size(width: int, height: int, short_edge: int, long_edge: int | None) -> tuple[int, int]:
+    """Width and height that :func:`resize` scales to."""
+    factor = short_edge / min(width, height)
+    if long_edge and max(width, height) * factor > long_edge:
+        factor = long_edge / max(width, height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def resize_to(image: np.ndarray, boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,11 +111,22 @@ def resized_window(
     return flip(image, boxes_xyxy) if rng.random() < flip_probability else (image, boxes_xyxy)
 
 
-def weak(
-    image: np.ndarray,
-    boxes_xyxy: np.ndarray,
+class Geometry(NamedTuple):
+    """What T1 does to an image. Sizes are width and height.
+
+    ``enlarged``: the size before the crop, and ``window``: left, top, width and height of it; None where there is none.
+    """
+
+    flipped: bool
+    enlarged: tuple[int, int] | None
+    window: tuple[int, int, int, int] | None
+    size: tuple[int, int]
+
+
+def weak_geometry(
+    width: int,
+    height: int,
     rng: np.random.Generator,
-    points: np.ndarray | None = None,
     *,
     short_edges: list[int],
     long_edge: int | None,
@@ -119,33 +135,50 @@ def weak(
     crop_max: int,
     flip_probability: float = 0.5,
     crop_probability: float = 0.5,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """T1 of Table 4, as DETR's supervised training: flip, then resize, or resize - crop - resize.
+) -> Geometry:
+    """Draw T1 of Table 4, as DETR's supervised training: flip, then resize, or resize - crop - resize.
 
-    :param points: (P, 2) float x and y in pixels, corners of outlines: moved along in place, and not clipped.
+    It depends on the image's size alone, so that a view's size can be known before its image is read.
+
     :param first_short_edges: short edges before the crop.
     :param crop_min: smallest side of the crop, and ``crop_max`` its largest, in pixels; each side is drawn by itself.
+    """
+    flipped, enlarged, window = rng.random() < flip_probability, None, None
+    if rng.random() < crop_probability:
+        enlarged = w, h = resized_size(width, height, int(rng.choice(first_short_edges)), None)
+        width = int(rng.integers(min(w, crop_min), min(w, crop_max) + 1))
+        height = int(rng.integers(min(h, crop_min), min(h, crop_max) + 1))
+        window = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1)), width, height
+    return Geometry(flipped, enlarged, window, resized_size(width, height, int(rng.choice(short_edges)), long_edge))
+
+
+def weak(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    rng: np.random.Generator,
+    points: np.ndarray | None = None,
+    **options,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T1 of Table 4, as :func:`weak_geometry` draws it.
+
+    :param points: (P, 2) float x and y in pixels, corners of outlines: moved along in place, and not clipped.
+    :param options: keywords of :func:`weak_geometry`.
     :returns: image, the boxes that have an area left, and (n,) bool: which of the given ones these are.
     """
     points = np.zeros((0, 2), np.float32) if points is None else points
-    if rng.random() < flip_probability:
+    drawn = weak_geometry(image.shape[1], image.shape[0], rng, **options)
+    if drawn.flipped:
         image, boxes_xyxy = flip(image, boxes_xyxy)
         points[:, 0] = image.shape[1] - points[:, 0]
-    if rng.random() < crop_probability:
+    if drawn.window:
         before = image.shape
-        image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(first_short_edges)), None)
-        h, w = image.shape[:2]
-        points *= (w / before[1], h / before[0])
-        width = int(rng.integers(min(w, crop_min), min(w, crop_max) + 1))
-        height = int(rng.integers(min(h, crop_min), min(h, crop_max) + 1))
-        left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
-        image, boxes_xyxy = crop(image, boxes_xyxy, left, top, width, height)
-        points -= (left, top)
-        boxes_xyxy, kept = clip(boxes_xyxy, width, height)
-    else:
-        boxes_xyxy, kept = clip(boxes_xyxy, image.shape[1], image.shape[0])
+        image, boxes_xyxy = resize_to(image, boxes_xyxy, *drawn.enlarged)
+        points *= (image.shape[1] / before[1], image.shape[0] / before[0])
+        image, boxes_xyxy = crop(image, boxes_xyxy, *drawn.window)
+        points -= drawn.window[:2]
+    boxes_xyxy, kept = clip(boxes_xyxy, image.shape[1], image.shape[0])
     before = image.shape
-    image, boxes_xyxy = resize(image, boxes_xyxy, int(rng.choice(short_edges)), long_edge)
+    image, boxes_xyxy = resize_to(image, boxes_xyxy, *drawn.size)
     points *= (image.shape[1] / before[1], image.shape[0] / before[0])
     return image, boxes_xyxy[kept], kept
 

@@ -3,6 +3,8 @@
 The samples of a training are one stream: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
 positions s * B to (s + 1) * B of it, so an epoch gives every sample exactly once, whether or not B divides it, and a
 training can be taken up at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
+Steps may be grouped: then the steps of a group share its positions out by the size of the views, which is drawn before
+an image is read, and all of this holds of groups.
 """
 
 import os
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
+from proseco.data import grouping
 from proseco.data.views import Crop, Example
 
 
@@ -196,29 +199,55 @@ class _Examples(Dataset):
         epoch, number = where
         try:
             sample = self.source[number]
-            return self.transform(sample, generator(self.seed, "views", epoch, sample.key))
+            return self.transform(sample, self._chance(epoch, sample.key))
         except InputError as error:  # torch would bury the one line of an error raised in a worker in a traceback
             return error
+
+    def frame(self, epoch: int, number: int) -> tuple[int, int]:
+        """Width and height that the views of ``dataset[epoch, number]`` will have."""
+        return self.transform.frame(*self.source.size(number), self._chance(epoch, self.source.key(number)))
+
+    def _chance(self, epoch: int, key: str) -> np.random.Generator:
+        return generator(self.seed, "views", epoch, key)
 
 
 class Order:
     """The (epoch, number) of the samples of each step, of all processes or of one: a function of the seed.
 
-    :param count: samples of the data; ``batch`` samples of a step over all processes.
+    :param count: samples of the data; ``batch`` samples of a step over all processes; ``steps`` of the whole training.
+    :param group: so many steps at a time deal their samples out among each other by the size of their views; at most
+        those of an epoch. 1: none does.
+    :param frame: (epoch, number) -> width and height of the views; not asked where no step is grouped.
     """
 
-    def __init__(self, count: int, batch: int, seed: int):
-        self.count, self.batch, self.seed = count, batch, seed
+    def __init__(self, count: int, batch: int, steps: int, seed: int, *, group: int = 1, frame: Callable | None = None):
+        self.count, self.batch, self.steps, self.seed = count, batch, steps, seed
+        self.group, self.frame = max(1, min(group, count // batch)), frame
         self._permutation = lru_cache(maxsize=2)(self._shuffle)  # the batch at a seam needs two
+        self._group = lru_cache(maxsize=1)(self._deal)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return generator(self.seed, "order", epoch).permutation(self.count)
 
+    def _stream(self, step: int, steps: int) -> list[tuple[int, int]]:
+        places = (divmod(position, self.count) for position in range(step * self.batch, (step + steps) * self.batch))
+        return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
+
+    def _deal(self, number: int) -> list[list[tuple[int, int]]]:
+        """The batches of group ``number``, in an order of chance: sizes do not rise in the course of it."""
+        first = number * self.group
+        count = min(self.group, self.steps - first)
+        samples = self._stream(first, count)
+        batches = grouping.by_size(np.array([self.frame(*sample) for sample in samples]), count)
+        order = generator(self.seed, "group", number).permutation(count)
+        return [[samples[i] for i in batches[place]] for place in order]
+
     def step(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
         """The share of process ``rank`` of ``world``: contiguous, and of equal size or one less than the first's."""
-        positions = np.arange(step * self.batch, (step + 1) * self.batch)
-        places = (divmod(int(position), self.count) for position in np.array_split(positions, world)[rank])
-        return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
+        within = step % self.group
+        samples = self._group(step // self.group)[within] if self.group > 1 else self._stream(step, 1)
+        share = np.array_split(np.arange(self.batch), world)[rank]
+        return [samples[i] for i in share]
 
 
 class _Steps:
@@ -258,10 +287,10 @@ class _Loader(DataLoader):
             yield batch
 
 
-def _loader(source, transform, batches, seed: int, device: torch.device) -> DataLoader:
+def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
     workers = _workers(device)
     return _Loader(
-        _Examples(source, transform, seed),
+        examples,
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
@@ -279,14 +308,16 @@ def training_batches(
     steps: int,
     seed: int,
     device: torch.device,
+    group: int = 1,
     first_step: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Shuffled, augmented batches; what they hold depends on the seed and the step alone.
+    """Shuffled, augmented batches; what they hold depends on the seed, the step and the arguments alone.
 
     :param batch: samples of a step over all processes.
     :param steps: of the whole training; those before ``first_step`` are passed over, to resume there.
+    :param group: as of :class:`Order`. ``source.size(number)`` is asked then, and ``transform.frame``.
     :param rank: this process of ``world``; it gets its share of each batch.
     :raises InputError: the batch is larger than the data, or smaller than the number of processes.
     """
@@ -294,8 +325,9 @@ def training_batches(
         raise InputError(f"a batch of {batch} is larger than the data, {len(source)} images")
     if batch < world:
         raise InputError(f"a batch of {batch} is too small for {world} processes; each needs an image")
-    order = Order(len(source), batch, seed)
-    return _loader(source, transform, _Steps(order, range(first_step, steps), rank, world), seed, device)
+    examples = _Examples(source, transform, seed)
+    order = Order(len(source), batch, steps, seed, group=group, frame=examples.frame)
+    return _loader(examples, _Steps(order, range(first_step, steps), rank, world), device)
 
 
 def ordered_batches(
@@ -304,4 +336,4 @@ def ordered_batches(
     """Every sample once, in order; the last batch may be smaller. Process ``rank`` has every ``world``-th batch."""
     numbers = [(0, i) for i in range(len(source))]
     batches = [numbers[i : i + batch] for i in range(0, len(numbers), batch)]
-    return _loader(source, transform, batches[rank::world], 0, device)
+    return _loader(_Examples(source, transform, 0), batches[rank::world], device)

@@ -41,13 +41,13 @@ class ShardReader:
         self.folder = Path(folder)
         samples, indexes, sizes = _listing(self.folder)
         self._tars = sorted(name for name in sizes if name.endswith(".tar"))
-        keys, lengths, members = zip(
-            *(_read_index(self.folder / name, sizes[name]) for name in self._tars), strict=True
-        )
+        found = (_read_index(self.folder / name, sizes[name]) for name in self._tars)
+        keys, lengths, members, frames = zip(*found, strict=True)
         self._starts = np.cumsum([0, *map(len, members)])  # of each shard, the number of its first sample
         self._keys = b"".join(keys)  # one string: reading a million small ones would copy them into every worker
         self._ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         self._members = np.concatenate(members)  # (samples, 2, 3): offset, size and CRC-32 of boxes and image
+        self._frames = np.concatenate(frames)  # (samples, 2): width and height of the image
         self._files = _Files()
         where = str(self.folder)
         if len(self) != samples:
@@ -61,6 +61,11 @@ class ShardReader:
     def key(self, number: int) -> str:
         """Key of a sample, without reading it."""
         return self._keys[self._ends[number] : self._ends[number + 1]].decode()
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Width and height of a sample's image, without reading it."""
+        width, height = self._frames[number].tolist()
+        return width, height
 
     def raw(self, number: int) -> tuple[str, bytes, bytes]:
         """Key, image file and boxes file of a sample as they are stored, their checksums compared.
@@ -136,25 +141,30 @@ def _listing(folder: Path) -> tuple[int, str, dict[str, int]]:
     return counts[1], summary.get("indexes", ""), sizes
 
 
-def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """Of a shard's samples: the keys as one string and (n,) the length of each, and (n, 2, 3) int64, see above."""
+def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
+    """Of a shard's samples: the keys as one string and (n,) the length of each, (n, 2, 3) int64 and (n, 2) int32, see
+    above.
+    """
     path = tar.with_suffix(".json")
     index = files.read_json(path)
     try:
         expected, samples = index["bytes"], index["samples"]
         keys = [sample["key"].encode() for sample in samples]
         members = np.array([[sample[member] for member in _MEMBERS] for sample in samples])
+        frames = np.array([sample["size"] for sample in samples], np.int32)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
     if not samples:  # all its images were left out
-        members = np.zeros((0, len(_MEMBERS), 3), np.int64)
+        members, frames = np.zeros((0, len(_MEMBERS), 3), np.int64), np.zeros((0, 2), np.int32)
     if members.shape != (len(samples), len(_MEMBERS), 3) or members.dtype != np.int64:
         raise _damaged(path, f"members are {members.dtype} {members.shape}, not [offset, size, CRC-32] each")
+    if frames.shape != (len(samples), 2) or (frames < 1).any():
+        raise _damaged(path, "a size is not [width, height]")
     if size != expected:
         raise InputError(f"shard {str(tar)!r} has {size} bytes; its index says {expected}")
     if (members < 0).any() or (members[..., 0] + members[..., 1] > size).any():
         raise _damaged(path, "a member lies outside of the shard")
-    return b"".join(keys), np.array([len(key) for key in keys], np.int64), members
+    return b"".join(keys), np.array([len(key) for key in keys], np.int64), members, frames
 
 
 def _damaged(path: Path, reason: str) -> InputError:

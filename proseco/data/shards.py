@@ -2,8 +2,8 @@
 
 What is in a shard, and each of its bytes, is a function of the listing and the recipe alone: samples keep the order of
 their paths, tar headers carry no time and no owner, and each image's randomness comes from its key. An index beside
-each tar (``shard-000000.json``) holds the offset, size and CRC-32 of every member and the shard's statistics, and
-serves random access (:mod:`proseco.data.reader`).
+each tar (``shard-000000.json``) holds the offset, size and CRC-32 of every member, the width and height of every image
+and the shard's statistics, and serves random access (:mod:`proseco.data.reader`).
 """
 
 import io
@@ -116,12 +116,13 @@ def make(
         read = stack.enter_context(listing.reading(where))
         for key, image in items:
             try:
-                members, facts = _sample(key, image.path, read(image), recipe)
+                members, facts, size = _sample(key, image.path, read(image), recipe)
             except images.BrokenImage as error:
                 skipped.append({"file": image.path, "reason": str(error)})
                 continue
             with room():
-                samples.append({"key": key} | {kind: _add(archive, *member) for kind, member in members.items()})
+                places = {kind: _add(archive, *member) for kind, member in members.items()}
+            samples.append({"key": key, "size": size} | places)
             statistics = {name: statistics[name] + facts[name] for name in COUNTS}
             counts.append(facts["boxes"])
         about = statistics | {"boxes_min": min(counts, default=0), "boxes_max": max(counts, default=0)}
@@ -138,8 +139,11 @@ def make(
     return name, about
 
 
-def _sample(key: str, path: str, data: bytes, recipe: Recipe) -> tuple[dict[str, tuple[str, bytes]], dict[str, int]]:
-    """Members of a sample (name in the index -> name in the tar, bytes), and what it adds to the statistics.
+def _sample(
+    key: str, path: str, data: bytes, recipe: Recipe
+) -> tuple[dict[str, tuple[str, bytes]], dict[str, int], tuple[int, int]]:
+    """Members of a sample (name in the index -> name in the tar, bytes), what it adds to the statistics, and its width
+    and height.
 
     :raises images.BrokenImage: it cannot be used.
     """
@@ -163,7 +167,7 @@ def _sample(key: str, path: str, data: bytes, recipe: Recipe) -> tuple[dict[str,
         "json": (f"{key}.json", json.dumps(about, sort_keys=True).encode()),
     }
     tally = {"samples": 1, "boxes": len(boxes), "without_boxes": int(not len(boxes))}
-    return members, tally | {name: int(flag) for name, flag in facts.items()}
+    return members, tally | {name: int(flag) for name, flag in facts.items()}, (width, height)
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> list[int]:

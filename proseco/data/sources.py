@@ -40,6 +40,14 @@ class AnnotatedImages:
     def __len__(self) -> int:
         return len(self.records)
 
+    def key(self, number: int) -> str:
+        """Key of a sample, without reading it; ``size`` its image's width and height."""
+        return self.records[number]["key"]
+
+    def size(self, number: int) -> tuple[int, int]:
+        record = self.records[number]
+        return record["width"], record["height"]
+
     def __getitem__(self, number: int) -> Sample:
         record = self.records[number]
         image = images.read(self.root / record["file_name"])

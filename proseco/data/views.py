@@ -1,4 +1,8 @@
-"""From a sample to a training example: callables ``(sample, rng) -> Example``, made of :mod:`proseco.data.augment`."""
+"""From a sample to a training example: callables ``(sample, rng) -> Example``, made of :mod:`proseco.data.augment`.
+
+Those whose views differ in size have a method ``frame(width, height, rng)``: the width and height that the views of a
+stored image of that size will have, from an equal ``rng``, so that a batch can be chosen before any image is read.
+"""
 
 from dataclasses import dataclass, field
 
@@ -47,9 +51,21 @@ def _size(image: np.ndarray) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
+class Weak:
+    """Mixin of those whose frame is that of T1: they draw its geometry first, with ``weak``: keywords of
+    :func:`augment.weak_geometry`.
+    """
+
+    weak: dict
+
+    def frame(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Width and height of the views."""
+        return augment.weak_geometry(width, height, rng, **self.weak).size
+
+
 @dataclass
-class WeakView:
-    """One weakly augmented view, for supervised training. ``weak``: keywords of :func:`augment.weak`.
+class WeakView(Weak):
+    """One weakly augmented view, for supervised training.
 
     Where a sample has outlines, they are moved with the image and drawn at its new size.
     """
@@ -66,7 +82,7 @@ class WeakView:
 
 
 @dataclass
-class TwoViews:
+class TwoViews(Weak):
     """Weak view x' and strong view x'' = t2(x') in one frame, with K boxes drawn of all that the crop leaves.
 
     :param boxes: K; where fewer boxes are left, all of them.
@@ -121,7 +137,7 @@ class SquareCrop:
 
 
 @dataclass
-class StoredBoxes:
+class StoredBoxes(Weak):
     """One weak view with the first K of the stored boxes, less what the crop leaves nothing of: DETReg's top K.
 
     :param boxes: K; all of them where there are fewer.
@@ -133,16 +149,16 @@ class StoredBoxes:
     draw: bool = False
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        stored = sample.boxes_xyxy
-        count = min(self.boxes, len(stored))
-        chosen = stored[rng.choice(len(stored), count, replace=False)] if self.draw else stored[:count]
-        image, boxes, _ = augment.weak(sample.image, chosen, rng, **self.weak)
+        image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
+        count = min(self.boxes, len(kept))
+        chosen = rng.choice(len(kept), count, replace=False) if self.draw else np.arange(count)
+        boxes = boxes[np.isin(np.flatnonzero(kept), chosen)]
         none = np.zeros(len(boxes), np.int64)
         return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))
 
 
 @dataclass
-class RandomPatches:
+class RandomPatches(Weak):
     """One weak view with boxes at random, which know nothing of the image: UP-DETR's query patches.
 
     Each side is uniform from ``min_side`` pixels to that much less than the image's, and so is its place.

@@ -79,7 +79,7 @@ def run(
         best = _Best(model, validate, annotations["val"], title=title, course=partial(plan.course, steps=steps))
         ran = fit(
             method,
-            partial(training_batches, sources["train"], method.transform),
+            partial(training_batches, sources["train"], method.transform, group=plan.group_steps),
             plan,
             steps=steps,
             steps_per_epoch=len(sources["train"]) / plan.batch,

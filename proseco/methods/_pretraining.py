@@ -49,7 +49,7 @@ def run(
             print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
         fit(
             method,
-            partial(training_batches, reader, method.transform),
+            partial(training_batches, reader, method.transform, group=schedule.group_steps),
             schedule,
             steps=steps,
             steps_per_epoch=len(reader) / schedule.batch,

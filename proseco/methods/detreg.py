@@ -29,7 +29,7 @@ def build(
 ) -> "DETReg":
     """
     :param detector: without class head, its backbone pretrained.
-    :param weak: the view, keywords of :func:`proseco.data.augment.weak`.
+    :param weak: the view, keywords of :func:`proseco.data.augment.weak_geometry`.
     :param boxes: K, the first so many of the stored boxes of an image; ``draw``: at random of all of them instead.
     :param side: pixels of the crop that a box's embedding is made of.
     :param stride: of the backbone's map whose mean is the embedding: 8 (the public code's), 16 or 32.

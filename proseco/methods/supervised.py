@@ -8,7 +8,7 @@ from proseco.data.views import WeakView
 def build(detector, *, weak: dict, micro_batch: int | None = None) -> "Supervised":
     """
     :param detector: with a class head (:mod:`proseco.detectors`).
-    :param weak: keywords of :func:`proseco.data.augment.weak`.
+    :param weak: keywords of :func:`proseco.data.augment.weak_geometry`.
     :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     """
     return Supervised(detector, weak, micro_batch)

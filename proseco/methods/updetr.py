@@ -28,7 +28,7 @@ def build(
 ) -> "UPDETR":
     """
     :param detector: without class head, its backbone pretrained.
-    :param weak: the view, keywords of :func:`proseco.data.augment.weak`.
+    :param weak: the view, keywords of :func:`proseco.data.augment.weak_geometry`.
     :param patches: random boxes of an image, each given to an equal share of the queries.
     :param min_side: smallest side of a patch in pixels; ``side``: of the square that it is resized to.
     :param mask_ratio: share of the queries that are not told their patch.

@@ -4,6 +4,7 @@ import csv
 import time
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -54,7 +55,8 @@ class Log:
     """Means over each interval of steps in one file, how fast it went in another.
 
     The first is a function of the inputs, bit by bit, and a training taken up after a kill writes it as if there had
-    been none; the second (``step``, ``seconds`` of training until then, ``images_per_second`` of the interval) is not.
+    been none; the second (``step``, ``seconds`` of training until then, ``images_per_second`` of the interval, and
+    ``padding``, which share of its pixels was none of an image's) is not.
     """
 
     def __init__(self, path: Path, *, title: str, steps: int, batch: int, first_process: bool):
@@ -68,10 +70,15 @@ class Log:
         self.batch, self.clock = batch, _Clock()
         self.sums: dict[str, Tensor] = {}
         self.count = 0
+        self.padded, self.pixels = torch.zeros(()), 0  # since a line was written, or the state was
         self._timed, self.seconds = 0, 0.0  # steps since, and the clock at, its last reading
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """A step's values, scalars; summed on their device, without waiting for it."""
+    def add(self, values: dict[str, Tensor], mask: Tensor) -> None:
+        """A step's values, scalars, and the mask of its batch (B, H, W), True on padding; summed on their device,
+        without waiting for it.
+        """
+        self.padded = self.padded + mask.sum().float()
+        self.pixels += mask.numel()
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach().float()
         self.count += 1
@@ -84,9 +91,12 @@ class Log:
         self.rows.append(facts | means)
         seconds = self.clock.read()
         speed = round(self._timed * self.batch / (seconds - self.seconds), 2)
-        self.speed.append({"step": facts["step"], "seconds": round(seconds, 2), "images_per_second": speed})
+        padding = round(float(self.padded) / max(self.pixels, 1), 4)
+        how = {"seconds": round(seconds, 2), "images_per_second": speed, "padding": padding}
+        self.speed.append({"step": facts["step"], **how})
         self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {speed:.1f} images/s")
         self.sums, self.count, self._timed, self.seconds = {}, 0, 0, seconds
+        self.padded, self.pixels = torch.zeros(()), 0
 
     def close(self) -> None:
         self.bar.close()

@@ -164,7 +164,8 @@ def fit(
             optimizer.step()
             method.after_step()
 
-            writer.add({"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm})
+            values = {"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm}
+            writer.add(values, batch.mask)
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
                 flush(done)

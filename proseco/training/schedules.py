@@ -33,6 +33,8 @@ class Schedule:
     :param clip: largest norm of the whole gradient; None: it may be any.
     :param micro_batch: images of which a process holds the activations at a time, where its share of a batch does not
         fit the device; the loss and its gradient stay those of the whole batch.
+    :param group_steps: steps that deal their images out among each other by the size of their views, so that less of a
+        batch is padding (:mod:`proseco.data.grouping`); at most those of an epoch. 1: every batch is drawn by itself.
     """
 
     batch: int
@@ -52,6 +54,7 @@ class Schedule:
     clip: float | None = 0.1
     log_every: int = 50
     micro_batch: int | None = None
+    group_steps: int = 1
 
     def count(self, images: int) -> int:
         """Number of steps on that many images: epochs times images over batch, to the nearest whole number.

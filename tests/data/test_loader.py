@@ -19,9 +19,15 @@ class Source:
     def __len__(self):
         return 11
 
+    def key(self, number):
+        return f"key{number}"
+
+    def size(self, number):
+        return 40 - 2 * number, 24 + number
+
     def __getitem__(self, number):
         rng = np.random.default_rng(number)
-        height, width = 24 + number, 40 - 2 * number
+        width, height = self.size(number)
         boxes = np.zeros((0, 4)) if number % 3 == 2 else np.array([[2, 3, 12, 15], [4, 4, 16, 20]])
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         return Sample(f"key{number}", image, boxes.astype(np.float32), np.arange(len(boxes)))
@@ -194,6 +200,70 @@ def test_a_training_is_taken_up_at_the_exact_sample():
 def test_more_processes_than_images_of_a_batch():
     with pytest.raises(InputError, match="a batch of 3 is too small for 4 processes; each needs an image"):
         stream(11, 3, 1, world=4)
+
+
+class Many(Source):
+    """A hundred images; some lie, some stand, and some are twice as large as others."""
+
+    def __len__(self):
+        return 100
+
+    def size(self, number):
+        width, height = ((40, 30), (30, 44), (52, 26))[number % 3]
+        return width * (1 + number % 2), height * (1 + number % 2)
+
+
+def grouped(group, *, steps=27, batch=5, **share):
+    made = {"batch": batch, "steps": steps, "seed": 5, "device": CPU, "group": group} | share
+    return list(loader.training_batches(Many(), TwoViews(WEAK, boxes=2), **made))
+
+
+def test_a_group_of_steps_shares_out_its_samples_by_size():
+    alone, together = grouped(1), grouped(10)
+    images, padding = {}, []
+    for batches in (alone, together):
+        padding.append(torch.cat([batch.mask.flatten() for batch in batches]).float().mean().item())
+        for batch in batches:
+            assert len(batch) == 5
+    assert padding[1] < 0.6 * padding[0]
+    for first in (0, 10, 20):  # the last group has seven steps
+        keys = [
+            Counter((key, first * 5 <= 100) for batch in batches[first : first + 10] for key in batch.keys)
+            for batches in (alone, together)
+        ]
+        assert keys[0] == keys[1]
+    for batch in alone[:20]:  # the first epoch, in which every image is once
+        images |= {key: views(batch, i) for i, key in enumerate(batch.keys)}
+    for batch in together[:20]:  # its view is what it would have been alone
+        assert all(torch.equal(images[key], views(batch, i)) for i, key in enumerate(batch.keys))
+
+
+def views(batch, i):
+    """(2, 3, h, w) of an image, without padding."""
+    height, width = (int(side.max()) for side in (~batch.mask[i]).nonzero(as_tuple=True))
+    return batch.views[:, i, :, : height + 1, : width + 1]
+
+
+def test_sizes_do_not_rise_in_the_course_of_a_group():
+    areas = [batch.mask[0].numel() for batch in grouped(20)[:20]]
+    assert areas not in (sorted(areas), sorted(areas, reverse=True))
+
+
+def test_grouped_steps_are_a_function_of_seed_and_step():
+    whole = grouped(8)
+    for first in (1, 8, 25):
+        assert all(equal(a, b) for a, b in zip(whole[first:], grouped(8, first_step=first), strict=True))
+    shares = [grouped(8, rank=rank, world=2) for rank in range(2)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [key for part in parts for key in part.keys] == batch.keys
+    assert not all(equal(a, b) for a, b in zip(whole, grouped(9), strict=True))
+
+
+def test_a_group_is_an_epoch_at_most():
+    assert loader.Order(100, 30, 90, 0, group=64, frame=lambda *sample: (1, 1)).group == 3
+    for step in range(3):
+        keys = [number for _, number in loader.Order(100, 30, 90, 0, group=64, frame=lambda *s: (1, 1)).step(step)]
+        assert len(set(keys)) == 30
 
 
 class Broken(Source):

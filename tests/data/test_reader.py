@@ -61,7 +61,8 @@ def write(folder, change=lambda number, members: None):
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 if not samples or samples[-1]["key"] != key:
-                    samples.append({"key": key})
+                    height, width = contents(len(samples) + sum(COUNTS[:shard]))[0].shape[:2]
+                    samples.append({"key": key, "size": [width, height]})
                 crc = zlib.crc32(tar.extractfile(member).read())
                 place = [member.offset_data, member.size, crc]
                 samples[-1][{"png": "image"}.get(extension, extension)] = place
@@ -102,6 +103,7 @@ def check(opened, numbers):
         assert (sample.image == image).all() and sample.boxes_xyxy.dtype == np.float32
         assert sample.boxes_xyxy.shape == (number % 3, 4) and (sample.boxes_xyxy == boxes).all()
         assert sample.labels.shape == (0,)
+        assert opened.size(number) == (image.shape[1], image.shape[0])
         assert opened.raw(number)[::2] == (keys[number], npy(boxes))
 
 
@@ -181,6 +183,8 @@ def alter(member, value):
         (lambda index: index.update(samples=3), "TypeError"),
         (lambda index: index["samples"][1].pop("key"), "KeyError 'key'"),
         (lambda index: index["samples"][1].pop("image"), "KeyError 'image'"),
+        (lambda index: index["samples"][1].pop("size"), "KeyError 'size'"),
+        (alter("size", [9, 0]), "a size is not [width, height]"),
         (alter("key", 3), "AttributeError"),
         (alter("image", [512, 9]), "ValueError"),  # of an older version, without checksum
         (alter("image", [512, 9, 1.5]), "members are float64"),

@@ -132,6 +132,8 @@ def test_the_index_finds_every_member(out):
                 part = data[offset : offset + size]
                 assert zlib.crc32(part) == crc
                 found[sample["key"], name] = part
+            about = json.loads(found[sample["key"], "json"])
+            assert sample["size"] == [about["width"], about["height"]]
         assert index["bytes"] == len(data) and sorted(found.values()) == sorted(members.values())
 
 

@@ -109,3 +109,11 @@ def test_outlines_on_request_of_images_whose_every_object_has_one(annotations, t
     assert source[2].outlines is None  # the difficult one has none
     assert len(sources.AnnotatedImages(annotations, tmp_path, outlines=True, difficult=False)[2].outlines) == 1
     assert sources.AnnotatedImages(annotations, tmp_path)[0].outlines is None
+
+
+def test_key_and_size_are_known_without_the_image(annotations, tmp_path):
+    source = sources.AnnotatedImages(annotations, tmp_path)
+    for number in range(3):
+        sample = source[number]
+        assert source.key(number) == sample.key
+        assert source.size(number) == (sample.image.shape[1], sample.image.shape[0])

@@ -196,3 +196,24 @@ def test_an_image_smaller_than_a_patch_is_the_patch():
     example = views.RandomPatches(still, patches=4, min_side=8)(small, np.random.default_rng(0))
     sides = (pixels(example.boxes_cxcywh, small.image) @ [[-1, 0], [0, -1], [1, 0], [0, 1]]).round().tolist()
     assert all(side in ([8, 5], [9, 5]) for side in sides)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        views.WeakView(WEAK),
+        views.TwoViews(WEAK, boxes=3),
+        views.StoredBoxes(WEAK, boxes=3),
+        views.StoredBoxes(WEAK, boxes=3, draw=True),
+        views.RandomPatches(WEAK, patches=3, min_side=8),
+    ],
+    ids=lambda made: f"{type(made).__name__}-{getattr(made, 'draw', False)}",
+)
+def test_the_size_of_a_view_is_known_before_its_image(made):
+    sizes = set()
+    for seed in range(60):
+        found = made.frame(WIDTH, HEIGHT, np.random.default_rng(seed))
+        view = made(sample(), np.random.default_rng(seed)).views[0]
+        assert found == (view.shape[1], view.shape[0])
+        sizes.add(found)
+    assert len(sizes) > 20
