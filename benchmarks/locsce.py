@@ -56,7 +56,7 @@ def plain(z: Tensor, z_hat: Tensor, boxes: Tensor) -> Tensor:
     logits = torch.einsum("ijd,nmd->ijnm", z, z_hat) / TAU
     log_p = logits.flatten(2).log_softmax(-1)
     relations = torch.einsum("ijd,nmd->ijnm", z, z).flatten(2) / TAU_T
-    itself = torch.eye(images * queries, dtype=torch.bool).view(images, queries, -1)
+    itself = torch.eye(images * queries, dtype=torch.bool, device=z.device).view(images, queries, -1)
     related = (relations.masked_fill(itself, float("-inf")).softmax(-1) * log_p).sum(-1)
     corners = box_ops.cxcywh_to_xyxy(boxes)
     own = log_p.view_as(logits)[range(images), :, range(images)]  # (B, N, N)

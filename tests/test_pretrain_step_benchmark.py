@@ -1,0 +1,75 @@
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import pretrain_step
+from proseco import rows
+from proseco.base import params
+from proseco.nn import matcher
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words):
+    command = [sys.executable, "-m", "benchmarks.pretrain_step", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_it_ends_with_its_ratio():
+    done = run("--scale", "demo", "--batch", 3, "--height", 64, "--width", 96, "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "batches of 3, 96 x 64, padding 0.0%" in lines[0]
+    assert [line.split()[0] for line in lines[3:5]] == ["ours", "public"]
+    shares = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in lines[6:-1]}
+    assert {"backbone", "encoders", "decoders", "matching", "losses", "backward", "optimiser", "teacher"} <= set(shares)
+    assert sum(shares.values()) == pytest.approx(100, abs=1)
+    assert lines[-1].startswith("pretrain_step: speedup ") and float(lines[-1].split()[2]) > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--steps", 0), "--steps is 0; it must be at least 1"),
+        (("--scale", "large"), "no scale 'large'; there are demo, paper (params.yaml)"),
+    ],
+)
+def test_wrong_options(words, why):
+    done = run(*words)
+    assert (done.returncode, done.stderr) == (1, f"error: {why}\n")
+
+
+def gradients(row, batch, *, public):
+    """Of a step from the first weights."""
+    trainer = pretrain_step.Trainer(row, len(batch), torch.device("cpu"))
+    step = partial(trainer.step, precision=torch.float32)
+    with mock.patch.object(trainer.optimizer, "step"):
+        pretrain_step._public(step, batch) if public else step(batch)
+    return torch.cat([parameter.grad.flatten() for parameter in trainer.trained])
+
+
+def test_the_peer_is_the_same_step():
+    """From equal weights both forms come to equal ones, up to rounding; the peer has the paper's loss as written."""
+    row = rows.row(params.load(ROOT / "params.yaml"), "demo", "proseco")
+    row.loss["normalize_target"] = False
+    batch = pretrain_step.draw(np.array([[64, 96], [80, 64], [64, 64]]), 4, torch.device("cpu"))
+    assert batch.mask.float().mean() == pytest.approx(1 - (64 * 96 + 80 * 64 + 64 * 64) / (3 * 80 * 96))
+    ours, theirs = (gradients(row, batch, public=public) for public in (False, True))
+    assert (ours - theirs).norm() < 1e-3 * ours.norm()
+    row.loss["tau"] = 0.2
+    assert (gradients(row, batch, public=False) - ours).norm() > 1e-2 * ours.norm()
+
+
+def test_scipy_finds_assignments_of_equal_cost():
+    costs = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    for counts in (None, [9, 4, 1]):
+        ours, theirs = (solve(costs, counts) for solve in (matcher.assign, pretrain_step._scipy))
+        for layer, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            for image, (one, two) in enumerate(zip(a, b, strict=True)):
+                assert costs[layer, image][one].sum() == pytest.approx(float(costs[layer, image][two].sum()), abs=1e-5)
