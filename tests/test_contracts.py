@@ -228,6 +228,20 @@ def test_methods(name):
     assert any((after[key] != before[key]).any() for key in before)
 
 
+WEAK = [name for name in plugins.names("methods") if "weak" in plugins.keywords("methods", name)]
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_methods_on_the_weak_view_know_its_size_before_its_image(name):
+    """``group_steps`` asks for it."""
+    transform = build(name).transform
+    for number, sample in enumerate(samples()):
+        height, width = sample.image.shape[:2]
+        for seed in range(number, 20, 3):
+            view = transform(sample, np.random.default_rng(seed)).views[0]
+            assert transform.frame(width, height, np.random.default_rng(seed)) == (view.shape[1], view.shape[0])
+
+
 PRETRAINING = [name for name in plugins.methods_over("detector") if name != selection.NOT_PRETRAINED]
 
 

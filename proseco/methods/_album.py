@@ -42,7 +42,7 @@ def _drawn(image: Tensor, boxes_cxcywh: Tensor, colors: Sequence[str], side: int
 
 class Album:
     """A sheet with a column an image: the boxes drawn of its proposals, what the student predicts for them at several
-    moments, one below the other, and what the teacher predicts for them now.
+    moments, one below the other, and what the teacher, if there is one, predicts for them now.
 
     A prediction has the colour of the drawn box that it is matched with.
     """
@@ -69,7 +69,8 @@ class Album:
         rows = {"drawn boxes": [(boxes, range(len(boxes))) for boxes in self.batch.boxes]}
         rows |= {f"student, step {step:,}": found["student"] for step, found in self.taken}
         step, found = self.taken[-1]
-        rows[f"teacher, step {step:,}"] = found["teacher"]
+        if "teacher" in found:
+            rows[f"teacher, step {step:,}"] = found["teacher"]
         pictures.contact_sheet([self._row(boxes) for boxes in rows.values()], path, row_titles=list(rows))
 
     def _row(self, boxes: Sequence[tuple[Tensor, Sequence[int]]]) -> list[np.ndarray]:

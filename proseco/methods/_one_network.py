@@ -57,10 +57,10 @@ class OneNetwork:
 
     @torch.no_grad()
     def matched_predictions(self, batch) -> dict[str, list[tuple[Tensor, list[int]]]]:
-        """For pictures: what is predicted for the boxes. There is one network; it has both names.
+        """For pictures: what is predicted for the boxes. There is no teacher.
 
-        :returns: network -> per image boxes (m, 4) cxcywh on the CPU, and the number of the box of each; m is the least
-            of N and the boxes.
+        :returns: ``student`` -> per image boxes (m, 4) cxcywh on the CPU, and the number of the box of each; m is the
+            least of N and the boxes.
         """
         was = self.student.training
         self.student.eval()
@@ -69,7 +69,7 @@ class OneNetwork:
         (pairs,) = set_loss.match(out["logits"][-1:], out["boxes"][-1:], batch.targets(), self.weights)
         last = zip(out["boxes"][-1].cpu(), pairs, strict=True)
         found = [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]
-        return {"student": found, "teacher": found}
+        return {"student": found}
 
     def weights_of(self) -> dict[str, dict[str, Tensor]]:
         """The whole detector with the backbone, as both networks; what only pretraining needs under ``projector.``."""

@@ -61,6 +61,19 @@ def test_the_sheet_is_there_after_every_moment(tmp_path, source):
         assert [has(teacher[number], color) for color in pictures.PALETTE[:4]] == [0 < i <= number for i in range(4)]
 
 
+def test_a_method_without_a_teacher_has_no_row_of_it(tmp_path, source):
+    class Alone(Method):
+        def matched_predictions(self, batch):
+            return {"student": super().matched_predictions(batch)["student"]}
+
+    heights = []
+    for method, name in ((Method(), "two.png"), (Alone(), "one.png")):
+        album = Album(method, source, tmp_path / name, seed=0, device=CPU, images=3)
+        album.take(0)
+        heights.append(Image.open(tmp_path / name).height)
+    assert heights[1] * 3 == pytest.approx(heights[0] * 2, rel=0.05)
+
+
 def test_another_process_writes_nothing_and_a_saved_album_goes_on(tmp_path, source):
     whole, silent = (Album(Method(), source, path, seed=0, device=CPU) for path in (tmp_path / "a.png", None))
     whole.take(0)
