@@ -22,10 +22,11 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Plain:
-    """A batch of numbers."""
+    """A batch of numbers, a quarter of it padding."""
 
     keys: list
     value: float = 1.0
+    mask: torch.Tensor = torch.tensor([[[False, False], [False, True]]])  # noqa: RUF009, for none changes it
 
     def __len__(self):
         return len(self.keys)
@@ -298,8 +299,8 @@ def test_time_is_that_of_training_alone(tmp_path, monkeypatch):
     moments = {step: lambda step: wait(1000) for step in (0, 1, 4, 7, 10)}
     train(method, tmp_path, plan=schedule(log_every=4), at_step=moments)
     table = rows(tmp_path, "speed")
-    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2], [8, 16, 2], [10, 20, 2]]
-    assert list(table[0]) == ["step", "seconds", "images_per_second"]
+    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2, 0.25], [8, 16, 2, 0.25], [10, 20, 2, 0.25]]
+    assert list(table[0]) == ["step", "seconds", "images_per_second", "padding"]
 
 
 def test_what_is_restored_takes_no_time_of_training(tmp_path, monkeypatch):
@@ -322,7 +323,7 @@ def test_what_is_restored_takes_no_time_of_training(tmp_path, monkeypatch):
         run(ends_at=4)
     run()
     table = rows(tmp_path, "speed")
-    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2], [8, 16, 2], [10, 20, 2]]
+    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2, 0.25], [8, 16, 2, 0.25], [10, 20, 2, 0.25]]
 
 
 def test_moments_come_when_they_should(tmp_path):
