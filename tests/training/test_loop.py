@@ -299,7 +299,11 @@ def test_time_is_that_of_training_alone(tmp_path, monkeypatch):
     moments = {step: lambda step: wait(1000) for step in (0, 1, 4, 7, 10)}
     train(method, tmp_path, plan=schedule(log_every=4), at_step=moments)
     table = rows(tmp_path, "speed")
-    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2, 0.25], [8, 16, 2, 0.25], [10, 20, 2, 0.25]]
+    assert [[float(value) for value in row.values()] for row in table] == [
+        [4, 8, 2, 0.25],
+        [8, 16, 2, 0.25],
+        [10, 20, 2, 0.25],
+    ]
     assert list(table[0]) == ["step", "seconds", "images_per_second", "padding"]
 
 
@@ -323,7 +327,11 @@ def test_what_is_restored_takes_no_time_of_training(tmp_path, monkeypatch):
         run(ends_at=4)
     run()
     table = rows(tmp_path, "speed")
-    assert [[float(value) for value in row.values()] for row in table] == [[4, 8, 2, 0.25], [8, 16, 2, 0.25], [10, 20, 2, 0.25]]
+    assert [[float(value) for value in row.values()] for row in table] == [
+        [4, 8, 2, 0.25],
+        [8, 16, 2, 0.25],
+        [10, 20, 2, 0.25],
+    ]
 
 
 def test_moments_come_when_they_should(tmp_path):
