@@ -58,7 +58,7 @@ def measure(sizes: list[tuple[int, int]], weak: dict, batch: int, steps: int, gr
     def frame(epoch: int, number: int) -> tuple[int, int]:
         return view.frame(*sizes[number % len(sizes)], generator(0, "views", epoch, str(number)))
 
-    order = loader.Order(batch * steps, batch, steps, 0, group=group, frame=frame)
+    order = loader.Order(count=batch * steps, batch=batch, steps=steps, seed=0, group=group, frame=frame)
     frames = np.array([[frame(*sample) for sample in order.step(step)] for step in range(steps)])
     whole = frames.max(1).prod(1).sum() * batch
     return 1 - frames.prod(2).sum() / whole, whole / (batch * steps)

@@ -191,7 +191,7 @@ def _frames(folder: Path, row: rows.Row, batch: int, steps: int) -> np.ndarray:
         return view.frame(*sizes[number % len(sizes)], generator(0, "views", epoch, str(number)))
 
     group = row.pretrain["schedule"].get("group_steps", 1)
-    order = loader.Order(batch * group, batch, group, 0, group=group, frame=frame)
+    order = loader.Order(count=batch * group, batch=batch, steps=group, seed=0, group=group, frame=frame)
     return np.array([[frame(*sample) for sample in order.step(step % group)] for step in range(steps)])
 
 

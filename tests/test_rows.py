@@ -37,6 +37,13 @@ def test_another_optimiser_takes_the_former_ones_keys_with_it():
     assert mine == {key: value for key, value in base.items() if key != "drop_at"} | change
 
 
+def test_the_same_optimiser_keeps_its_keys():
+    change = {"decay": "step", "optimizer": "adamw", "lr": 0.5}
+    whole = with_ablation(set_={"pretrain": {"schedule": change}})
+    mine, base = (rows.row(whole, "demo", name).pretrain["schedule"] for name in ("mine", "proseco"))
+    assert mine == base | change and "drop_at" in base
+
+
 def test_its_own_word_counts_more_than_that_of_every_one_and_the_scales_most():
     pretrain = lambda **schedule: {"pretrain": {"schedule": schedule}}  # noqa: E731
     whole = with_ablation(

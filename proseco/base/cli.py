@@ -3,10 +3,12 @@
 import argparse
 import inspect
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import NoneType
 from typing import get_args
 
@@ -39,11 +41,22 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
         time.sleep(1)  # who ended is first to say why
         fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
-    except BrokenPipeError:  # who read the output has seen enough: | head
+    except BrokenPipeError:
+        if not _output_is_closed():  # another pipe, to a process of ours that has died
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python's last flush complain
         raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _output_is_closed() -> bool:
+    """Whether standard output is a pipe whose reader has gone: who read it has seen enough (``| head``)."""
+    with suppress(OSError, ValueError):  # it is no file
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+        return any(events & select.POLLERR for _, events in output.poll(0))
+    return False
 
 
 def fail(message: str) -> None:

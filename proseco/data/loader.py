@@ -3,8 +3,8 @@
 The samples of a training are one stream: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
 positions s * B to (s + 1) * B of it, so an epoch gives every sample exactly once, whether or not B divides it, and a
 training can be taken up at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
-Steps may be grouped: then the steps of a group share its positions out by the size of the views, which is drawn before
-an image is read, and all of this holds of groups.
+Steps may be grouped: then the steps of a group, all of one epoch, share its positions out by the size of the views,
+which is drawn before an image is read.
 """
 
 import os
@@ -212,42 +212,50 @@ class _Examples(Dataset):
 
 
 class Order:
-    """The (epoch, number) of the samples of each step, of all processes or of one: a function of the seed.
+    """The (epoch, number) of the samples of each step, of all processes or of one: a function of its arguments.
 
     :param count: samples of the data; ``batch`` samples of a step over all processes; ``steps`` of the whole training.
-    :param group: so many steps at a time deal their samples out among each other by the size of their views; at most
-        those of an epoch. 1: none does.
+    :param group: so many steps at a time, of one epoch, deal their samples out among each other by the size of their
+        views; where fewer are left of the epoch or the training, those. 1: none does.
     :param frame: (epoch, number) -> width and height of the views; not asked where no step is grouped.
     """
 
-    def __init__(self, count: int, batch: int, steps: int, seed: int, *, group: int = 1, frame: Callable | None = None):
+    def __init__(self, *, count: int, batch: int, steps: int, seed: int, group: int = 1, frame: Callable | None = None):
         self.count, self.batch, self.steps, self.seed = count, batch, steps, seed
-        self.group, self.frame = max(1, min(group, count // batch)), frame
+        self.group, self.frame = group, frame
         self._permutation = lru_cache(maxsize=2)(self._shuffle)  # the batch at a seam needs two
-        self._group = lru_cache(maxsize=1)(self._deal)
+        self._dealt = lru_cache(maxsize=1)(self._deal)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return generator(self.seed, "order", epoch).permutation(self.count)
 
-    def _stream(self, step: int, steps: int) -> list[tuple[int, int]]:
-        places = (divmod(position, self.count) for position in range(step * self.batch, (step + steps) * self.batch))
+    def _stream(self, step: int, end: int) -> list[tuple[int, int]]:
+        """The samples of the steps from ``step`` to ``end``."""
+        places = (divmod(position, self.count) for position in range(step * self.batch, end * self.batch))
         return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
 
-    def _deal(self, number: int) -> list[list[tuple[int, int]]]:
-        """The batches of group ``number``, in an order of chance: sizes do not rise in the course of it."""
-        first = number * self.group
-        count = min(self.group, self.steps - first)
-        samples = self._stream(first, count)
-        batches = grouping.by_size(np.array([self.frame(*sample) for sample in samples]), count)
-        order = generator(self.seed, "group", number).permutation(count)
-        return [[samples[i] for i in batches[place]] for place in order]
+    def _grouped(self, step: int) -> tuple[int, int]:
+        """The steps, from one to another, of the group that a step is of; one at a seam of epochs is by itself."""
+        epoch, last = (position // self.count for position in (step * self.batch, (step + 1) * self.batch - 1))
+        if epoch != last:
+            return step, step + 1
+        begin = -(-epoch * self.count // self.batch)  # of the steps that are wholly of this epoch
+        begin += (step - begin) // self.group * self.group
+        return begin, min(begin + self.group, (epoch + 1) * self.count // self.batch, self.steps)
+
+    def _deal(self, begin: int, end: int) -> list[list[tuple[int, int]]]:
+        """The batches of a group. In an order of chance, lest a training sees small images first, and so is each batch,
+        lest one process gets the smallest of each.
+        """
+        samples, draws = self._stream(begin, end), generator(self.seed, "group", begin)
+        batches = grouping.by_size(np.array([self.frame(*sample) for sample in samples]), end - begin)
+        return [[samples[i] for i in draws.permutation(batches[n])] for n in draws.permutation(len(batches))]
 
     def step(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
         """The share of process ``rank`` of ``world``: contiguous, and of equal size or one less than the first's."""
-        within = step % self.group
-        samples = self._group(step // self.group)[within] if self.group > 1 else self._stream(step, 1)
-        share = np.array_split(np.arange(self.batch), world)[rank]
-        return [samples[i] for i in share]
+        begin, end = self._grouped(step) if self.group > 1 else (step, step + 1)
+        samples = self._stream(begin, end) if end - begin == 1 else self._dealt(begin, end)[step - begin]
+        return [samples[i] for i in np.array_split(np.arange(self.batch), world)[rank]]
 
 
 class _Steps:
@@ -319,14 +327,17 @@ def training_batches(
     :param steps: of the whole training; those before ``first_step`` are passed over, to resume there.
     :param group: as of :class:`Order`. ``source.size(number)`` is asked then, and ``transform.frame``.
     :param rank: this process of ``world``; it gets its share of each batch.
-    :raises InputError: the batch is larger than the data, or smaller than the number of processes.
+    :raises InputError: the batch is larger than the data, or smaller than the number of processes; steps are to be
+        grouped and the views' size cannot be known.
     """
     if batch > len(source):
         raise InputError(f"a batch of {batch} is larger than the data, {len(source)} images")
     if batch < world:
         raise InputError(f"a batch of {batch} is too small for {world} processes; each needs an image")
+    if group > 1 and not hasattr(transform, "frame"):
+        raise InputError(f"group_steps is {group}, but {type(transform).__name__} does not know the size of its views")
     examples = _Examples(source, transform, seed)
-    order = Order(len(source), batch, steps, seed, group=group, frame=examples.frame)
+    order = Order(count=len(source), batch=batch, steps=steps, seed=seed, group=group, frame=examples.frame)
     return _loader(examples, _Steps(order, range(first_step, steps), rank, world), device)
 
 

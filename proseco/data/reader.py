@@ -142,8 +142,8 @@ def _listing(folder: Path) -> tuple[int, str, dict[str, int]]:
 
 
 def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
-    """Of a shard's samples: the keys as one string and (n,) the length of each, (n, 2, 3) int64 and (n, 2) int32, see
-    above.
+    """Of a shard's samples: the keys as one string and (n,) the length of each, (n, 2, 3) int64 where the members lie,
+    (n, 2) int32 the images' sizes.
     """
     path = tar.with_suffix(".json")
     index = files.read_json(path)
@@ -151,20 +151,20 @@ def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray, np
         expected, samples = index["bytes"], index["samples"]
         keys = [sample["key"].encode() for sample in samples]
         members = np.array([[sample[member] for member in _MEMBERS] for sample in samples])
-        frames = np.array([sample["size"] for sample in samples], np.int32)
+        frames = np.array([sample["size"] for sample in samples])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from None
     if not samples:  # all its images were left out
-        members, frames = np.zeros((0, len(_MEMBERS), 3), np.int64), np.zeros((0, 2), np.int32)
+        members, frames = np.zeros((0, len(_MEMBERS), 3), np.int64), np.zeros((0, 2), np.int64)
     if members.shape != (len(samples), len(_MEMBERS), 3) or members.dtype != np.int64:
         raise _damaged(path, f"members are {members.dtype} {members.shape}, not [offset, size, CRC-32] each")
-    if frames.shape != (len(samples), 2) or (frames < 1).any():
+    if frames.shape != (len(samples), 2) or frames.dtype != np.int64 or (frames < 1).any() or (frames >> 31).any():
         raise _damaged(path, "a size is not [width, height]")
     if size != expected:
         raise InputError(f"shard {str(tar)!r} has {size} bytes; its index says {expected}")
     if (members < 0).any() or (members[..., 0] + members[..., 1] > size).any():
         raise _damaged(path, "a member lies outside of the shard")
-    return b"".join(keys), np.array([len(key) for key in keys], np.int64), members, frames
+    return b"".join(keys), np.array([len(key) for key in keys], np.int64), members, frames.astype(np.int32)
 
 
 def _damaged(path: Path, reason: str) -> InputError:

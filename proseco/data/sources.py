@@ -41,10 +41,11 @@ class AnnotatedImages:
         return len(self.records)
 
     def key(self, number: int) -> str:
-        """Key of a sample, without reading it; ``size`` its image's width and height."""
+        """Key of a sample, without reading it."""
         return self.records[number]["key"]
 
     def size(self, number: int) -> tuple[int, int]:
+        """Width and height of a sample's image, without reading it."""
         record = self.records[number]
         return record["width"], record["height"]
 

@@ -51,7 +51,7 @@ def _size(image: np.ndarray) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
-class Weak:
+class WeakFrame:
     """Mixin of those whose frame is that of T1: they draw its geometry first, with ``weak``: keywords of
     :func:`augment.weak_geometry`.
     """
@@ -64,7 +64,7 @@ class Weak:
 
 
 @dataclass
-class WeakView(Weak):
+class WeakView(WeakFrame):
     """One weakly augmented view, for supervised training.
 
     Where a sample has outlines, they are moved with the image and drawn at its new size.
@@ -82,7 +82,7 @@ class WeakView(Weak):
 
 
 @dataclass
-class TwoViews(Weak):
+class TwoViews(WeakFrame):
     """Weak view x' and strong view x'' = t2(x') in one frame, with K boxes drawn of all that the crop leaves.
 
     :param boxes: K; where fewer boxes are left, all of them.
@@ -137,7 +137,7 @@ class SquareCrop:
 
 
 @dataclass
-class StoredBoxes(Weak):
+class StoredBoxes(WeakFrame):
     """One weak view with the first K of the stored boxes, less what the crop leaves nothing of: DETReg's top K.
 
     :param boxes: K; all of them where there are fewer.
@@ -149,6 +149,7 @@ class StoredBoxes(Weak):
     draw: bool = False
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
+        # Before any draw of boxes: the frame is known from the first draws alone.
         image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
         count = min(self.boxes, len(kept))
         chosen = rng.choice(len(kept), count, replace=False) if self.draw else np.arange(count)
@@ -158,7 +159,7 @@ class StoredBoxes(Weak):
 
 
 @dataclass
-class RandomPatches(Weak):
+class RandomPatches(WeakFrame):
     """One weak view with boxes at random, which know nothing of the image: UP-DETR's query patches.
 
     Each side is uniform from ``min_side`` pixels to that much less than the image's, and so is its place.

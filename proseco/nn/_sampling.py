@@ -145,7 +145,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 def _over(kernel, items: int, *arrays) -> None:
     """Run a kernel on all items, in as many threads as torch has."""
-    threads = min(torch.get_num_threads(), items)
+    threads = max(1, min(torch.get_num_threads(), items))
     bounds = [items * n // threads for n in range(threads + 1)]
     if threads == 1:
         kernel(0, items, *arrays)
@@ -175,7 +175,7 @@ class _Sample(torch.autograd.Function):
     def backward(ctx, above: Tensor) -> tuple:
         value, points, weights = ctx.saved_tensors
         b, _, heads, width = value.shape
-        above = above.contiguous().view(b, -1, heads, width)
+        above = above.contiguous().view(b, points.shape[1], heads, width)
         found = [torch.zeros_like(tensor) for tensor in (value, points, weights)]
         arrays = (tensor.numpy() for tensor in (points, weights, above, *found))
         _over(_backward, b * heads, value.numpy(), ctx.shapes, *arrays)

@@ -17,8 +17,8 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
 
     :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
     :param shapes: (H, W) of each level.
-    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). What samples a
-        point that is NaN is NaN.
+    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
+        what samples a point that is NaN is NaN.
     :param weights: (B, Q, heads, L, P), attention weights.
     :returns: (B, Q, D).
     """

@@ -12,8 +12,10 @@ DECAYS = {"step": ("drop_at",), "cosine": ("final",)}
 
 def changed(schedule: dict, by: dict) -> dict:
     """Keywords of a schedule with others laid over them: with another optimiser or decay, keys of the former's go."""
-    kinds = [known for kind, known in (("optimizer", OPTIMIZERS), ("decay", DECAYS)) if kind in by]
-    gone = {key for known in kinds for keys in known.values() for key in keys}
+    kinds = {"optimizer": OPTIMIZERS, "decay": DECAYS}
+    former = {kind: schedule.get(kind, getattr(Schedule, kind)) for kind in kinds}
+    others = [known for kind, known in kinds.items() if by.get(kind, former[kind]) != former[kind]]
+    gone = {key for known in others for keys in known.values() for key in keys}
     return {key: value for key, value in schedule.items() if key not in gone} | by
 
 
@@ -34,7 +36,7 @@ class Schedule:
     :param micro_batch: images of which a process holds the activations at a time, where its share of a batch does not
         fit the device; the loss and its gradient stay those of the whole batch.
     :param group_steps: steps that deal their images out among each other by the size of their views, so that less of a
-        batch is padding (:mod:`proseco.data.grouping`); at most those of an epoch. 1: every batch is drawn by itself.
+        batch is padding (:mod:`proseco.data.grouping`); all of one epoch. 1: every batch is drawn by itself.
     """
 
     batch: int

@@ -92,6 +92,22 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
     writer.stderr.close()
 
 
+def test_another_pipe_that_breaks_is_no_quiet_end(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n\nfrom proseco.base import cli\n\n\ndef main() -> None:\n    read, write = os.pipe()\n"
+        "    os.close(read)\n    print('at work')\n    os.write(write, b'x')\n\n\ncli.run(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "at work\n") and "BrokenPipeError" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -218,35 +219,56 @@ def grouped(group, *, steps=27, batch=5, **share):
     return list(loader.training_batches(Many(), TwoViews(WEAK, boxes=2), **made))
 
 
-def test_a_group_of_steps_shares_out_its_samples_by_size():
+def test_little_of_a_grouped_batch_is_padding_and_views_stay_as_they_were():
     alone, together = grouped(1), grouped(10)
-    images, padding = {}, []
-    for batches in (alone, together):
-        padding.append(torch.cat([batch.mask.flatten() for batch in batches]).float().mean().item())
-        for batch in batches:
-            assert len(batch) == 5
-    assert padding[1] < 0.6 * padding[0]
-    for first in (0, 10, 20):  # the last group has seven steps
-        keys = [
-            Counter((key, first * 5 <= 100) for batch in batches[first : first + 10] for key in batch.keys)
-            for batches in (alone, together)
-        ]
-        assert keys[0] == keys[1]
-    for batch in alone[:20]:  # the first epoch, in which every image is once
-        images |= {key: views(batch, i) for i, key in enumerate(batch.keys)}
-    for batch in together[:20]:  # its view is what it would have been alone
-        assert all(torch.equal(images[key], views(batch, i)) for i, key in enumerate(batch.keys))
+    share = [torch.cat([batch.mask.flatten() for batch in batches]).float().mean() for batches in (alone, together)]
+    assert share[1] < 0.6 * share[0]
+    assert {len(batch) for batch in together} == {5}
+    for epoch in (slice(0, 20), slice(20, 27)):
+        views = {key: view(batch, i) for batch in alone[epoch] for i, key in enumerate(batch.keys)}
+        found = {key: view(batch, i) for batch in together[epoch] for i, key in enumerate(batch.keys)}
+        assert views.keys() == found.keys()
+        assert all(torch.equal(views[key], found[key]) for key in views)
 
 
-def views(batch, i):
+def view(batch, i):
     """(2, 3, h, w) of an image, without padding."""
     height, width = (int(side.max()) for side in (~batch.mask[i]).nonzero(as_tuple=True))
     return batch.views[:, i, :, : height + 1, : width + 1]
 
 
-def test_sizes_do_not_rise_in_the_course_of_a_group():
-    areas = [batch.mask[0].numel() for batch in grouped(20)[:20]]
+@pytest.mark.parametrize(
+    ("count", "batch", "group"), [(100, 5, 8), (100, 7, 4), (23, 4, 64), (11, 11, 3), (590, 32, 64), (12, 5, 2)]
+)
+def test_groups_hold_what_their_steps_held_and_lie_within_an_epoch(count, batch, group):
+    steps = 5 * count // batch - 1
+    made = {"count": count, "batch": batch, "steps": steps, "seed": 1}
+    sizes = np.random.default_rng(0).integers(10, 99, (6, count, 2))
+    alone, together = loader.Order(**made), loader.Order(**made, group=group, frame=lambda *sample: sizes[sample])
+    position = 0
+    while position < steps:
+        begin, end = together._grouped(position)
+        assert begin == position and 1 <= end - begin <= group and end <= steps
+        before, after = ([order.step(step) for step in range(begin, end)] for order in (alone, together))
+        assert sorted(chain(*before)) == sorted(chain(*after))
+        if end - begin > 1:
+            assert len({epoch for found in after for epoch, _ in found}) == 1
+        else:
+            assert before == after
+        position = end
+    again = loader.Order(**made, group=group, frame=lambda *sample: sizes[sample])
+    for step in (steps - 1, 0, steps // 2):  # in any order
+        assert again.step(step) == together.step(step)
+        world = min(3, batch)
+        assert list(chain(*(again.step(step, rank, world) for rank in range(world)))) == again.step(step)
+
+
+def test_sizes_do_not_rise_in_the_course_of_a_group_or_a_batch():
+    batches = grouped(20)[:20]
+    areas = [batch.mask[0].numel() for batch in batches]
     assert areas not in (sorted(areas), sorted(areas, reverse=True))
+    widths = [(~batch.mask[:, 0]).sum(1).tolist() for batch in batches]
+    assert not all(found in (sorted(found), sorted(found, reverse=True)) for found in widths)
 
 
 def test_grouped_steps_are_a_function_of_seed_and_step():
@@ -259,11 +281,9 @@ def test_grouped_steps_are_a_function_of_seed_and_step():
     assert not all(equal(a, b) for a, b in zip(whole, grouped(9), strict=True))
 
 
-def test_a_group_is_an_epoch_at_most():
-    assert loader.Order(100, 30, 90, 0, group=64, frame=lambda *sample: (1, 1)).group == 3
-    for step in range(3):
-        keys = [number for _, number in loader.Order(100, 30, 90, 0, group=64, frame=lambda *s: (1, 1)).step(step)]
-        assert len(set(keys)) == 30
+def test_views_whose_size_nobody_knows_are_not_grouped():
+    with pytest.raises(InputError, match="group_steps is 4, but FixedView does not know the size of its views"):
+        loader.training_batches(Many(), FixedView(20, None), batch=5, steps=9, seed=5, device=CPU, group=4)
 
 
 class Broken(Source):

@@ -185,6 +185,8 @@ def alter(member, value):
         (lambda index: index["samples"][1].pop("image"), "KeyError 'image'"),
         (lambda index: index["samples"][1].pop("size"), "KeyError 'size'"),
         (alter("size", [9, 0]), "a size is not [width, height]"),
+        (alter("size", [9, 9.7]), "a size is not [width, height]"),
+        (alter("size", [9, 2**31]), "a size is not [width, height]"),
         (alter("key", 3), "AttributeError"),
         (alter("image", [512, 9]), "ValueError"),  # of an older version, without checksum
         (alter("image", [512, 9, 1.5]), "members are float64"),

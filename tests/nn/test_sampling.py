@@ -132,3 +132,11 @@ def test_no_second_derivative():
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+def test_no_image_and_no_query():
+    shapes = [(4, 7)]
+    for images, queries in ((0, 3), (2, 0)):
+        out, of_value, of_points, of_weights = both(shapes, given(shapes, images=images, queries=queries))[0]
+        assert out.shape == (images, queries, HEADS * WIDTH) and not of_value.any()
+        assert of_points.shape == (images, queries, HEADS, 1, P, 2) and of_weights.shape == of_points.shape[:-1]
