@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
-    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience"),
+    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps"),
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
