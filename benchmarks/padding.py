@@ -10,15 +10,10 @@ ratio of the pixels that a network works on.
 
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
+from benchmarks import _frames
 from proseco import rows
-from proseco.base import cli, files, params, plugins
+from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError
-from proseco.base.randomness import generator
-from proseco.data import images as decoding
-from proseco.data import loader, views
 
 GROUPS = (1, 4, 16, 64)  # steps; the first by chance, the last that of params.yaml
 
@@ -28,9 +23,6 @@ def main(*, images: str, method: str = "proseco", batch: int = 64, steps: int = 
     for name, value in (("batch", batch), ("steps", steps)):
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    paths = [Path(images, path) for path, _ in files.list_files(Path(images), decoding.SUFFIXES)]
-    if not paths:
-        raise InputError(f"no images in {images!r}")
     settings = params.load()
     if method not in settings["methods"]:
         raise InputError(f"no method {method!r}; there are {', '.join(settings['methods'])} (params.yaml)")
@@ -38,7 +30,7 @@ def main(*, images: str, method: str = "proseco", batch: int = 64, steps: int = 
     if "weak" not in plugins.keywords("methods", row.plugin):
         raise InputError(f"all views of {method!r} have one size: none of a batch is padding")
     weak = row.views["weak"]
-    sizes = [decoding.size(path) for path in tqdm(paths, unit="image")]
+    sizes = _frames.sizes_of(Path(images))
     print(f"{len(sizes)} sizes, {steps} batches of {batch}, seed 0; pixels: of a batch over its images")
     print(f"{'steps a group':>13} {'padding':>8} {'pixels':>10}")
     found = {group: measure(sizes, weak, batch, steps, group) for group in GROUPS}
@@ -53,13 +45,7 @@ def measure(sizes: list[tuple[int, int]], weak: dict, batch: int, steps: int, gr
 
     :param sizes: width and height of the stored images; ``weak``: keywords of T1.
     """
-    view = views.WeakView(weak)
-
-    def frame(epoch: int, number: int) -> tuple[int, int]:
-        return view.frame(*sizes[number % len(sizes)], generator(0, "views", epoch, str(number)))
-
-    order = loader.Order(count=batch * steps, batch=batch, steps=steps, seed=0, group=group, frame=frame)
-    frames = np.array([[frame(*sample) for sample in order.step(step)] for step in range(steps)])
+    frames = _frames.draw(sizes, weak, batch=batch, steps=steps, group=group)
     whole = frames.max(1).prod(1).sum() * batch
     return 1 - frames.prod(2).sum() / whole, whole / (batch * steps)
 

@@ -28,13 +28,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import _frames
 from benchmarks.locsce import plain as plain_loss
 from proseco import rows
-from proseco.base import cli, files, params, plugins
+from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError
-from proseco.base.randomness import generator
-from proseco.data import images as decoding
-from proseco.data import loader, views
 from proseco.data.loader import Batch
 from proseco.methods import proseco as method_file
 from proseco.nn import deformable_attention, matcher
@@ -68,7 +66,12 @@ def main(
     where = devices.pick_device(device)
     kind = devices.pick_precision(precision, where)
     devices.prepare(where)
-    frames = _frames(Path(images), row, batch, steps) if images else np.tile([width, height], (2, batch, 1))
+    if images:
+        group = row.pretrain["schedule"].get("group_steps", 1)
+        sizes, weak = _frames.sizes_of(Path(images)), row.views["weak"]
+        frames = _frames.draw(sizes, weak, batch=batch, steps=max(steps, group), group=group)[:steps]
+    else:
+        frames = np.tile([width, height], (2, batch, 1))
     boxes = row.pretrain["method"]["boxes"]
     batches = [draw(sizes, boxes, where) for sizes in frames]
     trainer = Trainer(row, batch, where)
@@ -178,21 +181,6 @@ class Trainer:
                 self.step(batch, precision=precision, part=part)
         total = sum(found.values())
         return {name: found[name] / total for name in sorted(found, key=found.get, reverse=True)}
-
-
-def _frames(folder: Path, row: rows.Row, batch: int, steps: int) -> np.ndarray:
-    """(steps, batch, 2): width and height of the views, of batches as a training draws them."""
-    paths = [folder / path for path, _ in files.list_files(folder, decoding.SUFFIXES)]
-    if not paths:
-        raise InputError(f"no images in {str(folder)!r}")
-    sizes, view = [decoding.size(path) for path in paths], views.WeakView(row.views["weak"])
-
-    def frame(epoch: int, number: int) -> tuple[int, int]:
-        return view.frame(*sizes[number % len(sizes)], generator(0, "views", epoch, str(number)))
-
-    group = row.pretrain["schedule"].get("group_steps", 1)
-    order = loader.Order(count=batch * group, batch=batch, steps=group, seed=0, group=group, frame=frame)
-    return np.array([[frame(*sample) for sample in order.step(step % group)] for step in range(steps)])
 
 
 def draw(sizes: np.ndarray, boxes: int, device: torch.device) -> Batch:
