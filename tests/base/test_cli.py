@@ -8,6 +8,8 @@ from proseco.base import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = '''
+import os
+
 from proseco.base import cli
 from proseco.base.errors import InputError
 
@@ -25,6 +27,11 @@ def main(*, scale: str, seed: int, share: float = 0.5) -> None:
         raise FloatingPointError("step 3: giou is not finite; images a, b")
     if scale == "stop":
         raise KeyboardInterrupt
+    if scale == "pipe":
+        read, write = os.pipe()
+        os.close(read)
+        print("at work")
+        os.write(write, b"x")
     print(repr((scale, seed, share)))
 
 
@@ -92,19 +99,8 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
     writer.stderr.close()
 
 
-def test_another_pipe_that_breaks_is_no_quiet_end(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os\n\nfrom proseco.base import cli\n\n\ndef main() -> None:\n    read, write = os.pipe()\n"
-        "    os.close(read)\n    print('at work')\n    os.write(write, b'x')\n\n\ncli.run(main)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_another_pipe_that_breaks_is_no_quiet_end(run):
+    done = run("--scale", "pipe", "--seed", "7")
     assert (done.returncode, done.stdout) == (1, "at work\n") and "BrokenPipeError" in done.stderr
 
 
