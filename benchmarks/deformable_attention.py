@@ -1,11 +1,13 @@
-"""Deformable attention's sampling on a CPU: the compiled kernel against PyTorch's own operations.
+"""Deformable attention's sampling: the compiled kernel, on a GPU Triton's, against PyTorch's own operations.
 
     python -m benchmarks.deformable_attention [--images 1] [--height 480] [--width 640] [--rounds 9]
+    python -m benchmarks.deformable_attention --device cuda --images 64 [--precision bfloat16]
 
 What an encoder layer of paper scale samples (8 heads, width 256, strides 8 to 64, 4 points a level, every pixel a
-query), forward and with gradients, in float32 on one core and one thread. The peer is the form of the public
-Deformable DETR, one ``grid_sample`` a level; each round times both in turn. The last line has the ratio of the median
-times of forward and backward together, and the largest difference of the results, relative to the largest value.
+query), forward and with gradients; on a CPU on one core and one thread. The peer is the form of the public
+Deformable DETR, one ``grid_sample`` a level, which in bfloat16 works in float32, as under autocast; each round times
+both in turn. The last line has the ratio of the median times of forward and backward together, and the largest
+difference of the results, relative to the largest value.
 """
 
 import os
@@ -17,37 +19,55 @@ from torch import Tensor
 
 from proseco.base import cli
 from proseco.base.errors import InputError
-from proseco.nn import _sampling
-from proseco.nn.deformable_attention import sample_levels_plain
+from proseco.nn.deformable_attention import sample_levels, sample_levels_plain
+from proseco.training import devices
 
 HEADS, WIDTH, POINTS, STRIDES = 8, 32, 4, (8, 16, 32, 64)
-FORMS = {"compiled": _sampling.sample, "plain": sample_levels_plain}
 
 
-def main(*, images: int = 1, height: int = 480, width: int = 640, rounds: int = 9) -> None:
+def main(
+    *,
+    images: int = 1,
+    height: int = 480,
+    width: int = 640,
+    rounds: int = 9,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> None:
     """Time both forms, and compare what they give."""
     for name, value in (("images", images), ("height", height), ("width", width), ("rounds", rounds)):
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
+    where = devices.pick_device(device)
+    kind = devices.pick_precision(precision, where)
+    if where.type == "cuda":
+        os.environ["PROSECO_ATTENTION"] = "triton"
+    else:
+        torch.set_num_threads(1)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    forms = {"triton" if where.type == "cuda" else "compiled": sample_levels, "plain": _public}
     shapes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-    tensors = draw(images, shapes)
-    above = torch.randn(images, sum(h * w for h, w in shapes), HEADS * WIDTH, generator=_chance(1))
-    found = {name: run(form, shapes, tensors, above)[0] for name, form in FORMS.items()}  # and compiled by now
+    value, *others = (tensor.to(where) for tensor in draw(images, shapes))
+    tensors = [tensor.detach().requires_grad_() for tensor in (value.to(kind), *others)]
+    above = torch.randn(images, sum(h * w for h, w in shapes), HEADS * WIDTH, generator=_chance(1)).to(where, kind)
+    found = {name: run(form, shapes, tensors, above)[0] for name, form in forms.items()}  # and compiled by now
     error = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found.values(), strict=True))
-    seconds: dict[str, list] = {name: [] for name in FORMS}
+    seconds: dict[str, list] = {name: [] for name in forms}
     for turn in range(rounds):
-        for name in sorted(FORMS, reverse=turn % 2 == 1):
-            seconds[name].append(run(FORMS[name], shapes, tensors, above)[1])
-    print(f"{images} x {height} x {width}, {above.shape[1]} queries, median of {rounds} rounds, milliseconds")
+        for name in sorted(forms, reverse=turn % 2 == 1):
+            seconds[name].append(run(forms[name], shapes, tensors, above)[1])
+    print(f"{images} x {height} x {width}, {above.shape[1]} queries, {kind}, median of {rounds} rounds, milliseconds")
     print(f"{'form':10} {'forward':>8} {'backward':>9}")
     times = {name: 1000 * np.median(each, axis=0) for name, each in seconds.items()}
     for name, (forward, backward) in times.items():
         print(f"{name:10} {forward:8.1f} {backward:9.1f}")
-    speedup = times["plain"].sum() / times["compiled"].sum()
-    print(f"deformable_attention: speedup {speedup:.1f} rel_err {error:.0e}")
+    ours, plain = (each.sum() for each in times.values())
+    print(f"deformable_attention: speedup {plain / ours:.1f} rel_err {error:.0e}")
+
+
+def _public(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    return sample_levels_plain(value.float(), shapes, points, weights).to(value.dtype)
 
 
 def _chance(seed: int) -> torch.Generator:
@@ -75,12 +95,20 @@ def run(form, shapes, tensors, above: Tensor) -> tuple[list[Tensor], tuple[float
     out here: at a pixel's border a rounding decides between two slopes.
     """
     value, points, weights = tensors
+    _wait(value)
     begin = time.perf_counter()
     out = form(value, shapes, points, weights)
+    _wait(value)
     middle = time.perf_counter()
     gradients = torch.autograd.grad(out, tensors, above)
+    _wait(value)
     end = time.perf_counter()
     return [out.detach(), gradients[0], gradients[2]], (middle - begin, end - middle)
+
+
+def _wait(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 The detector, method and losses of params.yaml (row proseco) on images of noise, from bytes on the host to updated
 weights and teacher. Their frames are all of one size, or those of the views of a folder's images, batched as a training
 batches them. The peer is the same step in float32 with the public core of deformable attention (one
-``grid_sample`` a level), LocSCE with a table of all pairs at each step, and SciPy's assignment.
+``grid_sample`` a level), the backbone's norms beside its convolutions and maps in PyTorch's own order, LocSCE with a
+table of all pairs at each step, and SciPy's assignment. On a GPU ours samples as PROSECO_ATTENTION says.
 
 Both run in turn in the same process, ours first every other time, in float32 without TF32 or as ``--precision`` says.
 Then parts are timed, each step of ours once more with a halt before and after each: shares are of their sum, and a
@@ -35,7 +36,7 @@ from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError
 from proseco.data.loader import Batch
 from proseco.methods import proseco as method_file
-from proseco.nn import deformable_attention, matcher
+from proseco.nn import backbone, deformable_attention, matcher
 from proseco.training import cost, devices, loop
 from proseco.training.schedules import Schedule
 
@@ -226,6 +227,8 @@ def _public(step: Callable, batch: Batch) -> None:
     plain = deformable_attention.sample_levels_plain
     with (
         mock.patch.object(deformable_attention, "sample_levels", plain),
+        mock.patch.object(backbone, "folds", lambda norm, x: False),
+        mock.patch.object(backbone, "order", lambda images: torch.contiguous_format),
         mock.patch.object(matcher, "assign", _scipy),
         mock.patch.object(method_file.ProSeCo, "contrast", _contrast_plainly),
     ):

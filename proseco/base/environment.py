@@ -6,6 +6,7 @@ from pathlib import Path
 from proseco.base.errors import InputError, one_of
 
 BACKENDS = ("loky", "dask", "ray")
+ATTENTION = ("plain", "triton")
 
 
 def workers() -> int | None:
@@ -32,6 +33,17 @@ def checkpoint_every() -> int:
     :raises InputError: it is no whole number from 1.
     """
     return _number("PROSECO_CHECKPOINT_EVERY", 500, least=1)
+
+
+def attention() -> str:
+    """PROSECO_ATTENTION, what samples for deformable attention on a GPU; ``plain`` where it is unset or empty.
+
+    :raises InputError: no such form.
+    """
+    name = os.environ.get("PROSECO_ATTENTION") or "plain"
+    if name not in ATTENTION:
+        raise one_of("attention", name, ATTENTION, "PROSECO_ATTENTION, environment")
+    return name
 
 
 def rank() -> int:

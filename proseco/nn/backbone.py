@@ -4,12 +4,54 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.ops import FrozenBatchNorm2d
 
 from proseco.base.errors import one_of
 
-BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
+
+def folds(norm: nn.Module, x: Tensor) -> bool:
+    """Whether a norm goes into the convolution before it: one that is constant, on a GPU. There it saves more than a
+    pass over the map, for autocast would give the norm's float32 constants a float32 map.
+    """
+    return isinstance(norm, FrozenBatchNorm2d) and x.is_cuda
+
+
+def convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))``; where it :func:`folds`, as one convolution, with gradients of the convolution's own weights.
+
+    The product of weights and factors is taken anew each time, in float32: a map of a single image is larger than it.
+    """
+    if not folds(norm, x):
+        return norm(conv(x))
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = conv.weight * factor[:, None, None, None]
+    return F.conv2d(
+        x, weight, norm.bias - norm.running_mean * factor, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
+
+
+class _BasicBlock(resnet.BasicBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(convolve(self.conv1, self.bn1, x))
+        out = convolve(self.conv2, self.bn2, out)
+        return self.relu(out.add_(_shortcut(self, x)))
+
+
+class _Bottleneck(resnet.Bottleneck):
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(convolve(self.conv1, self.bn1, x))
+        out = self.relu(convolve(self.conv2, self.bn2, out))
+        out = convolve(self.conv3, self.bn3, out)
+        return self.relu(out.add_(_shortcut(self, x)))
+
+
+def _shortcut(block: nn.Module, x: Tensor) -> Tensor:
+    return x if block.downsample is None else convolve(*block.downsample, x)
+
+
+BLOCKS = {"basic": _BasicBlock, "bottleneck": _Bottleneck}
 
 
 class ResNet(resnet.ResNet):
@@ -42,7 +84,7 @@ class ResNet(resnet.ResNet):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> [(B, C_i, H/s, W/s) for s in 4, 8, 16, 32]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(convolve(self.conv1, self.bn1, images)))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -72,6 +114,14 @@ class Body(nn.Module):
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def order(images: Tensor) -> torch.memory_format:
+    """In which order maps lie in memory. Batches come as decoded images, channels last, and so a GPU's convolutions are
+    fastest. On a CPU the backward pass of small ones then writes beyond its memory (torch 2.15 with oneDNN; found by
+    tests/detectors).
+    """
+    return torch.channels_last if images.is_cuda else torch.contiguous_format
+
+
 def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
     """uint8 RGB (B, 3, H, W) on any device -> float32, zero mean and unit deviation, exactly 0 on padding.
 
@@ -79,8 +129,6 @@ def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
-    # Batches lie in memory as decoded images do, channels last. In that order the backward pass of small convolutions
-    # writes beyond its memory on a CPU (torch 2.15 with oneDNN; found by tests/detectors), so it ends here, while a
-    # pixel is a byte; what follows works in place on the copy that float() makes of bytes.
-    normal = images.contiguous().float().sub_(mean).div_(std)
+    # The order is settled while a pixel is a byte; what follows works in place on the copy that float() makes of bytes.
+    normal = images.contiguous(memory_format=order(images)).float().sub_(mean).div_(std)
     return normal if mask is None else normal.masked_fill_(mask[:, None], 0)

@@ -1,31 +1,51 @@
 """Multi-scale deformable attention (Deformable DETR, Zhu et al. 2021, eq. 3), in the public parameter layout."""
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from proseco.base import environment
+from proseco.base.errors import InputError
 from proseco.nn import _sampling
 
 
 def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples over levels and points, zeros outside of each level.
 
-    On a CPU a compiled kernel (:mod:`proseco.nn._sampling`), elsewhere :func:`sample_levels_plain`. In float32 at
-    least, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
+    On a CPU a compiled kernel (:mod:`proseco.nn._sampling`), elsewhere :func:`sample_levels_plain` or, where the
+    environment asks for it, a Triton kernel (:mod:`proseco.nn._sampling_gpu`). Sums are of float32 at least, and so are
+    points, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
 
     :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
     :param shapes: (H, W) of each level.
     :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
-        what samples a point that is NaN is NaN.
+        and in the Triton kernel what samples a point that is NaN is NaN.
     :param weights: (B, Q, heads, L, P), attention weights.
     :returns: (B, Q, D).
+    :raises InputError: the Triton kernel is asked for, and Triton is not installed.
     """
     kind = torch.promote_types(value.dtype, torch.float32)
-    compiled = value.device.type == "cpu" and not torch.compiler.is_compiling()
-    sample = _sampling.sample if compiled else sample_levels_plain
-    return sample(value.to(kind), shapes, points.to(kind), weights.to(kind)).to(value.dtype)
+    points, weights = points.to(kind), weights.to(kind)
+    sample = sample_levels_plain
+    if not torch.compiler.is_compiling():
+        if value.device.type == "cpu":
+            sample = _sampling.sample
+        elif value.device.type == "cuda" and environment.attention() == "triton":
+            return _triton()(value, shapes, points, weights)
+    return sample(value.to(kind), shapes, points, weights).to(value.dtype)
+
+
+@lru_cache
+def _triton() -> Callable:
+    try:
+        from proseco.nn import _sampling_gpu  # not everywhere beside torch
+    except ModuleNotFoundError as error:
+        raise InputError(f"PROSECO_ATTENTION is triton, but there is no module {error.name!r} (environment)") from None
+    return _sampling_gpu.sample
 
 
 def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:

@@ -4,9 +4,11 @@ import pytest
 import torch
 import torchvision
 from torchvision.models import resnet18, resnet50
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import functional as tv
 
 from proseco.base.errors import InputError
+from proseco.nn import backbone
 from proseco.nn.backbone import MEAN, STD, Body, ResNet, normalise
 from tests.tiny import BODY
 
@@ -108,6 +110,76 @@ def test_normalise_is_torchvisions_and_zero_on_padding():
     assert torch.equal(pixels, before) and torch.equal(decoded, before)  # bytes are left as they are
     preset = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert (tuple(preset.mean), tuple(preset.std)) == (MEAN, STD)
+
+
+def norms_fold(norm, x):
+    """As on a GPU."""
+    return isinstance(norm, FrozenBatchNorm2d)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, kind, tolerance):
+    body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(kind)
+    names, weights = zip(*body.named_parameters(), strict=True)
+    calls = []
+    for module in body.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.register_forward_hook(lambda *_: calls.append(1))
+
+    def run():
+        calls.clear()
+        maps = body(image().to(kind))
+        return [*maps, *torch.autograd.grad(sum(f.square().mean() for f in maps), weights)], len(calls)
+
+    plain, with_norms = run()
+    monkeypatch.setattr(backbone, "folds", norms_fold)
+    folded, without = run()
+    assert with_norms > 10 and without == 0
+    for name, one, other in zip(["8", "16", "32", *names], folded, plain, strict=True):
+        assert (one - other).abs().max() <= tolerance * other.abs().max(), name
+
+
+def test_folding_keeps_maps_in_the_precision_of_autocast(monkeypatch):
+    body = shake(Body(**BODY))
+    exact = body(image())
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = body(image())
+        monkeypatch.setattr(backbone, "folds", norms_fold)
+        folded = body(image())
+    assert {f.dtype for f in plain} == {torch.float32} and {f.dtype for f in folded} == {torch.bfloat16}
+    for one, other, truth in zip(folded, plain, exact, strict=True):
+        distance = [(x.float() - truth).norm() / truth.norm() for x in (one, other)]
+        assert distance[0] < 2 * distance[1] < 0.05
+
+
+def test_what_does_not_fold():
+    x = image()
+    assert not backbone.folds(FrozenBatchNorm2d(3), x)  # on a CPU
+    assert not backbone.folds(torch.nn.BatchNorm2d(3), x.to("meta"))
+
+
+def test_channels_last_changes_no_feature(monkeypatch):
+    body = shake(Body(**BODY))
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=draws)
+    plain = body(normalise(pixels))
+    monkeypatch.setattr(backbone, "order", lambda images: torch.channels_last)
+    assert normalise(pixels).is_contiguous(memory_format=torch.channels_last)
+    for one, other in zip(body(normalise(pixels)), plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_a_gpu_has_the_cpus_features_channels_last():
+    body = shake(Body(**FIFTY))
+    pixels = torch.randint(0, 256, (2, 3, 128, 96), dtype=torch.uint8)
+    expected = body(normalise(pixels))
+    maps = body.cuda()(normalise(pixels.cuda()))
+    for one, other in zip(maps, expected, strict=True):
+        assert one.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(one.cpu(), other, atol=1e-3, rtol=1e-3)
 
 
 def test_an_unknown_block_is_named():

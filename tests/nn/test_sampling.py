@@ -1,14 +1,35 @@
-"""The compiled sampling of deformable attention against the plain form: values and gradients, also where it is hard."""
+"""The kernels of deformable attention's sampling against the plain form: values and gradients, also where it is hard.
+
+Triton's kernel runs in Triton's interpreter, where there is no GPU for it: the same program, a block at a time.
+"""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from proseco import nn
+from proseco.base.errors import InputError
+from proseco.nn import deformable_attention
 from proseco.nn._sampling import sample
 from proseco.nn.deformable_attention import sample_levels, sample_levels_plain
 
-HEADS, P, WIDTH = 3, 4, 5
+HEADS, P, WIDTH = 2, 2, 5
+
+
+def triton_sample(value, shapes, points, weights):
+    """On a GPU, or in the interpreter that tests/conftest.py asks for without one."""
+    kernel = pytest.importorskip("proseco.nn._sampling_gpu", exc_type=ModuleNotFoundError).sample
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    return kernel(value.to(where), shapes, points.to(where), weights.to(where)).cpu()
+
+
+@pytest.fixture(params=[sample, triton_sample], ids=["compiled", "triton"])
+def form(request):
+    return request.param
 
 
 def given(shapes, *, kind=torch.float64, low=-0.2, high=1.2, images=2, queries=7, seed=0):
@@ -20,19 +41,19 @@ def given(shapes, *, kind=torch.float64, low=-0.2, high=1.2, images=2, queries=7
     return [value.requires_grad_(), points.requires_grad_(), weights.requires_grad_()]
 
 
-def both(shapes, tensors):
-    """(result, its gradients) of either form, for one random gradient from above."""
+def both(form, shapes, tensors):
+    """(result, its gradients) of the form and the plain one, for one random gradient from above."""
     found = []
-    for form in (sample, sample_levels_plain):
+    for each in (form, sample_levels_plain):
         value, points, weights = tensors
-        out = form(value, shapes, points, weights)
+        out = each(value, shapes, points, weights)
         above = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=out.dtype)
         found.append([out.detach(), *torch.autograd.grad(out, tensors, above)])
     return found
 
 
-def equal(shapes, tensors, tolerance):
-    for ours, plain in zip(*both(shapes, tensors), strict=True):
+def equal(form, shapes, tensors, tolerance):
+    for ours, plain in zip(*both(form, shapes, tensors), strict=True):
         assert (ours - plain).abs().max() <= tolerance * plain.abs().max().clamp(min=1)
 
 
@@ -46,57 +67,60 @@ def equal(shapes, tensors, tolerance):
     ],
 )
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 1.5), (-40, 40)])
-def test_values_and_gradients_are_those_of_the_plain_form(shapes, low, high, kind, tolerance):
-    equal(shapes, given(shapes, low=low, high=high, kind=kind), tolerance)
+def test_values_and_gradients_are_those_of_the_plain_form(form, shapes, low, high, kind, tolerance):
+    equal(form, shapes, given(shapes, low=low, high=high, kind=kind), tolerance)
 
 
-def test_points_on_centres_edges_and_corners():
+def test_points_on_centres_edges_and_corners(form):
     """Where a bilinear sample has kinks; powers of two, so that both forms place the points exactly."""
     shapes = [(4, 8), (2, 2)]
     value, points, weights = given(shapes, queries=64)
     steps = torch.arange(-2, 19, dtype=points.dtype) / 16  # centres and edges of both levels, and beyond
     draws = torch.randint(len(steps), points.shape, generator=torch.Generator().manual_seed(3))
-    equal(shapes, [value, steps[draws].requires_grad_(), weights], 1e-12)
+    equal(form, shapes, [value, steps[draws].requires_grad_(), weights], 1e-12)
 
 
-def test_all_padding_gives_nothing_and_sends_no_gradient_to_the_points():
+def test_all_padding_gives_nothing_and_sends_no_gradient_to_the_points(form):
     shapes = [(4, 7), (3, 5)]
     value, points, weights = given(shapes)
-    out, of_value, of_points, of_weights = both(shapes, [torch.zeros_like(value).requires_grad_(), points, weights])[0]
+    out, of_value, of_points, of_weights = both(
+        form, shapes, [torch.zeros_like(value).requires_grad_(), points, weights]
+    )[0]
     assert not out.any()
     assert not of_points.any()
     assert not of_weights.any()
     assert of_value.any()
 
 
-def test_gradients_are_those_of_small_moves():
+def test_gradients_are_those_of_small_moves(form):
     shapes = [(4, 7), (3, 5)]
-    value, points, weights = given(shapes, images=1, queries=3, seed=5)
-    assert torch.autograd.gradcheck(lambda v, p, w: sample(v, shapes, p, w), (value, points, weights))
+    tensors = given(shapes, images=1, queries=3, seed=5)
+    whole = form is sample  # the interpreter needs seconds for a step of each entry; it takes steps of all
+    assert torch.autograd.gradcheck(lambda v, p, w: form(v, shapes, p, w), tensors, fast_mode=not whole)
 
 
-def test_a_point_that_is_nan_shows():
+def test_a_point_that_is_nan_shows(form):
     shapes = [(4, 7), (3, 5)]
     value, points, weights = (tensor.detach() for tensor in given(shapes))
-    before = sample(value, shapes, points, weights)
-    points[1, 2, 0, 1, 3, 0] = math.nan
-    out = sample(value, shapes, points, weights)
+    before = form(value, shapes, points, weights)
+    points[1, 2, 0, 1, 1, 0] = math.nan
+    out = form(value, shapes, points, weights)
     assert out[1, 2, :WIDTH].isnan().all()
     assert out.isnan().sum() == WIDTH
     assert torch.equal(out.nan_to_num(0), before.masked_fill(out.isnan(), 0))
 
 
 @pytest.mark.parametrize("far", [math.inf, -math.inf, 1e30])
-def test_a_point_far_outside_contributes_nothing(far):
+def test_a_point_far_outside_contributes_nothing(form, far):
     shapes = [(4, 7), (3, 5)]
     value, points, weights = (tensor.detach() for tensor in given(shapes, low=0.3, high=0.7))
-    points[:, :, :, 1, 2] = far
+    points[:, :, :, 1, 1] = far
     without = weights.clone()
-    without[:, :, :, 1, 2] = 0
+    without[:, :, :, 1, 1] = 0
     inside = points.clone()
-    inside[:, :, :, 1, 2] = 0.5
-    expected = sample(value, shapes, inside, without)
-    assert torch.equal(sample(value, shapes, points, weights), expected)
+    inside[:, :, :, 1, 1] = 0.5
+    expected = form(value, shapes, inside, without)
+    assert torch.equal(form(value, shapes, points, weights), expected)
 
 
 def test_the_bits_do_not_depend_on_the_number_of_threads():
@@ -106,7 +130,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
     try:
         for count in (1, 2, 4, 50):
             torch.set_num_threads(count)
-            found.append(both(shapes, tensors)[0])
+            found.append(both(sample, shapes, tensors)[0])
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -124,19 +148,123 @@ def test_it_is_what_a_detector_on_a_cpu_uses():
     assert torch.equal(half, sample(value.bfloat16().float(), shapes, points, weights.bfloat16().float()).bfloat16())
 
 
-def test_no_second_derivative():
+def test_no_second_derivative(form):
     shapes = [(4, 7)]
     tensors = given(shapes)
-    (first,) = torch.autograd.grad(
-        sample(tensors[0], shapes, *tensors[1:]).square().sum(), tensors[1], create_graph=True
-    )
+    (first,) = torch.autograd.grad(form(tensors[0], shapes, *tensors[1:]).square().sum(), tensors[1], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 
 
-def test_no_image_and_no_query():
+def test_no_image_and_no_query(form):
     shapes = [(4, 7)]
     for images, queries in ((0, 3), (2, 0)):
-        out, of_value, of_points, of_weights = both(shapes, given(shapes, images=images, queries=queries))[0]
+        out, of_value, of_points, of_weights = both(form, shapes, given(shapes, images=images, queries=queries))[0]
         assert out.shape == (images, queries, HEADS * WIDTH) and not of_value.any()
         assert of_points.shape == (images, queries, HEADS, 1, P, 2) and of_weights.shape == of_points.shape[:-1]
+
+
+def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32():
+    shapes = [(4, 7), (3, 5)]
+    value, points, weights = given(shapes, kind=torch.float32, queries=70)
+    half = value.detach().bfloat16().requires_grad_()
+    out = triton_sample(half, shapes, points, weights)
+    plain = sample_levels_plain(half.detach().float(), shapes, points, weights)
+    assert out.dtype == torch.bfloat16
+    assert torch.allclose(
+        out.float(), plain, atol=1e-6, rtol=2**-7
+    )  # cut once, at the end; the interpreter rounds to 0
+    above = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).bfloat16()
+    ours = torch.autograd.grad(out, [half, points, weights], above)
+    lifted = half.detach().float().requires_grad_()
+    theirs = torch.autograd.grad(
+        sample_levels_plain(lifted, shapes, points, weights), [lifted, points, weights], above.float()
+    )
+    assert ours[0].dtype == torch.bfloat16
+    assert torch.allclose(ours[0].float(), theirs[0], atol=1e-5, rtol=2**-8)
+    for mine, other in zip(ours[1:], theirs[1:], strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.allclose(mine, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 8, 32, 33])
+def test_triton_takes_any_number_of_channels(width):
+    shapes = [(4, 7), (3, 5)]
+    _, points, weights = given(shapes)
+    draws = torch.Generator().manual_seed(4)
+    value = torch.randn(2, 43, HEADS, width, generator=draws, dtype=torch.float64).requires_grad_()
+    equal(triton_sample, shapes, [value, points, weights], 1e-12)
+
+
+COMPILE = """
+import sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from proseco.nn import _sampling_gpu
+
+sizes = {"LEVELS": 4, "COUNT": 4, "WIDTH": 32, "CHANNELS": 32, "BLOCK": _sampling_gpu.QUERIES}
+for kind in ("fp32", "bf16"):
+    read = {"value": kind, "shapes": "i32", "points": "fp32", "weights": "fp32"}
+    for kernel, others in (
+        (_sampling_gpu._forward, {"out": kind}),
+        (_sampling_gpu._backward, {"above": kind, "of_value": "fp32", "of_points": "fp32", "of_weights": "fp32"}),
+    ):
+        pointers = read | others
+        signature = {name: f"*{of}" for name, of in pointers.items()}
+        signature |= dict.fromkeys(("queries", "pixels", "heads"), "i32") | dict.fromkeys(sizes, "constexpr")
+        aligned = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in pointers}
+        target = GPUTarget("cuda", int(sys.argv[1]), 32)
+        print(len(compile(ASTSource(kernel, signature, sizes, aligned), target=target).asm["cubin"]))
+"""
+
+
+@pytest.mark.parametrize("capability", [90, pytest.param(80, marks=pytest.mark.slow)])
+def test_triton_compiles_for_gpus_that_are_not_here(tmp_path, capability):
+    """Down to the GPU's own code, of the sizes of paper scale; A100 and H100."""
+    pytest.importorskip("triton")
+    env = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, str(capability)], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 4 and all(int(size) > 1000 for size in done.stdout.split())
+
+
+class OnGpu:
+    """What the choice of a form looks at, without a GPU."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, tensor):
+        self.tensor, self.dtype = tensor, tensor.dtype
+
+    def to(self, kind):
+        return self.tensor.to(kind)
+
+
+def test_a_gpu_samples_as_the_environment_says(monkeypatch):
+    shapes, calls = [(4, 7), (3, 5)], []
+
+    def kernel(value, shapes, points, weights):
+        calls.append((value.dtype, points.dtype, weights.dtype))
+
+    monkeypatch.setattr(deformable_attention, "_triton", lambda: kernel)
+    value, points, weights = (t.detach() for t in given(shapes, kind=torch.float32))
+    monkeypatch.delenv("PROSECO_ATTENTION", raising=False)
+    plain = sample_levels_plain(value, shapes, points, weights)
+    assert torch.equal(sample_levels(OnGpu(value), shapes, points, weights), plain) and not calls
+    monkeypatch.setenv("PROSECO_ATTENTION", "triton")
+    sample_levels(OnGpu(value.bfloat16()), shapes, points, weights.bfloat16())
+    assert calls == [(torch.bfloat16, torch.float32, torch.float32)]  # the value as it is, the rest not below float32
+    monkeypatch.setenv("PROSECO_ATTENTION", "fast")
+    with pytest.raises(InputError, match="no attention named 'fast'; there is plain, triton"):
+        sample_levels(OnGpu(value), shapes, points, weights)
+
+
+def test_no_triton_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "proseco.nn._sampling_gpu", raising=False)
+    monkeypatch.delattr(nn, "_sampling_gpu", raising=False)
+    deformable_attention._triton.cache_clear()
+    with pytest.raises(InputError, match="PROSECO_ATTENTION is triton, but there is no module 'triton'"):
+        deformable_attention._triton()

@@ -1,0 +1,198 @@
+"""Deformable attention's sampling on a GPU: one Triton kernel forward and one backward.
+
+Nothing is made for each sample, as in :mod:`proseco.nn._sampling`, whose rules for borders and NaN hold here too. A
+program is a block of queries of one image's head: a sample's channels lie side by side in memory, and neighbouring
+queries find each other's pixels in the cache. Sums are of the points' precision; the value is read as it is given, half
+the bytes in bfloat16. Programs add to the value's gradient all at once, so its last bits vary from run to run.
+"""
+
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+QUERIES = 32  # of a program
+
+
+@triton.jit
+def _place(points, there, w, h):
+    """Where samples lie: x and y in pixels, 0 the first one's centre, by the steps of ``grid_sample``."""
+    x = tl.load(points, mask=there, other=-1)
+    y = tl.load(points + 1, mask=there, other=-1)
+    return (x * 2 - 1 + 1) * (w / 2.0).to(x.dtype) - 0.5, (y * 2 - 1 + 1) * (h / 2.0).to(y.dtype) - 0.5
+
+
+@triton.jit
+def _corners(x, y, w, h):
+    """The pixels around each sample: number of the upper left one, shares of its right and lower neighbours, and which
+    of the four are on the map.
+    """
+    inside = (x >= -1) & (x < w) & (y >= -1) & (y < h)  # not so for NaN, nor for what no integer holds
+    x, y = tl.where(inside, x, 0), tl.where(inside, y, 0)
+    left, top = tl.floor(x), tl.floor(y)
+    to_right, to_lower = x - left, y - top
+    left, top = left.to(tl.int32), top.to(tl.int32)
+    in_left, in_right = inside & (left >= 0), left + 1 < w
+    in_top, in_bottom = top >= 0, inside & (top + 1 < h)
+    on = (in_top & in_left, in_top & inside & in_right, in_bottom & in_left, in_bottom & in_right)
+    return top * w + left, to_right, to_lower, on
+
+
+@triton.jit
+def _read(plane, pixel, on, channels, real, stride, kind: tl.constexpr):
+    """(queries, channels) of one pixel a query, 0 where it is not on the map."""
+    return tl.load(plane + (pixel * stride)[:, None] + channels, mask=on[:, None] & real, other=0).to(kind)
+
+
+@triton.jit
+def _add(plane, pixel, on, channels, real, stride, amount):
+    tl.atomic_add(plane + (pixel * stride)[:, None] + channels, amount, mask=on[:, None] & real, sem="relaxed")
+
+
+@triton.jit
+def _forward(
+    value,
+    shapes,
+    points,
+    weights,
+    out,
+    queries,
+    pixels,
+    heads,
+    LEVELS: tl.constexpr,
+    COUNT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Shapes as in :func:`proseco.nn._sampling._forward`; ``CHANNELS`` is the power of two that holds ``WIDTH``."""
+    kind: tl.constexpr = points.dtype.element_ty
+    blocks = tl.cdiv(queries, BLOCK)
+    item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    image, head = (item // heads).to(tl.int64), item % heads
+    query = block * BLOCK + tl.arange(0, BLOCK)
+    channels = tl.arange(0, CHANNELS)[None, :]
+    there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
+    row = (image * queries + query) * heads + head
+    plane = value + image * pixels * stride + head * WIDTH
+    total = tl.zeros((BLOCK, CHANNELS), kind)
+    for level in range(LEVELS):
+        h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
+        for p in tl.static_range(COUNT):
+            sample = (row * LEVELS + level) * COUNT + p
+            x, y = _place(points + 2 * sample, there, w, h)
+            weight = tl.load(weights + sample, mask=there, other=0)
+            first, x1, y1, on = _corners(x, y, w, h)
+            x0, y0 = 1 - x1, weight * (1 - y1)
+            y1 = weight * y1
+            total += (y0 * x0)[:, None] * _read(plane, first, on[0], channels, real, stride, kind)
+            total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, real, stride, kind)
+            total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, real, stride, kind)
+            total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, real, stride, kind)
+            total += tl.where((x != x) | (y != y), x + y, 0)[:, None]
+        plane += h * w * stride
+    tl.store(out + row[:, None] * WIDTH + channels, total, mask=there[:, None] & real)
+
+
+@triton.jit
+def _backward(
+    value,
+    shapes,
+    points,
+    weights,
+    above,
+    of_value,
+    of_points,
+    of_weights,
+    queries,
+    pixels,
+    heads,
+    LEVELS: tl.constexpr,
+    COUNT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """``above``: the gradient of what :func:`_forward` gives. Adds to ``of_value``, fills the other two."""
+    kind: tl.constexpr = points.dtype.element_ty
+    blocks = tl.cdiv(queries, BLOCK)
+    item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    image, head = (item // heads).to(tl.int64), item % heads
+    query = block * BLOCK + tl.arange(0, BLOCK)
+    channels = tl.arange(0, CHANNELS)[None, :]
+    there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
+    row = (image * queries + query) * heads + head
+    start = image * pixels * stride + head * WIDTH
+    g = tl.load(above + row[:, None] * WIDTH + channels, mask=there[:, None] & real, other=0).to(kind)
+    for level in range(LEVELS):
+        h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
+        plane, of_plane = value + start, of_value + start
+        for p in tl.static_range(COUNT):
+            sample = (row * LEVELS + level) * COUNT + p
+            x, y = _place(points + 2 * sample, there, w, h)
+            weight = tl.load(weights + sample, mask=there, other=0)
+            first, x1, y1, on = _corners(x, y, w, h)
+            x0, y0 = 1 - x1, 1 - y1
+            d0 = tl.sum(g * _read(plane, first, on[0], channels, real, stride, kind), 1)
+            d1 = tl.sum(g * _read(plane, first + 1, on[1], channels, real, stride, kind), 1)
+            d2 = tl.sum(g * _read(plane, first + w, on[2], channels, real, stride, kind), 1)
+            d3 = tl.sum(g * _read(plane, first + w + 1, on[3], channels, real, stride, kind), 1)
+            upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
+            along_x = weight * w.to(kind) * (y0 * (d1 - d0) + y1 * (d3 - d2))
+            along_y = weight * h.to(kind) * (lower - upper)
+            tl.store(of_weights + sample, y0 * upper + y1 * lower, mask=there)
+            tl.store(of_points + 2 * sample, along_x, mask=there)
+            tl.store(of_points + 2 * sample + 1, along_y, mask=there)
+            y0, y1 = weight * y0, weight * y1
+            _add(of_plane, first, on[0], channels, real, stride, (y0 * x0)[:, None] * g)
+            _add(of_plane, first + 1, on[1], channels, real, stride, (y0 * x1)[:, None] * g)
+            _add(of_plane, first + w, on[2], channels, real, stride, (y1 * x0)[:, None] * g)
+            _add(of_plane, first + w + 1, on[3], channels, real, stride, (y1 * x1)[:, None] * g)
+        start += h * w * stride
+
+
+@lru_cache(maxsize=64)
+def _on_device(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """(L, 2) int32. Kept, for the copy of the next layer would make the program wait for the GPU."""
+    return torch.tensor(shapes, dtype=torch.int32, device=device)
+
+
+def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> None:
+    b, pixels, heads, width = value.shape
+    queries, levels, count = points.shape[1], *points.shape[3:5]
+    programs = b * heads * triton.cdiv(queries, QUERIES)
+    if not programs:
+        return
+    shapes = _on_device(tuple(map(tuple, shapes)), value.device)
+    sizes = {"LEVELS": levels, "COUNT": count, "WIDTH": width, "CHANNELS": triton.next_power_of_2(width)}
+    with torch.cuda.device_of(value):  # of several, the kernel runs on the current one
+        kernel[(programs,)](value, shapes, points, *others, queries, pixels, heads, **sizes, BLOCK=QUERIES)
+
+
+class _Sample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, shapes: list, points: Tensor, weights: Tensor) -> Tensor:
+        value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
+        ctx.save_for_backward(value, points, weights)
+        ctx.shapes = shapes
+        b, _, heads, width = value.shape
+        out = value.new_empty(b, points.shape[1], heads, width)
+        _launch(_forward, shapes, value, points, weights, out)
+        return out.flatten(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, above: Tensor) -> tuple:
+        value, points, weights = ctx.saved_tensors
+        of_value = torch.zeros_like(value, dtype=points.dtype)
+        of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
+        _launch(_backward, ctx.shapes, value, points, weights, above.contiguous(), of_value, of_points, of_weights)
+        return of_value.to(value.dtype), None, of_points, of_weights
+
+
+def sample(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`proseco.nn.deformable_attention.sample_levels` on a GPU; points and weights of float32 or float64."""
+    return _Sample.apply(value, shapes, points, weights)
