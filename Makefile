@@ -31,13 +31,16 @@ demo-full: env ## Every system and every table of the paper at demo scale, an ho
 	dvc repro
 	@echo && echo "Open tables/demo/index.html. Back to the small demo: git checkout params.yaml, then make demo"
 
-test: env ## Tests, a few minutes
-	python -m pytest -q
+# Files are shared out whole, for their tests share what they have made; the order is that of tests/conftest.py.
+PYTEST := python -m pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test: env ## Tests, some minutes on all cores
+	$(PYTEST)
 	ruff check .
 	ruff format --check .
 
 test-all: env ## Also the slow ones and those that need a GPU
-	python -m pytest -q -m ''
+	$(PYTEST) -m ''
 
 lint: env ## Style, mended where it can be
 	ruff check --fix .
