@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -23,7 +24,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from proseco import boxes as box_ops
 from proseco.base.errors import InputError
 from proseco.detectors._pooling import by_kernel
-from proseco.nn.backbone import BLOCKS, ResNet, normalise
+from proseco.nn.backbone import BLOCKS, ResNet, convolve, normalise
 
 #: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
@@ -42,7 +43,22 @@ def pyramid(backbone: dict, channels: int, *, first: int, extra: ExtraFPNBlock |
     stages = range(first, 5)
     widths = [backbone["widths"][stage - 1] * BLOCKS[backbone["block"]].expansion for stage in stages]
     names = {f"layer{stage}": str(number) for number, stage in enumerate(stages)}
-    return BackboneWithFPN(body, names, widths, channels, extra_blocks=extra)
+    whole = BackboneWithFPN(body, names, widths, channels, extra_blocks=extra)
+    whole.body = _Stages(body, names)
+    return whole
+
+
+class _Stages(IntermediateLayerGetter):
+    """torchvision's calls what it holds one by one, the stem's norm after its convolution; see ``convolve``."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.maxpool(self.relu(convolve(self.conv1, self.bn1, x)))
+        maps = OrderedDict()
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            x = self[stage](x)
+            if stage in self.return_layers:
+                maps[self.return_layers[stage]] = x
+        return maps
 
 
 def frame(images: Tensor, mask: Tensor) -> ImageList:

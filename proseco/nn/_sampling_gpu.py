@@ -6,15 +6,18 @@ queries find each other's pixels in the cache. Sums are of the points' precision
 the bytes in bfloat16. Programs add to the value's gradient all at once, so its last bits vary from run to run.
 """
 
-from functools import lru_cache
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from proseco.nn.constants import constant
+
 QUERIES = 32  # of a program
+
+# Sizes change from batch to batch; code of its own for those that 16 divides gains nothing: strides come from WIDTH.
+_kernel = triton.jit(do_not_specialize=["queries", "pixels", "heads"])
 
 
 @triton.jit
@@ -52,7 +55,7 @@ def _add(plane, pixel, on, channels, real, stride, amount):
     tl.atomic_add(plane + (pixel * stride)[:, None] + channels, amount, mask=on[:, None] & real, sem="relaxed")
 
 
-@triton.jit
+@_kernel
 def _forward(
     value,
     shapes,
@@ -97,7 +100,7 @@ def _forward(
     tl.store(out + row[:, None] * WIDTH + channels, total, mask=there[:, None] & real)
 
 
-@triton.jit
+@_kernel
 def _backward(
     value,
     shapes,
@@ -154,22 +157,19 @@ def _backward(
         start += h * w * stride
 
 
-@lru_cache(maxsize=64)
-def _on_device(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """(L, 2) int32. Kept, for the copy of the next layer would make the program wait for the GPU."""
-    return torch.tensor(shapes, dtype=torch.int32, device=device)
-
-
 def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> None:
     b, pixels, heads, width = value.shape
     queries, levels, count = points.shape[1], *points.shape[3:5]
     programs = b * heads * triton.cdiv(queries, QUERIES)
     if not programs:
         return
-    shapes = _on_device(tuple(map(tuple, shapes)), value.device)
+    shapes = constant(tuple(map(tuple, shapes)), value.device, torch.int32)
     sizes = {"LEVELS": levels, "COUNT": count, "WIDTH": width, "CHANNELS": triton.next_power_of_2(width)}
     with torch.cuda.device_of(value):  # of several, the kernel runs on the current one
-        kernel[(programs,)](value, shapes, points, *others, queries, pixels, heads, **sizes, BLOCK=QUERIES)
+        # Fused multiply and add places points as grid_sample on a GPU does, on the same side of a kink.
+        kernel[(programs,)](
+            value, shapes, points, *others, queries, pixels, heads, **sizes, BLOCK=QUERIES, enable_fp_fusion=True
+        )
 
 
 class _Sample(torch.autograd.Function):

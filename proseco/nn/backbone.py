@@ -9,6 +9,7 @@ from torchvision.models import resnet
 from torchvision.ops import FrozenBatchNorm2d
 
 from proseco.base.errors import one_of
+from proseco.nn.constants import constant
 
 
 def folds(norm: nn.Module, x: Tensor) -> bool:
@@ -115,11 +116,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def order(images: Tensor) -> torch.memory_format:
-    """In which order maps lie in memory. Batches come as decoded images, channels last, and so a GPU's convolutions are
-    fastest. On a CPU the backward pass of small ones then writes beyond its memory (torch 2.15 with oneDNN; found by
-    tests/detectors).
+    """In which order maps lie in memory. Batches come as decoded images, channels last, and so a GPU's convolutions of
+    bfloat16 are fastest; those of float32 without TF32 are not made for it. On a CPU the backward pass of small ones
+    then writes beyond its memory (torch 2.15 with oneDNN; found by tests/detectors).
     """
-    return torch.channels_last if images.is_cuda else torch.contiguous_format
+    lowered = images.is_cuda and torch.is_autocast_enabled("cuda")
+    return torch.channels_last if lowered else torch.contiguous_format
 
 
 def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -127,8 +129,8 @@ def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
 
     :param mask: (B, H, W) bool, True on padding; None where there is none.
     """
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
+    mean = constant(MEAN, images.device).view(3, 1, 1) * 255
+    std = constant(STD, images.device).view(3, 1, 1) * 255
     # The order is settled while a pixel is a byte; what follows works in place on the copy that float() makes of bytes.
     normal = images.contiguous(memory_format=order(images)).float().sub_(mean).div_(std)
     return normal if mask is None else normal.masked_fill_(mask[:, None], 0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.nn import _sampling
+from proseco.nn.constants import constant
 
 
 def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class DeformableAttention(nn.Module):
         weights = weights.view(b, q, self.heads, self.levels, self.points)
         reference = reference.float()[:, :, None, :, None, :]
         if reference.shape[-1] == 2:
-            size = offsets.new_tensor([[w, h] for h, w in shapes])[:, None]
+            size = constant(tuple((w, h) for h, w in shapes), offsets.device)[:, None]
             points = reference + offsets / size
         else:
             points = reference[..., :2] + offsets / self.points * reference[..., 2:] * 0.5

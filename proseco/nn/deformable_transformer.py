@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from proseco.nn.constants import constant
 from proseco.nn.deformable_attention import DeformableAttention
 
 
@@ -70,8 +71,7 @@ def pixel_centres(shapes, valid_ratios: Tensor) -> Tensor:
         y = torch.arange(h, device=valid_ratios.device, dtype=torch.float32) + 0.5
         x = torch.arange(w, device=valid_ratios.device, dtype=torch.float32) + 0.5
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).view(1, h * w, 2)
-        size = torch.tensor([w, h], device=valid_ratios.device)
-        points.append(grid / (valid_ratios[:, None, level] * size))
+        points.append(grid / (valid_ratios[:, None, level] * constant((w, h), valid_ratios.device)))
     return torch.cat(points, 1)
 
 

@@ -151,7 +151,7 @@ def fit(
             except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
                 raise _failure(f"step {step}: {error}", step, batch, snapshots) from None
             names = [*terms, *figures]
-            mine = torch.stack([*terms.values(), *figures.values(), torch.tensor(float(bool(asked)), device=device)])
+            mine = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(asked)), device=device)])
             *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
             loss = torch.stack(totals[: len(terms)]).sum()
             norm = nn.utils.clip_grad_norm_(trained, math.inf if schedule.clip is None else schedule.clip)

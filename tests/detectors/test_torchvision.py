@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torchvision.models import detection
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -14,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from proseco.base.errors import InputError
 from proseco.base.plugins import load
 from proseco.detectors._torchvision import pyramid
+from proseco.nn import backbone
 from proseco.training.devices import autocast
 from tests import tiny
 
@@ -56,6 +58,27 @@ def reference(name, ours):
         theirs = kind(pyramid(tiny.BODY, 32, first=1), **given)
     theirs.load_state_dict(ours.state_dict())
     return theirs.train(ours.training)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_pyramids_stages_are_torchvisions_and_on_a_gpu_fold_every_norm(monkeypatch, first):
+    torch.manual_seed(0)
+    whole = tiny.stir(pyramid(tiny.BODY, 16, first=first))
+    theirs = IntermediateLayerGetter(whole.body, whole.body.return_layers)
+    norms, ran = [m for m in whole.modules() if isinstance(m, FrozenBatchNorm2d)], []
+    for norm in norms:
+        norm.weight.fill_(0.7)
+        norm.register_forward_hook(lambda *_: ran.append(1))
+    x = torch.randn(2, 3, 64, 96)
+    plain, expected = whole.body(x), theirs(x)
+    assert list(plain) == list(expected) == [str(number) for number in range(5 - first)]
+    assert all(torch.equal(plain[name], expected[name]) for name in plain)
+    assert len(ran) == 2 * len(norms) > 10
+    ran.clear()
+    monkeypatch.setattr(backbone, "folds", lambda norm, x: isinstance(norm, FrozenBatchNorm2d))
+    folded = whole.body(x)
+    assert not ran
+    assert all(torch.allclose(folded[name], plain[name], atol=1e-5) for name in plain)
 
 
 def batch(boxes=(3, 0, 2)):

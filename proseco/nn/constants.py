@@ -1,0 +1,16 @@
+"""Numbers that a network needs on its device."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """``torch.tensor``, the same one for the same numbers; not to be written to.
+
+    Copied to a GPU once: the copy makes the program wait for all that the GPU has yet to do, and a step needs some of
+    these numbers in each of its layers.
+    """
+    return torch.tensor(values, dtype=dtype, device=device)
