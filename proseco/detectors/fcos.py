@@ -1,7 +1,7 @@
 """FCOS on a feature pyramid (Tian et al. 2019), torchvision's model and names."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import fcos
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -31,6 +31,9 @@ def build(
         raise InputError(f"detector: channels={channels} must be a multiple of 32, from 64 on")
     body = pyramid(backbone, channels, first=2, extra=LastLevelP6P7(channels, channels))
     head = _Head(channels, 1, num_classes or 1, layers)
+    # Distances to a box's sides leave a ReLU. torchvision begins them about 0, where by chance a whole side is 0 at all
+    # locations: a box has no area then, and no gradient ever moves it. Here they begin about a stride, all alive.
+    nn.init.constant_(head.regression_head.bbox_reg.bias, 1.0)
     if num_classes is None:
         head.classification_head.cls_logits = None
     return FCOS(

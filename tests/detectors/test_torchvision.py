@@ -81,6 +81,16 @@ def test_the_pyramids_stages_are_torchvisions_and_on_a_gpu_fold_every_norm(monke
     assert all(torch.allclose(folded[name], plain[name], atol=1e-5) for name in plain)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_side_of_a_fresh_fcos_is_dead(seed):
+    """Else a box has no area wherever it is, and nothing moves it."""
+    torch.manual_seed(seed)
+    model = load("detectors", "fcos")(num_classes=5, backbone=tiny.BODY, **KEYWORDS["fcos"])
+    made = batch()
+    sides = model.head(model.features(made.views[0], made.mask))["bbox_regression"]
+    assert (sides > 0).float().mean((0, 1)).min() > 0.9
+
+
 def batch(boxes=(3, 0, 2)):
     """Images 64 pixels high, the second one narrower, with masks."""
     made = tiny.batch(boxes, height=64, width=96)
