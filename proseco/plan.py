@@ -13,6 +13,9 @@ from proseco.rows import Row
 from proseco.schema import check
 from proseco.training.schedules import changed
 
+#: Keys of a benchmark that say how it is scored, and their defaults.
+SCORED = {"recalls": 101}
+
 
 def resolve(params: dict) -> dict[str, dict]:
     """File name -> content of everything that stage ``plan`` writes for the selected scale.
@@ -31,7 +34,8 @@ def resolve(params: dict) -> dict[str, dict]:
             settings[f"pretrain/{name}.json"] = pretraining(params, row)
             settings[f"source/{name}.json"] = {"data": settings[f"pretrain/{name}.json"]["data"]}
             for benchmark in benchmarks:
-                settings[f"finetune/{name}/{benchmark}.json"] = finetuning(section, row, benchmark)
+                of_benchmark = {key: params["benchmarks"][benchmark].get(key, value) for key, value in SCORED.items()}
+                settings[f"finetune/{name}/{benchmark}.json"] = finetuning(section, row, benchmark) | of_benchmark
     return settings
 
 
@@ -54,6 +58,8 @@ def pretraining(params: dict, row: Row) -> dict:
     known = plugins.keywords("methods", row.plugin)
     used = [("methods", row.plugin), detector]
     settings["method"] = {"name": row.plugin, **row.pretrain["method"]}
+    if settings["method"].get("search"):  # proposals made while it trains
+        used.append(("proposals", settings["method"]["search"]["proposals"]["name"]))
     if "loss" in known:  # its keys are the loss's own and the method's weights; those of other losses are passed over
         mine = plugins.keywords("losses", row.loss["name"])
         settings["loss"] = {key: value for key, value in row.loss.items() if key in mine or key == "name"}

@@ -44,6 +44,11 @@ def finetuning(section: dict, place: str) -> None:
     if (section.get("validate_every") is None) == (section.get("validations") is None):
         raise InputError(f"{place} needs either validations or validate_every (params.yaml)")
     checks.positive(section, ("validations", "validate_every", "patience"), place)
+    frozen = section.get("frozen_stages", 0)
+    if not 0 <= frozen <= 5:
+        raise InputError(
+            f"{place}.frozen_stages is {frozen}; a backbone has 5 stages, its stem the first (params.yaml)"
+        )
     if section.get("patience") is not None and section.get("decay") == "cosine":
         raise InputError(f"{place}.patience would leave out the end of decay cosine; it needs decay step (params.yaml)")
 
@@ -100,6 +105,12 @@ def _own_views(method: dict, place: str) -> None:
         checks.call(method[key], augment.strong, f"{place}.{key}")
     if "filter" in method:
         proposal_filter(method["filter"], f"{place}.filter")
+    if method.get("search") is not None:
+        checks.keys(method["search"], {"side": "int", "proposals": "dict"}, f"{place}.search")
+        checks.plugin("proposals", method["search"]["proposals"], f"{place}.search.proposals", given=("seed",))
+        if method["search"]["side"] < 16:
+            why = "a square of 16 pixels is the least that is searched"
+            raise InputError(f"{place}.search.side is {method['search']['side']}; {why} (params.yaml)")
     checks.positive(method, ("side", "boxes", "min_size", "canonical_size"), place)
     if method.get("min_size", 0) > method.get("side", math.inf):
         raise InputError(f"{place}.min_size is {method['min_size']}; the views' side is {method['side']} (params.yaml)")

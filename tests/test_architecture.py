@@ -126,6 +126,8 @@ def entries_of(content):
     """(kind, name) of the plug-ins that a file of settings names."""
     fields = {"method": "methods", "loss": "losses", "detector": "detectors", "proposals": "proposals"}
     found = {(kind, content[field]["name"]) for field, kind in fields.items() if content.get(field)}
+    if search := (content.get("method") or {}).get("search"):
+        found.add(("proposals", search["proposals"]["name"]))
     return found | {("methods", e["name"]) for e in content.get("backbones", {}).values() if "name" in e}
 
 

@@ -20,7 +20,7 @@ from proseco.data import annotations, demo
 from proseco.data.loader import collate
 from proseco.data.sample import Sample
 from proseco.data.sources import AnnotatedImages
-from proseco.nn.backbone import ResNet
+from proseco.nn.backbone import ResNet, freeze
 
 ROOT = Path(__file__).resolve().parents[1]
 BODY = {"block": "basic", "layers": [1, 1, 1, 1], "stem": 8, "widths": [8, 8, 16, 24]}
@@ -177,6 +177,22 @@ def test_detectors_without_a_class_head(name):
     assert body == {
         key for key in ResNet(**BODY, num_classes=1, norm=FrozenBatchNorm2d).state_dict() if key[:3] != "fc."
     }
+
+
+@every("detectors")
+def test_stages_of_detectors_can_stay_as_they_are(name):
+    """By the names of Deformable DETR's public code, which trains layer2, layer3 and layer4."""
+    model = detector(name, CLASSES)
+    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    freeze(model, 0)
+    assert trained == {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    freeze(model, 2)
+    left = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    body = {key.removeprefix(model.body_prefix) for key in trained if key.startswith(model.body_prefix)}
+    still = {key.removeprefix(model.body_prefix) for key in trained - left}
+    assert still == {key for key in body if key.split(".")[0] not in ("layer2", "layer3", "layer4")} != set()
+    freeze(model, 5)
+    assert not any(p.requires_grad for key, p in model.named_parameters() if key.startswith(model.body_prefix))
 
 
 def detector_of(method):

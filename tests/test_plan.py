@@ -55,6 +55,22 @@ def test_the_schedule_of_a_benchmark_or_the_default():
     assert len([name for name in found if name.startswith("finetune/")]) == 4
 
 
+def test_a_pretraining_that_searches_depends_on_what_it_searches_with():
+    code = {scale: pretraining(REAL, scale, "detreg")["code"] for scale in ("demo", "paper")}
+    assert "proseco/proposals/_grouping.py" in code["paper"]
+    assert not any(path.startswith("proseco/proposals/") for path in code["demo"])
+
+
+def test_a_benchmark_says_how_it_is_scored():
+    found = plan.resolve(REAL)
+    recalls = {name: found[f"finetune/proseco/{name}.json"]["recalls"] for name in REAL["run"]["benchmarks"]}
+    assert recalls == {"mini_coco_5": 101, "mini_voc_10": 11}
+    assert changes("benchmarks/mini_voc_10/recalls", 101) == {
+        "finetune/supervised/mini_voc_10.json",
+        "finetune/proseco/mini_voc_10.json",
+    }
+
+
 def test_a_scale_changes_its_own_loss_only():
     whole = changed("scales/demo/pretrain/proseco/loss/normalize_target", False)
     assert pretraining(whole, "demo", "proseco")["loss"]["normalize_target"] is False

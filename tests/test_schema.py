@@ -15,15 +15,16 @@ REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
     *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps"),
+    "frozen_stages",
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
-    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks"),
+    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks", "recalls"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
     *("solarise_probability", "momentum", "trust", "warmup", "decay"),
-    *("draw", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
+    *("draw", "search", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
     *("lambda_class", "lambda_embed", "lambda_feature"),
     *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
@@ -114,7 +115,8 @@ def test_what_is_no_mapping_is_refused():
             above[path[-1]] = value
             if path[-1] not in (refusal(whole) or ""):
                 accepted.append((".".join(path), value))
-    assert accepted == [("scales.demo.generate", None)]  # null: nothing to generate
+    search = "scales.paper.pretrain.detreg.method.search"  # null: the boxes that are stored
+    assert accepted == [("scales.demo.generate", None), (search, None)]  # null: nothing to generate
 
 
 def test_a_missing_key_is_named():
@@ -280,11 +282,21 @@ def test_odd_values_never_escape_as_another_error():
         ),
         ("scales/demo/schedules/mini_voc_5/validations", None, ["mini_voc_5 needs either validations or validate_"]),
         ("scales/demo/schedules/mini_voc_5/patience", 0, ["schedules.mini_voc_5.patience is 0"]),
+        ("benchmarks/mini_voc_5/recalls", 10, ["benchmarks.mini_voc_5.recalls is 10", "11, VOC 2007's"]),
+        ("scales/demo/schedules/mini_voc_5/frozen_stages", 6, ["schedules.mini_voc_5.frozen_stages is 6", "5 stages"]),
         (
             "scales/demo/pretrain/proseco/schedule/patience",
             3,
             ["no key of scales.demo.pretrain.proseco.schedule named"],
         ),
+        ("scales/paper/pretrain/detreg/method/search/side", 8, ["detreg.method.search.side is 8", "16 pixels"]),
+        ("scales/paper/pretrain/detreg/method/search/edge", 8, ["key of scales.paper.pretrain.detreg.method.search"]),
+        (
+            "scales/paper/pretrain/detreg/method/search/proposals/mode",
+            3,
+            ["detreg.method.search.proposals.mode is 3; it must be str"],
+        ),
+        ("scales/paper/pretrain/detreg/method/search/proposals/name", "edge_boxes", ["'edge_boxes'", "opencv"]),
         ("scales/demo/pretrain/soco/method/boxes", 0, ["pretrain.soco.method.boxes is 0"]),
         ("scales/demo/pretrain/soco/method/first/blur", 1, ["key of scales.demo.pretrain.soco.method.first", "'blur'"]),
         (

@@ -4,6 +4,7 @@ Those whose views differ in size have a method ``frame(width, height, rng)``: th
 stored image of that size will have, from an equal ``rng``, so that a batch can be chosen before any image is read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -137,20 +138,44 @@ class SquareCrop:
 
 
 @dataclass
-class StoredBoxes(WeakFrame):
-    """One weak view with the first K of the stored boxes, less what the crop leaves nothing of: DETReg's top K.
+class Search:
+    """Proposals made on the spot, of the image squeezed to a square: DETReg's public code has 128 pixels, for which
+    Selective Search finds few and large regions.
+
+    :param propose: ``(image, seed=)`` -> boxes (n, 4) xyxy in its pixels, best first (:mod:`proseco.proposals`).
+    :param side: pixels of the square.
+    """
+
+    propose: Callable
+    side: int
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Boxes in pixels of the image."""
+        square, _ = augment.resize_to(image, np.zeros((0, 4), np.float32), self.side, self.side)
+        boxes = self.propose(np.ascontiguousarray(square), seed=int(rng.integers(2**63)))
+        h, w = image.shape[:2]
+        return boxes * np.float32([w, h, w, h]) / np.float32(self.side)
+
+
+@dataclass
+class TopBoxes(WeakFrame):
+    """One weak view with the first K of the image's boxes, less what the crop leaves nothing of: DETReg's top K.
 
     :param boxes: K; all of them where there are fewer.
     :param draw: K at random of all instead.
+    :param search: where the boxes come from; None: the stored ones.
     """
 
     weak: dict
     boxes: int
     draw: bool = False
+    search: Search | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        # Before any draw of boxes: the frame is known from the first draws alone.
-        image, boxes, kept = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
+        stored = sample.boxes_xyxy
+        if self.search is not None:  # with numbers of its own: the frame is known from this rng's first draws
+            stored = self.search(sample.image, rng.spawn(1)[0])
+        image, boxes, kept = augment.weak(sample.image, stored, rng, **self.weak)
         count = min(self.boxes, len(kept))
         chosen = rng.choice(len(kept), count, replace=False) if self.draw else np.arange(count)
         boxes = boxes[np.isin(np.flatnonzero(kept), chosen)]

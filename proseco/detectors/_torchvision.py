@@ -2,7 +2,8 @@
 
 Images come resized and padded from the loader, so torchvision's own transform is left out. Its losses are means over
 what was sampled in a call; here they are an image's share of the whole batch (docs/adding.md), whoever holds the rest.
-Whatever boxes are computed from is float32, under autocast too: bfloat16 knows the number 1000 to within 4 pixels.
+Boxes are computed in float32, under autocast too, for bfloat16 knows the number 1000 to within 4 pixels: deltas are
+lifted before boxes are made of them, and the box head's last layers, which end in boxes and scores, run in float32.
 """
 
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from proseco import boxes as box_ops
 from proseco.base.errors import InputError
 from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, convolve, normalise
+from proseco.nn.heads import precisely
 
 #: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
@@ -104,8 +106,7 @@ class _RPNHead(RPNHead):
 
 class _BoxPredictor(FastRCNNPredictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = super().forward(x)
-        return logits.float(), deltas.float()
+        return precisely(super().forward, x)
 
 
 class _RoIAlign(MultiScaleRoIAlign):

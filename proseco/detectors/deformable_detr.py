@@ -12,7 +12,7 @@ from proseco.base.errors import InputError
 from proseco.nn import position, set_loss
 from proseco.nn.backbone import Body, normalise
 from proseco.nn.deformable_transformer import DeformableTransformer, add_reference
-from proseco.nn.heads import MLP
+from proseco.nn.heads import MLP, precisely
 
 
 def build(
@@ -147,7 +147,7 @@ class DeformableDETR(nn.Module):
         if self.transformer.two_stage:
             memory, logits = self.transformer.encoder_proposals(*encoded)
             scores = self.class_embed[-1](memory)
-            boxes = self.bbox_embed[-1](memory).float() + logits
+            boxes = precisely(self.bbox_embed[-1], memory) + logits
             best = scores[..., 0].topk(self.transformer.queries, dim=1).indices[..., None]
             proposals = boxes.gather(1, best.expand(-1, -1, 4)).detach()
             out["encoder"] = {"logits": scores, "boxes": boxes.sigmoid()}
@@ -156,9 +156,11 @@ class DeformableDETR(nn.Module):
         queries, references = self.transformer.decode(*encoded, embed, proposals, added=added, apart=apart)
         heads = zip(self.bbox_embed, queries, references, strict=False)
         out["queries"] = queries
-        out["boxes"] = torch.stack([add_reference(head(q), r) for head, q, r in heads])
+        out["boxes"] = torch.stack([add_reference(precisely(head, q), r) for head, q, r in heads])
         if self.num_classes is not None:
-            out["logits"] = torch.stack([head(q) for head, q in zip(self.class_embed, queries, strict=False)])
+            out["logits"] = torch.stack(
+                [precisely(head, q) for head, q in zip(self.class_embed, queries, strict=False)]
+            )
         return out
 
     def forward(self, images: Tensor, mask: Tensor) -> dict:

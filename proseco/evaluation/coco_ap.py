@@ -10,6 +10,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from proseco.base import files
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+RECALLS = 101
 
 
 class _Eval(COCOeval_faster):
@@ -26,7 +27,12 @@ class _Eval(COCOeval_faster):
 
 
 def score(
-    annotations: dict, detections: np.ndarray, *, max_detections: int = 100, ignore_difficult: bool = True
+    annotations: dict,
+    detections: np.ndarray,
+    *,
+    max_detections: int = 100,
+    ignore_difficult: bool = True,
+    recalls: int = RECALLS,
 ) -> dict:
     """Average precision over IoU .50:.95 and its relatives.
 
@@ -38,6 +44,8 @@ def score(
     :param detections: Nx7 numbers, one row a box: image id, x, y, w, h (pixels), score, category id: the array form
         of pycocotools' ``loadRes``. float64, as float32 does not hold image ids above 2^24.
     :param max_detections: the best so many of each image and class count.
+    :param recalls: points of recall from 0 to 1 at which precision is averaged: COCO's 101, or the 11 of VOC 2007, with
+        which DETReg's public code scores VOC.
     :returns: ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` in percent, None where there is no object to
         find; and ``per_class``: name -> these six of the class alone, and ``objects``, how many there are to find.
     :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category.
@@ -61,6 +69,7 @@ def score(
     evaluation.evaluate()
     evaluation.accumulate()
     precision = evaluation.eval["precision"][..., -1]  # thresholds x recalls x classes x areas
+    precision = precision[:, :: (RECALLS - 1) // (recalls - 1)]
     counts = dict.fromkeys((category["id"] for category in annotations["categories"]), 0)
     for record in truth.dataset["annotations"]:
         counts[record["category_id"]] += not (record["iscrowd"] or record["ignored"])

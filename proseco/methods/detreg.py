@@ -1,9 +1,12 @@
 """DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
 
+from functools import partial
+
 from torch import Tensor
 
+from proseco.base import plugins
 from proseco.base.errors import one_of
-from proseco.data.views import StoredBoxes
+from proseco.data.views import Search, TopBoxes
 from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
@@ -19,6 +22,7 @@ def build(
     weak: dict,
     boxes: int = 30,
     draw: bool = False,
+    search: dict | None = None,
     side: int = 128,
     stride: int = 8,
     lambda_class: float = 2.0,
@@ -30,7 +34,9 @@ def build(
     """
     :param detector: without class head, its backbone pretrained.
     :param weak: the view, keywords of :func:`proseco.data.augment.weak_geometry`.
-    :param boxes: K, the first so many of the stored boxes of an image; ``draw``: at random of all of them instead.
+    :param boxes: K, the first so many boxes of an image; ``draw``: at random of all of them instead.
+    :param search: ``side`` and ``proposals``, the entry of a plug-in: boxes are not the stored ones but found anew each
+        time, on the image squeezed to a square of so many pixels, as in the public code (128).
     :param side: pixels of the crop that a box's embedding is made of.
     :param stride: of the backbone's map whose mean is the embedding: 8 (the public code's), 16 or 32.
     :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_embed: of the
@@ -40,9 +46,13 @@ def build(
     if stride not in STRIDES:
         raise one_of("stride", stride, map(str, STRIDES), "method.stride")
     weights = {"class": lambda_class, "coord": lambda_coord, "giou": lambda_giou}
-    return DETReg(
-        detector, StoredBoxes(weak, boxes, draw), side, STRIDES.index(stride), weights, lambda_embed, micro_batch
-    )
+    views = TopBoxes(weak, boxes, draw, search and _search(**search))
+    return DETReg(detector, views, side, STRIDES.index(stride), weights, lambda_embed, micro_batch)
+
+
+def _search(*, side: int, proposals: dict) -> Search:
+    options = {key: value for key, value in proposals.items() if key != "name"}
+    return Search(partial(plugins.load("proposals", proposals["name"]), **options), side)
 
 
 class DETReg(OneNetwork):

@@ -53,15 +53,19 @@ def build(
 class _Branch(nn.Module):
     """What student and teacher each have: all of a detector after its backbone, and the projector."""
 
-    def __init__(self, detector, widths: tuple[int, int]):
+    def __init__(self, detector, widths: tuple[int, int], contrasted: slice):
         super().__init__()
-        self.detector = detector
+        self.detector, self.contrasted = detector, contrasted
         self.projector = MLP(detector.transformer.level_embed.shape[1], *widths)
 
     def forward(self, features: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
-        """-> embeddings (layers, B, N, D), L2-normalised; boxes (layers, B, N, 4) cxcywh; both float32."""
+        """-> embeddings (contrasted layers, B, N, D), L2-normalised; boxes (layers, B, N, 4) cxcywh; both float32.
+
+        What is contrasted are the last decoder layers: as many as there are embeddings of.
+        """
         out = self.detector.decode(features, mask)
-        return F.normalize(self.projector(out["queries"]).float(), dim=-1), out["boxes"].float()
+        embedded = self.projector(out["queries"][self.contrasted])
+        return F.normalize(embedded.float(), dim=-1), out["boxes"].float()
 
 
 class ProSeCo:
@@ -71,11 +75,10 @@ class ProSeCo:
         self, detector, transform, loss, ema_rate: float, projector, weights: dict, contrast_aux: bool, micro_batch
     ):
         self.transform, self.loss, self.ema_rate, self.weights = transform, loss, ema_rate, weights
-        self.contrast_aux, self.positive_from = contrast_aux, _positive_from(loss)
-        self.micro_batch = micro_batch
+        self.positive_from, self.micro_batch = _positive_from(loss), micro_batch
         self.backbone = detector.backbone.requires_grad_(False)
         self.features = detector.features
-        self.student = _Branch(detector, projector)
+        self.student = _Branch(detector, projector, slice(None if contrast_aux else -1, None))
         # The backbone is shared, not copied: it never changes (Section 4.1).
         shared = {id(p): p for p in self.backbone.parameters()} | {id(b): b for b in self.backbone.buffers()}
         self.teacher = copy.deepcopy(self.student, shared).requires_grad_(False).eval()
@@ -116,24 +119,20 @@ class ProSeCo:
             return teacher, checkpoint(self.student, features, mask, use_reentrant=False)
         return teacher, self.student(features, mask)
 
-    def match(self, teacher: tuple, student: tuple, batch) -> tuple[dict[int, Tensor], list]:
+    def match(self, teacher: tuple, student: tuple, batch) -> tuple[list[Tensor], list]:
         """Proposal matching (eq. 1-2) of the contrasted layers, box matching (eq. 3-4) of every layer.
 
-        :returns: layer -> sigma (B, N): the student's prediction for each of the teacher's proposals; and per layer
-            the (prediction, box) pairs of each image.
+        :returns: per contrasted layer sigma (B, N): the student's prediction for each of the teacher's proposals; and
+            per layer the (prediction, box) pairs of each image.
         """
         (z, b), (z_hat, b_hat) = teacher, student
         w, names = self.weights, batch.keys
-        layers = list(range(len(z))) if self.contrast_aux else [len(z) - 1]
         with torch.no_grad():
-            proposal_costs = matcher.similarity_cost(z[layers], z_hat[layers], sim=w["sim"])
-            proposal_costs += matcher.box_cost(b[layers], b_hat[layers], coord=w["coord"], giou=w["giou"])
+            proposal_costs = matcher.similarity_cost(z, z_hat, sim=w["sim"])
+            proposal_costs += matcher.box_cost(b[-len(z) :], b_hat[-len(z) :], coord=w["coord"], giou=w["giou"])
             box_costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"])
             sigmas = matcher.assign(proposal_costs, names=names)  # teacher's rows: all, in order
-            aligned = {
-                layer: torch.stack([columns for _, columns in sigma]).to(z.device)
-                for layer, sigma in zip(layers, sigmas, strict=True)
-            }
+            aligned = [torch.stack([columns for _, columns in sigma]).to(z.device) for sigma in sigmas]
             box_pairs = matcher.assign(box_costs, [len(t) for t in batch.boxes], names=names)
         return aligned, box_pairs
 
@@ -146,9 +145,9 @@ class ProSeCo:
         w, whole = self.weights, batch.whole
         anchors = slice(whole.first, whole.first + len(batch))
         contrast = z.new_zeros(())
-        for layer, sigma in aligned.items():
-            index = sigma[..., None].expand(-1, -1, z_hat.shape[-1])
-            mine = (z[layer], z_hat[layer].gather(1, index), b[layer])
+        for sigma, of_teacher, of_student, boxes in zip(aligned, z, z_hat, b[-len(z) :], strict=True):
+            index = sigma[..., None].expand(-1, -1, of_student.shape[-1])
+            mine = (of_teacher, of_student.gather(1, index), boxes)
             everyone = (distributed.gather(tensor, whole.shares) for tensor in mine)
             contrast = contrast + self.loss(*everyone, anchors=anchors) * batch.share
         count = max(whole.boxes, 1)
@@ -168,8 +167,7 @@ class ProSeCo:
         positive = (box_ops.iou(corners, corners) >= self.positive_from) & others
         ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
-        sigma = aligned[len(z) - 1]
-        partner = z_hat[-1].gather(1, sigma[..., None].expand(-1, -1, z_hat.shape[-1]))
+        partner = z_hat[-1].gather(1, aligned[-1][..., None].expand(-1, -1, z_hat.shape[-1]))
         boxes = sum(map(len, batch.boxes)) / max(batch.whole.boxes, 1)
         return {
             "positives": (1 + positive.float().sum(-1).mean()) * batch.share,

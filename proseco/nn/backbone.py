@@ -111,6 +111,21 @@ class Body(nn.Module):
         return self.body.stages(images)[1:]
 
 
+#: The parts of a body, stage by stage.
+STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+
+
+def freeze(detector: nn.Module, stages: int) -> None:
+    """Let the first ``stages`` of a detector's body stay as they are, 0 to 5; 1 is the stem, 2 that and ``layer1``.
+
+    Deformable DETR's public code, and DETReg's after it, train from ``layer2`` on: 2, as detectron2's FREEZE_AT counts.
+    """
+    below = tuple(f"{detector.body_prefix}{part}." for stage in STAGES[:stages] for part in stage)
+    for name, parameter in detector.named_parameters():
+        if name.startswith(below):
+            parameter.requires_grad_(False)
+
+
 #: Statistics of ImageNet, in 0..1, RGB: torchvision's, which every public backbone uses.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

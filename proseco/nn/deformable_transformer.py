@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from proseco.nn.constants import constant
 from proseco.nn.deformable_attention import DeformableAttention
+from proseco.nn.heads import precisely
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -113,13 +114,12 @@ class Decoder(nn.Module):
             queries.append(x)
             references.append(reference)
             if self.bbox_embed is not None:
-                reference = add_reference(self.bbox_embed[index](x), reference).detach()
+                reference = add_reference(precisely(self.bbox_embed[index], x), reference).detach()
         return torch.stack(queries), references
 
 
 def add_reference(offset: Tensor, reference: Tensor) -> Tensor:
     """Boxes from predicted offsets in logit space: offset (..., 4) + reference (..., 2 or 4) -> cxcywh in 0..1."""
-    offset = offset.float()
     logit = inverse_sigmoid(reference)
     if reference.shape[-1] == 2:
         return torch.cat([offset[..., :2] + logit, offset[..., 2:]], -1).sigmoid()
@@ -199,7 +199,7 @@ class DeformableTransformer(nn.Module):
         b = len(memory)
         if proposals is None:
             position, content = query_embed.expand(b, -1, -1).chunk(2, -1)
-            reference = self.reference_points(position).float().sigmoid()
+            reference = precisely(self.reference_points, position).sigmoid()
         else:
             embedded = self.pos_trans_norm(self.pos_trans(_embed_boxes(proposals.sigmoid(), memory.shape[-1] // 2)))
             position, content = embedded.chunk(2, -1)

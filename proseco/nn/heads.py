@@ -1,7 +1,9 @@
 """Heads on the decoder's queries."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,3 +18,13 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         return self.layers[-1](x)
+
+
+def precisely(head: Callable, x: Tensor):
+    """``head(x)`` in float32 at least, under autocast too: for what ends in coordinates or in scores that are ranked.
+
+    A box's bfloat16 offset has 8 bits, half a pixel and more of a large image: of an otherwise perfect box of 16 pixels
+    rounding leaves an IoU of .97.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.to(torch.promote_types(x.dtype, torch.float32)))

@@ -104,11 +104,14 @@ class Finetuning(Schedule):
     :param validate_every: epochs from one validation to the next; or ``validations``, evenly spaced, exactly one of
         them. The last one comes at the end in any case.
     :param patience: validations in a row without a new best AP after which AP has stopped rising; None: it never has.
+        Nor has one that is still 0.
+    :param frozen_stages: how many of the backbone's first stages stay as they are (:func:`proseco.nn.backbone.freeze`).
     """
 
     validate_every: float | None = None
     validations: int | None = None
     patience: int | None = None
+    frozen_stages: int = 0
 
     def moments(self, images: int) -> list[int]:
         """Numbers of steps after which to validate, ascending, the last one the number of all.
@@ -135,7 +138,7 @@ class Finetuning(Schedule):
         """
         drop, best, since, ended = self.drop(steps), -1.0, 0, False
         for step, ap in validated:
-            if ap > best:
+            if ap > best or best == 0:  # what has found nothing yet has not stopped getting better
                 best, since = ap, step
             if step > drop:
                 since = max(since, drop)

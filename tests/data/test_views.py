@@ -4,6 +4,7 @@ import pytest
 
 from proseco.data import augment, views
 from proseco.data.sample import Sample
+from proseco.proposals import random
 
 WEAK = {"short_edges": [60, 75], "long_edge": 110, "first_short_edges": [70, 80], "crop_min": 48, "crop_max": 80}
 HEIGHT, WIDTH = 60, 92
@@ -148,21 +149,42 @@ def test_the_first_stored_boxes_are_taken_before_the_crop():
     given = sample().boxes_xyxy
     kept = set()
     for seed in range(20):
-        example = views.StoredBoxes(WEAK, boxes=9)(sample(), np.random.default_rng(seed))
+        example = views.TopBoxes(WEAK, boxes=9)(sample(), np.random.default_rng(seed))
         image, boxes, _ = augment.weak(sample().image, given[:9], np.random.default_rng(seed), **WEAK)
         assert len(example.views) == 1 and (example.views[0] == image).all()
         assert np.abs(pixels(example.boxes_cxcywh, image) - boxes).max(initial=0) < 1e-3
         assert example.labels.tolist() == [0] * len(boxes)
         kept.add(len(boxes))
     assert max(kept) == 9 and min(kept) < 9
-    assert len(views.StoredBoxes(WEAK, boxes=99)(sample([]), np.random.default_rng(0)).boxes_cxcywh) == 0
+    assert len(views.TopBoxes(WEAK, boxes=99)(sample([]), np.random.default_rng(0)).boxes_cxcywh) == 0
+
+
+def test_or_found_anew_on_the_image_squeezed_to_a_square():
+    still = {**WEAK, "flip_probability": 0.0, "crop_probability": 0.0, "short_edges": [HEIGHT]}
+    seen, seeds = [], set()
+
+    def propose(image, *, seed):
+        seen.append(image)
+        seeds.add(seed)
+        return np.float32([[0, 0, 40, 40], [10, 20, 30, 25], [1, 2, 3, 4]])
+
+    view = views.TopBoxes(still, boxes=2, search=views.Search(propose, 40))
+    for seed in range(3):
+        example = view(sample(), np.random.default_rng(seed))
+        w, h = WIDTH / 40, HEIGHT / 40
+        wanted = [[0, 0, WIDTH, HEIGHT], [10 * w, 20 * h, 30 * w, 25 * h]]
+        assert np.abs(pixels(example.boxes_cxcywh, example.views[0]) - wanted).max() < 1e-3
+        assert example.boxes_cxcywh.dtype == np.float32
+    view(sample(), np.random.default_rng(2))  # the same numbers, the same search
+    assert len(seeds) == 3 and {image.shape for image in seen} == {(40, 40, 3)}
+    assert (seen[0] == augment.resize_to(sample().image, np.zeros((0, 4)), 40, 40)[0]).all()
 
 
 def test_or_drawn_of_all_that_are_stored():
     still = {**WEAK, "flip_probability": 0.0, "crop_probability": 0.0, "short_edges": [HEIGHT]}
     seen = set()
     for seed in range(30):
-        example = views.StoredBoxes(still, boxes=5, draw=True)(sample(), np.random.default_rng(seed))
+        example = views.TopBoxes(still, boxes=5, draw=True)(sample(), np.random.default_rng(seed))
         drawn = {tuple(np.rint(box)) for box in pixels(example.boxes_cxcywh, example.views[0])}
         assert len(example.boxes_cxcywh) == 5
         seen |= drawn
@@ -203,8 +225,9 @@ def test_an_image_smaller_than_a_patch_is_the_patch():
     [
         views.WeakView(WEAK),
         views.TwoViews(WEAK, boxes=3),
-        views.StoredBoxes(WEAK, boxes=3),
-        views.StoredBoxes(WEAK, boxes=3, draw=True),
+        views.TopBoxes(WEAK, boxes=3),
+        views.TopBoxes(WEAK, boxes=3, draw=True),
+        views.TopBoxes(WEAK, boxes=3, draw=True, search=views.Search(random.propose, 32)),
         views.RandomPatches(WEAK, patches=3, min_side=8),
     ],
     ids=lambda made: f"{type(made).__name__}-{getattr(made, 'draw', False)}",

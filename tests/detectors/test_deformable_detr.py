@@ -181,6 +181,26 @@ def test_each_layer_has_its_head_and_its_reference(changes):
             assert torch.allclose(references[0][image], out["encoder"]["boxes"][image, best[image]])
 
 
+@pytest.mark.parametrize("changes", VARIANTS[:3])
+def test_boxes_and_scores_are_not_rounded_to_bfloat16(changes):
+    """Of the same queries, they are those of float32, to the bit; the queries are not."""
+    model, batch = tiny.detector(**changes), tiny.batch(views=1)
+    decode, made = model.transformer.decode, []
+    model.transformer.decode = lambda *given, **more: made.append(decode(*given, **more)) or made[-1]
+    exact = model(batch.views[0], batch.mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(batch.views[0], batch.mask)
+    queries, references = made[1]
+    assert not torch.allclose(out["queries"].float(), exact["queries"], atol=1e-4)
+    assert {out["boxes"].dtype, out["logits"].dtype} == {torch.float32}
+    for layer in range(2):
+        boxes = add_reference(model.bbox_embed[layer](queries[layer].float()), references[layer])
+        assert torch.equal(out["boxes"][layer], boxes)
+        assert torch.equal(out["logits"][layer], model.class_embed[layer](queries[layer].float()))
+    if changes.get("box_refinement"):
+        assert torch.equal(references[1], out["boxes"][0])
+
+
 def test_padding_cannot_be_seen():
     batch = tiny.batch(views=1)
     model = tiny.detector(levels=4, box_refinement=True)

@@ -105,11 +105,11 @@ def one_object(**changes):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("max_detections", [2, 100])
-def test_equals_the_obvious_formula(seed, max_detections):
+@pytest.mark.parametrize(("max_detections", "recalls"), [(2, 101), (100, 101), (100, 11)])
+def test_equals_the_obvious_formula(seed, max_detections, recalls):
     annotations, rows = scene(seed)
-    result = score(annotations, rows, max_detections=max_detections)
-    expected = average_precision_oracle(annotations, as_records(rows), max_detections)
+    result = score(annotations, rows, max_detections=max_detections, recalls=recalls)
+    expected = average_precision_oracle(annotations, as_records(rows), max_detections, recalls)
     assert 1 < expected["AP"] < 99
     assert any(r["difficult"] for r in annotations["annotations"])
     assert any(r["iscrowd"] for r in annotations["annotations"])
@@ -117,6 +117,15 @@ def test_equals_the_obvious_formula(seed, max_detections):
     of_classes = {name: row["AP"] for name, row in result["per_class"].items()}
     assert of_classes == pytest.approx(expected["per_class"], abs=1e-9)
     assert of_classes["class4"] is None
+
+
+def test_eleven_points_of_recall():
+    """VOC 2007's formula: one object of two found gives a precision of 1 up to a recall of .5, six points of 11."""
+    annotations = one_object()
+    annotations["annotations"].append(annotations["annotations"][0] | {"id": 2, "bbox": [100.0, 20.0, 60.0, 40.0]})
+    found = np.array([box(1, 10, 20, 60, 40, 0.5)])
+    assert score(annotations, found, recalls=11)["AP"] == pytest.approx(100 * 6 / 11)
+    assert score(annotations, found)["AP"] == pytest.approx(100 * 51 / 101)
 
 
 def odd_scenes():

@@ -66,7 +66,7 @@ def cell(tmp_path):
 def run(cell, folder, aps, monkeypatch):
     """What metrics.json says, the learning rates of the log, and how often was scored."""
     found = iter(aps)
-    score = mock.Mock(side_effect=lambda truth, detections: SCORES | {"AP": next(found)})
+    score = mock.Mock(side_effect=lambda truth, detections, recalls: SCORES | {"AP": next(found)})
     monkeypatch.setattr(finetune.coco_ap, "score", score)
     monkeypatch.setattr(finetune.coco_ap, "write_per_class", lambda path, rows: None)
     for name in ("results", "scratch"):
@@ -94,3 +94,14 @@ def test_it_ends_where_ap_has_stopped_rising_and_says_why(cell, tmp_path, monkey
     found, rates, _ = run(cell, tmp_path / "late", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5], monkeypatch)
     assert (found["steps"], found["best_step"], found["dropped_at"]) == (10, 10, 8)
     assert found["stopped_early"] is None and [step for step, _ in rates] == [4, 8, 10]
+
+
+def test_frozen_stages_leave_as_they_began(cell, tmp_path, monkeypatch):
+    begun = checkpoint.load(cell["start"], "student")
+    cell["schedule"] = SCHEDULE | {"frozen_stages": 2}
+    run(cell, tmp_path / "cell", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], monkeypatch)
+    ended = checkpoint.load(tmp_path / "cell" / "out.safetensors", "detector")
+    convolutions = [key for key in begun if key.startswith("backbone.") and "conv" in key]
+    still = {key.split(".")[3] for key in convolutions if (begun[key] == ended[key]).all()}
+    moved = {key.split(".")[3] for key in convolutions if (begun[key] != ended[key]).any()}
+    assert (still, moved) == ({"conv1", "layer1"}, {"layer2", "layer3", "layer4"})

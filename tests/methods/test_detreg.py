@@ -1,11 +1,15 @@
 """DETReg: the set loss without classes, and embeddings against those of the frozen backbone."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from proseco.base.errors import InputError
+from proseco.data.sample import Sample
 from proseco.evaluation.finetune import load_start
 from proseco.methods import _patches, detreg
+from proseco.proposals import selective_search
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
@@ -20,6 +24,30 @@ def method(stride=8, micro_batch=None, **changes):
     tiny.stir(made.student.detector.class_embed, seed=2, noise=0.5)
     made.student.eval()
     return made
+
+
+def test_it_can_search_for_its_boxes(picture):
+    """As the public code does: of the image squeezed to a square, in another order each time."""
+    search = {"side": 32, "proposals": {"name": "selective_search", "mode": "single"}}
+    weak = {"short_edges": [60], "long_edge": None, "flip_probability": 0.0, "crop_probability": 0.0}
+    weak |= {"first_short_edges": [60], "crop_min": 30, "crop_max": 60}
+    made = detreg.build(tiny.detector(num_classes=None), weak=weak, boxes=4, search=search)
+    sample = Sample("k", picture, np.float32([[1, 1, 2, 2]]))  # which is not used
+    found = [made.transform(sample, np.random.default_rng(seed)).boxes_cxcywh for seed in (0, 0, 1)]
+    square = np.ascontiguousarray(cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA))
+    everything = {tuple(box) for box in selective_search.propose(square, seed=1, mode="single").tolist()}
+    for boxes in found:
+        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1) * 32
+        assert len(boxes) == 4 and {tuple(box) for box in corners.round(3).tolist()} <= everything
+    assert (found[0] == found[1]).all() and (found[0] != found[2]).any()
+
+
+@pytest.fixture
+def picture():
+    """(60, 90, 3), four blocks of colour with grain."""
+    grain = np.random.default_rng(0).integers(0, 20, (60, 90, 3))
+    blocks = np.kron(np.random.default_rng(1).integers(0, 230, (2, 2, 3)), np.ones((30, 45, 1), int))
+    return (blocks + grain).astype(np.uint8)
 
 
 def batch(boxes=(3, 0, 2)):

@@ -9,7 +9,6 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import torch
@@ -141,15 +140,15 @@ def stopping(folder):
     plan = Finetuning(batch=BATCH, lr=1e-3, steps=steps, validations=4, patience=1)
     made = finetuning()
     course = partial(plan.course, steps=steps)
-    best = _Best(made.student, lambda: np.zeros((1, 7)), {}, title="test", course=course)
-    with mock.patch("proseco.evaluation.coco_ap.score", lambda truth, found: {"AP": next(aps)}):
-        found = train(
-            made,
-            folder / "stopping.csv",
-            steps=steps,
-            at_step=dict.fromkeys((1, 2, 3, 4), best.validate),
-            factor=lambda step: plan.factor(step, steps, drop=best.drop),
-        )
+    score = lambda found: {"AP": next(aps)}  # noqa: E731
+    best = _Best(made.student, lambda: np.zeros((1, 7)), score, title="test", course=course)
+    found = train(
+        made,
+        folder / "stopping.csv",
+        steps=steps,
+        at_step=dict.fromkeys((1, 2, 3, 4), best.validate),
+        factor=lambda step: plan.factor(step, steps, drop=best.drop),
+    )
     return found | {"history": best.history, "left": len(list(aps)), "drop": best.drop}
 
 

@@ -122,7 +122,9 @@ RISING = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
         ([1, 2, 3, 4, 5, 6, 5, 5, 5], {"patience": 1}, 80, 70),
         ([3, 2, 2, 2], {"patience": 1, "drop_at": 1.0}, 20, 100),  # no drop to come
         ([9, 1, 1, 1, 1, 8, 8], {"patience": 2, "drop_at": 0.2}, 40, 20),
-        ([0, 0, 0, 0], {"patience": 1}, 30, 20),  # nothing found at all: the first is the best
+        ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], {"patience": 2}, 100, 80),  # a slow start is no plateau
+        ([0, 0, 0, 1, 1, 1, 1], {"patience": 1}, 60, 50),
+        ([0] * 10, {"patience": 1}, 100, 80),  # nothing found at all
     ],
 )
 def test_a_training_ends_where_ap_has_stopped_rising(aps, options, steps, drop):
