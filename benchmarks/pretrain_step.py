@@ -1,6 +1,7 @@
 """A whole step of ProSeCo's pretraining against the same step made of the public pieces, and what its parts take.
 
     python -m benchmarks.pretrain_step [--scale paper] [--batch 64] [--height 480 --width 640 | --images DIR]
+        [--peer-batch 16] [--ours-alone]
 
 The detector, method and losses of params.yaml (row proseco) on images of noise, from bytes on the host to updated
 weights and teacher. Their frames are all of one size, or those of the views of a folder's images, batched as a training
@@ -8,11 +9,12 @@ batches them. The peer is the same step in float32 with the public core of defor
 ``grid_sample`` a level), the backbone's norms beside its convolutions and maps in PyTorch's own order, LocSCE with a
 table of all pairs at each step, and SciPy's assignment. On a GPU ours samples as PROSECO_ATTENTION says.
 
-Both run in turn in the same process, ours first every other time, in float32 without TF32 or as ``--precision`` says.
-Then parts are timed, each step of ours once more with a halt before and after each: shares are of their sum, and a
-backward pass belongs to none but its own. Arithmetic is what torch counts of matrix products and convolutions, backward
-included and sampling left out; the rate beside it is of the square matrix product that is fastest here. The last line
-has the ratio of images a second.
+``--peer-batch`` gives the peer so many of each batch's images, where its tables do not fit the device; a form that runs
+out of memory all the same is left out. Both run in turn in the same process, ours first every other time, in float32
+without TF32 or as ``--precision`` says. Then parts are timed, each step of ours once more with a halt before and after
+each: shares are of their sum, and a backward pass belongs to none but its own. Arithmetic is what torch counts of
+matrix products and convolutions, backward included and sampling left out; the rate beside it is of the square matrix
+product that is fastest here. The last line has the ratio of images a second.
 """
 
 import contextlib
@@ -54,6 +56,7 @@ def main(
     images: str | None = None,
     steps: int = 12,
     ours_alone: bool = False,
+    peer_batch: int | None = None,
 ) -> None:
     """Time a step of the pretraining, ours and the public pieces', and its parts."""
     settings = params.load()
@@ -61,7 +64,9 @@ def main(
         raise InputError(f"no scale {scale!r}; there are {', '.join(settings['scales'])} (params.yaml)")
     row = rows.row(settings, scale, "proseco")
     batch = row.pretrain["schedule"]["batch"] if batch is None else batch
-    for name, value in (("batch", batch), ("height", height), ("width", width), ("steps", steps)):
+    counts = {"batch": batch, "height": height, "width": width, "steps": steps}
+    peer_batch = batch if peer_batch is None else peer_batch
+    for name, value in (counts | {"peer-batch": peer_batch}).items():
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
     where = devices.pick_device(device)
@@ -74,33 +79,43 @@ def main(
     else:
         frames = np.tile([width, height], (2, batch, 1))
     boxes = row.pretrain["method"]["boxes"]
-    batches = [draw(sizes, boxes, where) for sizes in frames]
+    batches = {"ours": [draw(sizes, boxes, where) for sizes in frames]}
     trainer = Trainer(row, batch, where)
     forms = {"ours": partial(trainer.step, precision=kind)}
     if not ours_alone:
         forms["public"] = partial(_public, partial(trainer.step, precision=torch.float32))
-    for form in forms.values():
-        for number in range(WARM):
-            form(batches[number % len(batches)])
+        batches["public"] = batches["ours"]
+        if peer_batch != batch:
+            batches["public"] = [draw(sizes[:peer_batch], boxes, where) for sizes in frames]
+    for name in [*forms]:
+        if not _warm(forms[name], batches[name]):
+            print(f"{name}: out of memory with batches of {len(batches[name][0])}")
+            del forms[name]
+    if "ours" not in forms:
+        raise InputError(f"a step of {batch} images does not fit the device; try a smaller --batch")
     seconds, peaks = compare(forms, batches, steps, where)
-    padding = float(torch.cat([each.mask.flatten() for each in batches]).float().mean())
+    mine = batches["ours"]
+    padding = float(torch.cat([each.mask.flatten() for each in mine]).float().mean())
     print(
         f"{cost.hardware(where)}, torch {torch.__version__}; batches of {batch}, {_size(frames)}, padding {padding:.1%}"
     )
-    work, rate = trainer.arithmetic(batches[0], kind), _matrix_rate(where, kind)
+    work, rate = trainer.arithmetic(mine[0], kind) / batch, _matrix_rate(where, kind)
     print(f"median of {steps} steps; the matrix product's rate: {rate / 1e12:.3f} TFLOP/s in {kind}")
     print(f"{'form':8} {'s a step':>9} {'images/s':>9} {'TFLOP/s':>8} {'of the rate':>12} {'peak GiB':>9}")
+    rates = {}
     for name, each in seconds.items():
         took = median(each)
+        rates[name] = len(batches[name][0]) / took  # images a second
+        flops = work * rates[name]
         print(
-            f"{name:8} {took:9.3f} {batch / took:9.1f} {work / took / 1e12:8.3f} {work / took / rate:12.1%} "
+            f"{name:8} {took:9.3f} {rates[name]:9.1f} {flops / 1e12:8.3f} {flops / rate:12.1%} "
             f"{peaks[name] / 2**30:9.2f}"
         )
     print(f"{'part of ours':14} {'share':>6}")
-    for name, share in trainer.shares(batches, kind).items():
+    for name, share in trainer.shares(mine, kind).items():
         print(f"{name:14} {share:6.1%}")
-    if not ours_alone:
-        print(f"pretrain_step: speedup {median(seconds['public']) / median(seconds['ours']):.2f}")
+    if "public" in rates:
+        print(f"pretrain_step: speedup {rates['ours'] / rates['public']:.2f}")
 
 
 class Trainer:
@@ -204,10 +219,20 @@ def draw(sizes: np.ndarray, boxes: int, device: torch.device) -> Batch:
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
+def _warm(form: Callable, batches: list[Batch]) -> bool:
+    """Some steps before any counts; whether they fit the device."""
+    try:
+        for number in range(WARM):
+            form(batches[number % len(batches)])
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
 def compare(
-    forms: dict[str, Callable], batches: list[Batch], steps: int, device: torch.device
+    forms: dict[str, Callable], batches: dict[str, list[Batch]], steps: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of each step of each form, in turn, and the most bytes that it held."""
+    """Seconds of each step of each form on its batches, in turn, and the most bytes that it held."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     peaks = dict.fromkeys(forms, 0)
     for number in range(steps):
@@ -215,7 +240,7 @@ def compare(
             memory = cost.Memory(device)
             _wait(device)
             begin = time.perf_counter()
-            forms[name](batches[number % len(batches)])
+            forms[name](batches[name][number % len(batches[name])])
             _wait(device)
             seconds[name].append(time.perf_counter() - begin)
             peaks[name] = max(peaks[name], memory.peak() or 0)

@@ -22,3 +22,5 @@ def test_it_ends_with_its_ratio():
 def test_wrong_sizes():
     done = run("--rounds", 0)
     assert (done.returncode, done.stderr) == (1, "error: --rounds is 0; it must be at least 1\n")
+    done = run("--warps", 1)
+    assert (done.returncode, done.stderr[:36]) == (1, "error: --queries and --warps are of ")

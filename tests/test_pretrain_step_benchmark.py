@@ -33,9 +33,28 @@ def test_it_ends_with_its_ratio():
     assert lines[-1].startswith("pretrain_step: speedup ") and float(lines[-1].split()[2]) > 0
 
 
+def test_the_peer_may_have_smaller_batches_or_run_out_of_memory(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(pretrain_step, "WARM", 1)
+    sizes, public = [], pretrain_step._public
+    options = {"scale": "demo", "batch": 3, "height": 64, "width": 64, "steps": 1}
+    monkeypatch.setattr(pretrain_step, "_public", lambda step, batch: sizes.append(len(batch)) or public(step, batch))
+    pretrain_step.main(**options, peer_batch=2)
+    assert set(sizes) == {2} and "speedup" in capsys.readouterr().out
+
+    def too_large(step, batch):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(pretrain_step, "_public", too_large)
+    pretrain_step.main(**options)
+    said = capsys.readouterr().out
+    assert said.startswith("public: out of memory with batches of 3\n") and "speedup" not in said and "backbone" in said
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        (("--peer-batch", 0), "--peer-batch is 0; it must be at least 1"),
         (("--steps", 0), "--steps is 0; it must be at least 1"),
         (("--scale", "large"), "no scale 'large'; there are demo, paper (params.yaml)"),
     ],

@@ -47,7 +47,29 @@ class Crops:
     boxes: list[Tensor]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Crops":
-        return Crops(change(self.images), [change(boxes) for boxes in self.boxes])
+        return Crops(change(self.images), _in_one(self.boxes, change))
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"boxes": _pack(self.boxes)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state | {"boxes": _unpack(*state["boxes"])}
+
+
+def _pack(tensors: list[Tensor]) -> tuple[Tensor, list[int]]:
+    """One tensor instead of one an image, and their lengths. Between processes each tensor is a file descriptor, of
+    which a system may allow 1,024, and to a GPU each is a copy of its own.
+    """
+    return torch.cat(tensors), [len(tensor) for tensor in tensors]
+
+
+def _unpack(whole: Tensor, lengths: list[int]) -> list[Tensor]:
+    return list(whole.split(lengths))
+
+
+def _in_one(tensors: list[Tensor], change: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    whole, lengths = _pack(tensors)
+    return _unpack(change(whole), lengths)
 
 
 @dataclass
@@ -122,28 +144,29 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> "Batch":
-        """A copy on the device."""
-        return replace(
-            self,
-            views=self.views.to(device, non_blocking=True),
-            mask=self.mask.to(device, non_blocking=True),
-            boxes=[b.to(device, non_blocking=True) for b in self.boxes],
-            labels=[c.to(device, non_blocking=True) for c in self.labels],
-            crops=[c._each(lambda tensor: tensor.to(device, non_blocking=True)) for c in self.crops],
-            object_masks=[m if m is None else m.to(device, non_blocking=True) for m in self.object_masks],
-        )
+        """A copy on the device. To a GPU the program does not wait for it; from one it does, for the host reads it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"))
 
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory, asked for by the loader beside a GPU: :meth:`to` then need not wait."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
             self,
-            views=self.views.pin_memory(),
-            mask=self.mask.pin_memory(),
-            boxes=[b.pin_memory() for b in self.boxes],
-            labels=[c.pin_memory() for c in self.labels],
-            crops=[c._each(lambda tensor: tensor.pin_memory()) for c in self.crops],
-            object_masks=[m if m is None else m.pin_memory() for m in self.object_masks],
+            views=change(self.views),
+            mask=change(self.mask),
+            boxes=_in_one(self.boxes, change),
+            labels=_in_one(self.labels, change),
+            crops=[crops._each(change) for crops in self.crops],
+            object_masks=[masks if masks is None else change(masks) for masks in self.object_masks],
         )
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"boxes": _pack(self.boxes), "labels": _pack(self.labels)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state | {key: _unpack(*state[key]) for key in ("boxes", "labels")}
 
     def content(self) -> dict:
         """What it holds, as tensors and plain values in dictionaries and lists."""

@@ -1,5 +1,7 @@
 """What the four losses share: the target of eq. 9, and the cross-entropy against it (eq. 10)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -57,13 +59,13 @@ def soft_cross_entropy(
 
 def leave_out(logits: Tensor, rows: Tensor, queries: int, *, literal: bool) -> Tensor:
     """Set to -inf, in place, what eq. 6 leaves out. logits (a, B N), of the anchors numbered ``rows`` (a,)."""
-    each = torch.arange(len(rows), device=rows.device)
+    # By scatter_: an assignment copies the number to a GPU first and waits until that has done all before it.
     if literal:
-        pairs = logits.unflatten(1, (-1, queries))
-        pairs[each, rows // queries] = float("-inf")
-        pairs[each, :, rows % queries] = float("-inf")
+        pairs, rows = logits.unflatten(1, (-1, queries)), rows[:, None, None]
+        pairs.scatter_(1, (rows // queries).expand(-1, 1, pairs.shape[2]), -math.inf)
+        pairs.scatter_(2, (rows % queries).expand(-1, pairs.shape[1], 1), -math.inf)
     else:
-        logits[each, rows] = float("-inf")
+        logits.scatter_(1, rows[:, None], -math.inf)
     return logits
 
 

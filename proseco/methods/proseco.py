@@ -132,7 +132,7 @@ class ProSeCo:
             proposal_costs += matcher.box_cost(b[-len(z) :], b_hat[-len(z) :], coord=w["coord"], giou=w["giou"])
             box_costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"])
             sigmas = matcher.assign(proposal_costs, names=names)  # teacher's rows: all, in order
-            aligned = [torch.stack([columns for _, columns in sigma]).to(z.device) for sigma in sigmas]
+            aligned = [matcher.send(torch.stack([columns for _, columns in sigma]), z.device) for sigma in sigmas]
             box_pairs = matcher.assign(box_costs, [len(t) for t in batch.boxes], names=names)
         return aligned, box_pairs
 

@@ -11,6 +11,7 @@ from proseco.data.crops import SharedRegions
 from proseco.detectors._pooling import by_kernel
 from proseco.methods import _byol
 from proseco.nn.backbone import normalise
+from proseco.nn.constants import constant
 
 _STRIDE = 32  # pixels, of the last stage
 
@@ -52,7 +53,8 @@ class _Encoder(nn.Module):
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
         """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""
         height, width = images.shape[2:]
-        corners = [box_ops.scale(box_ops.cxcywh_to_xyxy(b), b.new_tensor([width, height])) for b in boxes]
+        size = constant((width, height), images.device)
+        corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
         features = self.network.stages(normalise(images))[-1]
         # The public code pools without `aligned`, half a cell off: to the right in both views, mirrored or not.
         with by_kernel():

@@ -11,6 +11,7 @@ from proseco import boxes as box_ops
 from proseco.data.crops import ProposalViews
 from proseco.methods import _byol
 from proseco.nn.backbone import normalise
+from proseco.nn.constants import constant
 
 
 def build(
@@ -61,7 +62,8 @@ class _Encoder(nn.Module):
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
         """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""
         height, width = images.shape[2:]
-        corners = [box_ops.scale(box_ops.cxcywh_to_xyxy(b), b.new_tensor([width, height])) for b in boxes]
+        size = constant((width, height), images.device)
+        corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
         maps = self.backbone(normalise(images))
         return self.projector(self.box_head(self.pool(maps, corners, [(height, width)] * len(images))))
 

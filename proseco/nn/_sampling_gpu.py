@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from proseco.nn.constants import constant
 
-QUERIES = 32  # of a program
+QUERIES, WARPS = 32, 4  # of a program
 
 # Sizes change from batch to batch; code of its own for those that 16 divides gains nothing: strides come from WIDTH.
 _kernel = triton.jit(do_not_specialize=["queries", "pixels", "heads"])
@@ -168,7 +168,17 @@ def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> N
     with torch.cuda.device_of(value):  # of several, the kernel runs on the current one
         # Fused multiply and add places points as grid_sample on a GPU does, on the same side of a kink.
         kernel[(programs,)](
-            value, shapes, points, *others, queries, pixels, heads, **sizes, BLOCK=QUERIES, enable_fp_fusion=True
+            value,
+            shapes,
+            points,
+            *others,
+            queries,
+            pixels,
+            heads,
+            **sizes,
+            BLOCK=QUERIES,
+            num_warps=WARPS,
+            enable_fp_fusion=True,
         )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """``torch.tensor``, the same one for the same numbers; not to be written to.
 

@@ -124,4 +124,4 @@ class DeformableAttention(nn.Module):
             points = reference + offsets / size
         else:
             points = reference[..., :2] + offsets / self.points * reference[..., 2:] * 0.5
-        return self.output_proj(sample_levels(value, shapes, points, weights).to(query.dtype))
+        return self.output_proj(sample_levels(value, shapes, points, weights))

@@ -21,6 +21,12 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
 
 
+def lower(x: Tensor) -> Tensor:
+    """``x`` as autocast has it for the products that follow: cast once, not by each of them."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class FeedForward(nn.Module):
     """Mixin of both layer kinds: linear1, ReLU, linear2, residual."""
 
@@ -39,7 +45,8 @@ class EncoderLayer(FeedForward):
         self.dropout1, self.dropout2, self.dropout3 = nn.Dropout(dropout), nn.Dropout(dropout), nn.Dropout(dropout)
 
     def forward(self, x: Tensor, position: Tensor, reference: Tensor, shapes, mask: Tensor) -> Tensor:
-        x = self.norm1(x + self.dropout1(self.self_attn(x + position, reference, x, shapes, mask)))
+        low = lower(x)
+        x = self.norm1(x + self.dropout1(self.self_attn(low + position, reference, low, shapes, mask)))
         return self.norm2(self.feed_forward(x, self.dropout2, self.dropout3))
 
 
@@ -84,7 +91,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(count))
 
     def forward(self, x: Tensor, position: Tensor, shapes, valid_ratios: Tensor, mask: Tensor) -> Tensor:
-        reference = pixel_centres(shapes, valid_ratios)[:, :, None] * valid_ratios[:, None]
+        reference, position = pixel_centres(shapes, valid_ratios)[:, :, None] * valid_ratios[:, None], lower(position)
         for layer in self.layers:
             x = layer(x, position, reference, shapes, mask)
         return x
@@ -106,7 +113,7 @@ class Decoder(nn.Module):
         :returns: queries after each layer (layers, B, N, D); the reference that each layer *used*, a list of
             (B, N, 2 or 4).
         """
-        queries, references = [], []
+        queries, references, memory = [], [], lower(memory)
         for index, layer in enumerate(self.layers):
             scale = valid_ratios[:, None]
             scale = scale if reference.shape[-1] == 2 else torch.cat([scale, scale], -1)

@@ -1,3 +1,5 @@
+import os
+import resource
 from collections import Counter
 from itertools import chain
 
@@ -355,6 +357,32 @@ def test_number_of_workers(monkeypatch):
     assert 1 <= loader._workers(torch.device("cuda")) <= 16
     monkeypatch.setenv("PROSECO_WORKERS", "3")
     assert loader._workers(CPU) == loader._workers(torch.device("cuda")) == 3
+
+
+def many(count):
+    """Examples with up to three boxes in the view and in each of two crops."""
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        image, boxes = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), rng.random((3, number % 4, 4), np.float32)
+        crops = [Crop(image[:4, :4], each) for each in boxes[1:]]
+        yield Example(f"k{number}", [image], boxes[0], np.arange(number % 4), (8, 6), crops)
+
+
+def test_a_batch_crosses_processes_unchanged_and_in_few_files():
+    """Each tensor is a file descriptor there, of which a shell often allows 1,024."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
+    try:
+        batches = list(torch.utils.data.DataLoader([*many(300)], 150, collate_fn=loader.collate, num_workers=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    examples = [*many(300)]
+    for found, start in zip(batches, (0, 150), strict=True):
+        expected = loader.collate(examples[start : start + 150])
+        assert equal(found, expected) and found.whole == expected.whole
+        for mine, theirs in zip(found.crops, expected.crops, strict=True):
+            assert mine.images.equal(theirs.images)
+            assert all(x.equal(y) for x, y in zip(mine.boxes, theirs.boxes, strict=True))
 
 
 @pytest.mark.gpu

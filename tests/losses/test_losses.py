@@ -46,7 +46,7 @@ def single(*given):
 def chunks(request, monkeypatch):
     """How many anchors are computed at a time; five of them are of two images."""
     if request.param:
-        monkeypatch.setattr(_chunked, "CHUNK_BYTES", request.param * 8 * _chunked.TABLES * B * N)
+        monkeypatch.setitem(_chunked.CHUNK_BYTES, "cpu", request.param * 8 * _chunked.TABLES * B * N)
 
 
 @pytest.mark.parametrize("relation_mask", ["self", "literal"])
@@ -185,7 +185,7 @@ def test_the_chunks_change_nothing_but_rounding(name, monkeypatch):
     loss, found = plugins.load("losses", name), []
     z, aligned, boxes = single(*scene())
     for rows in (1, 5, B * N, 10 * B * N):
-        monkeypatch.setattr(_chunked, "CHUNK_BYTES", rows * 4 * _chunked.TABLES * B * N)
+        monkeypatch.setitem(_chunked.CHUNK_BYTES, "cpu", rows * 4 * _chunked.TABLES * B * N)
         value = loss(z, aligned.requires_grad_(), boxes)
         found.append((value.detach(), *torch.autograd.grad(value, aligned)))
     for value, gradient in found[1:]:
