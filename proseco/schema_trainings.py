@@ -111,7 +111,7 @@ def _own_views(method: dict, place: str) -> None:
         if method["search"]["side"] < 16:
             why = "a square of 16 pixels is the least that is searched"
             raise InputError(f"{place}.search.side is {method['search']['side']}; {why} (params.yaml)")
-    checks.positive(method, ("side", "boxes", "min_size", "canonical_size"), place)
+    checks.positive(method, ("side", "boxes", "min_size", "canonical_size", "extra_side"), place)
     if method.get("min_size", 0) > method.get("side", math.inf):
         raise InputError(f"{place}.min_size is {method['min_size']}; the views' side is {method['side']} (params.yaml)")
 

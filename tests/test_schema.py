@@ -22,7 +22,7 @@ OPTIONAL = {
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
     *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks", "recalls"),
-    *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch"),
+    *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch", "extra_side"),
     *("solarise_probability", "momentum", "trust", "warmup", "decay"),
     *("draw", "search", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
     *("lambda_class", "lambda_embed", "lambda_feature"),

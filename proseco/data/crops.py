@@ -83,17 +83,19 @@ class SharedRegions:
 
 @dataclass
 class ProposalViews:
-    """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals.
+    """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals, and SoCo*'s fourth.
 
     V1 is the whole image, V2 a resized crop of it, V3 what V2 shows at half the size. A proposal is clipped to what
-    all three show, so that its box covers the same pixels in each; then V1's box is jittered.
+    all three show, so that its box covers the same pixels in each; then V1's box is jittered. The fourth view is
+    another resized crop, with K proposals of its own: V1 has their boxes behind those that it shares with V2 and V3.
 
+    :param extra_side: pixels of the fourth view; None: there is none.
     :param side: pixels of the square views V1 and V2; ``area``: range of V2's share of the image.
     :param boxes: K; an image with fewer proposals repeats some, one without any has what all views show as its one.
     :param keep: keywords of :func:`filters.keep`: which proposals are drawn from.
     :param jitter: largest shift of V1's boxes and largest change of their sides, as a share of the side, at
         ``jitter_probability`` each.
-    :param photometric: keywords of :func:`augment.strong` for each of the three views.
+    :param photometric: keywords of :func:`augment.strong` for each view.
     """
 
     side: int
@@ -103,18 +105,28 @@ class ProposalViews:
     jitter: float
     jitter_probability: float
     photometric: Sequence[Mapping]
+    extra_side: int | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         h, w = sample.image.shape[:2]
-        whole = (0, 0, w, h)
-        window = augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT)
-        boxes = self._draw(filters.keep(sample.boxes_xyxy, w, h, **self.keep), window, rng)
-        jittered, _ = augment.clip(self._jitter(boxes, rng), w, h)
-        views = [(jittered, whole, self.side), (boxes, window, self.side), (boxes, window, self.side // 2)]
+        kept = filters.keep(sample.boxes_xyxy, w, h, **self.keep)
+        window, boxes, jittered = self._pair(kept, w, h, rng)
+        views = [(boxes, window, self.side), (boxes, window, self.side // 2)]
+        if self.extra_side is not None:
+            window, boxes, of_first = self._pair(kept, w, h, rng)
+            views.append((boxes, window, self.extra_side))
+            jittered = np.concatenate([jittered, of_first])
+        views.insert(0, (jittered, (0, 0, w, h), self.side))
         return _example(
             sample,
             [_crop(sample.image, *view, options, rng) for view, options in zip(views, self.photometric, strict=True)],
         )
+
+    def _pair(self, proposals, w: int, h: int, rng: np.random.Generator) -> tuple[Window, np.ndarray, np.ndarray]:
+        """A window, and K boxes in pixels of the image: as it shows them, and jittered for V1."""
+        window = augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT)
+        boxes = self._draw(proposals, window, rng)
+        return window, boxes, augment.clip(self._jitter(boxes, rng), w, h)[0]
 
     def _draw(self, proposals: np.ndarray, window: Window, rng: np.random.Generator) -> np.ndarray:
         left, top, width, height = window

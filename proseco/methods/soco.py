@@ -25,6 +25,7 @@ def build(
     jitter_probability: float = 0.5,
     first: dict,
     second: dict,
+    extra_side: int | None = None,
     canonical_size: float = 96.0,
     projector: tuple[int, int] = (4096, 256),
     ema_rate: float = 0.99,
@@ -36,14 +37,16 @@ def build(
     :param detector: Mask R-CNN with an FPN, its modules named as torchvision names them.
     :param side: area, boxes, jitter, jitter_probability: of the views, see :class:`proseco.data.crops.ProposalViews`.
     :param filter: which proposals are drawn from, keywords of :func:`proseco.data.filters.keep`.
-    :param first: keywords of :func:`proseco.data.augment.strong` for V1; ``second`` for V2 and V3.
+    :param first: keywords of :func:`proseco.data.augment.strong` for V1; ``second`` for the others.
+    :param extra_side: pixels of the fourth view, which makes it SoCo* (192 in its code); None: three views.
     :param canonical_size: pixels; a box of that side is pooled from the third level of the FPN (P4), one of half of it
         from the second, of twice from the fourth. 96 are SoCo's bounds, 48, 96 and 192, for views of 224.
     :param projector: widths of the hidden and the last layer of projector and predictor.
     :param ema_rate: keep rate of the target at the first step; ``steps`` of the whole training.
     :param scratch: draw the backbone's weights anew, as SoCo does, instead of going on from those that it has.
     """
-    views = ProposalViews(side, tuple(area), boxes, filter, jitter, jitter_probability, (first, second, second))
+    photometric = (first, *[second] * (2 if extra_side is None else 3))
+    views = ProposalViews(side, tuple(area), boxes, filter, jitter, jitter_probability, photometric, extra_side)
     return SoCo(detector, views, canonical_size, tuple(projector), ema_rate, scratch, steps)
 
 
@@ -69,7 +72,7 @@ class _Encoder(nn.Module):
 
 
 class SoCo(_byol.Byol):
-    """V1's boxes predict the target's projections of the same proposals in V2 and V3, and these V1's."""
+    """V1's boxes predict the target's projections of the same proposals in each other view, and these V1's."""
 
     def __init__(self, detector, transform, canonical_size, projector, ema_rate: float, scratch: bool, steps: int):
         encoder = _Encoder(detector, canonical_size, projector)
@@ -78,15 +81,19 @@ class SoCo(_byol.Byol):
         super().__init__(encoder, projector, ema_rate, steps, transform)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The means over the boxes of the four distances. Batch norm sees a view at a time, as in the public code."""
+        """The means over the boxes of the distances, both ways. Batch norm sees a view at a time, as in the public
+        code.
+        """
         views = [(crops.images, crops.boxes) for crops in batch.crops]
-        p1, p2, p3 = (self.student(*view) for view in views)
-        z1, z2, z3 = (self.teacher(*view) for view in views)
-        terms = {
-            "distance_12": _byol.distances(p1, z2).mean() + _byol.distances(p2, z1).mean(),
-            "distance_13": _byol.distances(p1, z3).mean() + _byol.distances(p3, z1).mean(),
-        }
-        return {name: term * batch.share for name, term in terms.items()}, self.figures(batch, z1)
+        p1, *p = (self.student(*view) for view in views)
+        z1, *z = (self.teacher(*view) for view in views)
+        terms, boxes = {}, len(p[0]) // len(batch)
+        of_first = [slice(boxes), slice(boxes), slice(boxes, None)]  # which of V1's boxes V2, V3 and V4 show
+        for number, part, prediction, projection in zip((2, 3, 4), of_first, p, z, strict=False):
+            mine, target = (x.unflatten(0, (len(batch), -1))[:, part].flatten(0, 1) for x in (p1, z1))
+            forth, back = _byol.distances(mine, projection), _byol.distances(prediction, target)
+            terms[f"distance_1{number}"] = (forth.mean() + back.mean()) * batch.share
+        return terms, self.figures(batch, z1)
 
     def weights_of(self) -> dict[str, dict[str, Tensor]]:
         """Both networks: backbone, FPN and box head, in the names of the detector that is finetuned."""

@@ -122,6 +122,23 @@ def test_proposals_are_the_same_pixels_in_all_three_views(size):
     assert cut > 5
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_fourth_view_is_another_window_with_proposals_of_its_own(size):
+    given, apart = proposals(size), 0
+    for seed in range(20):
+        whole, crop, small, extra = soco_views(size, given, seed, extra_side=80, photometric=(PLAIN,) * 4)
+        assert [view.image.shape[0] for view in (whole, crop, small, extra)] == [96, 96, 48, 80]
+        shown = covered(whole, size)
+        assert len(shown) == 8
+        assert np.abs(covered(crop, size) - shown[:4]).max() < 5 and np.abs(covered(small, size) - shown[:4]).max() < 8
+        assert np.abs(covered(extra, size) - shown[4:]).max() < 6
+        spans = [np.ptp(view.image[..., :2].reshape(-1, 2) / 255.0, axis=0) for view in (crop, extra)]
+        apart += np.abs(spans[0] - spans[1]).max() > 0.05
+        three = soco_views(size, given, seed)[1]
+        assert np.abs(covered(three, size) - shown[:4]).max() < 5  # the first three are as without it
+    assert apart > 10
+
+
 def soco_views(size, given, seed, **changes):
     return ProposalViews(**SOCO | changes)(sample(size, given), np.random.default_rng(seed)).crops
 

@@ -27,10 +27,9 @@ def detector():
     return MaskRCNN(BackboneWithFPN(body, names, list(tiny.BODY["widths"]), 12), num_classes=5)
 
 
-def made(scratch=False, ema_rate=0.9):
-    return soco.build(
-        detector(), **VIEWS, canonical_size=28.0, projector=(20, 6), ema_rate=ema_rate, scratch=scratch, steps=50
-    )
+def made(scratch=False, ema_rate=0.9, **changes):
+    options = VIEWS | {"canonical_size": 28.0, "projector": (20, 6), "steps": 50} | changes
+    return soco.build(detector(), **options, ema_rate=ema_rate, scratch=scratch)
 
 
 def batch(method, count=3):
@@ -50,23 +49,27 @@ def cosine(a, b):
     return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(x * x for x in b))
 
 
-def test_the_loss_is_that_of_plain_loops():
-    method = made()
+@pytest.mark.parametrize("extra", [None, 48])
+def test_the_loss_is_that_of_plain_loops(extra):
+    method = made(extra_side=extra)
     tiny.stir(method.teacher, 3)
     data = batch(method)
     terms, figures = method.losses(data)
     p = [method.student(crops.images, crops.boxes).tolist() for crops in data.crops]
     z = [method.teacher(crops.images, crops.boxes).tolist() for crops in data.crops]
-    for other, name in ((1, "distance_12"), (2, "distance_13")):
+    of_first = [3] * 3 if extra is None else [6] * 3  # boxes of V1: three for each other window
+    assert [len(boxes) for boxes in data.crops[0].boxes] == of_first
+    for other in range(1, len(data.crops)):
         total = 0.0
         for image in range(3):
             of_image = 0.0
             for box in range(3):
-                row = image * 3 + box
-                of_image += 2 - 2 * cosine(p[0][row], z[other][row]) + 2 - 2 * cosine(p[other][row], z[0][row])
+                row, first = image * 3 + box, image * of_first[0] + box + 3 * (other == 3)
+                of_image += 2 - 2 * cosine(p[0][first], z[other][row]) + 2 - 2 * cosine(p[other][row], z[0][first])
             total += of_image / 3
-        assert terms[name].item() == pytest.approx(total / 3, rel=1e-4)
-    assert set(terms) == {"distance_12", "distance_13"} and set(figures) == {"spread", "ema_distance"}
+        assert terms[f"distance_1{other + 1}"].item() == pytest.approx(total / 3, rel=1e-4)
+    assert len(terms) == len(data.crops) - 1 == (2 if extra is None else 3)
+    assert set(figures) == {"spread", "ema_distance"}
 
 
 @pytest.mark.parametrize(("side", "level"), [(13, 0), (15, 1), (27, 1), (29, 2), (55, 2), (57, 3), (64, 3)])
