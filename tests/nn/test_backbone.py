@@ -120,6 +120,7 @@ def norms_fold(norm, x):
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 @pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, kind, tolerance):
+    torch.manual_seed(0)
     body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(kind)
     names, weights = zip(*body.named_parameters(), strict=True)
     calls = []
@@ -136,9 +137,10 @@ def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block
     monkeypatch.setattr(backbone, "folds", norms_fold)
     folded, without = run()
     assert with_norms > 10 and without == 0
-    exact = kind == torch.float64  # a float32 unit at the ReLU's kink may fall to its other side, gradient and all
-    for name, one, other in list(zip(["8", "16", "32", *names], folded, plain, strict=True))[: None if exact else 3]:
-        assert (one - other).abs().max() <= tolerance * other.abs().max(), name
+    for name, one, other in zip(["8", "16", "32", *names], folded, plain, strict=True):
+        # A float32 unit at the ReLU's kink may fall to its other side, gradient and all.
+        if kind == torch.float64 or name not in names:
+            assert (one - other).abs().max() <= tolerance * other.abs().max(), name
 
 
 def test_folding_keeps_maps_in_the_precision_of_autocast(monkeypatch):
