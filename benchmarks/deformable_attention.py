@@ -43,8 +43,11 @@ def main(
             raise InputError(f"--{name} is {value}; it must be at least 1")
     where = devices.pick_device(device)
     kind = devices.pick_precision(precision, where)
-    if where.type != "cuda" and (queries or warps):
-        raise InputError("--queries and --warps are of the Triton kernel; they need --device cuda")
+    for name, value in (("queries", queries), ("warps", warps)):
+        if value is not None and where.type != "cuda":
+            raise InputError(f"--{name} is {value}; it is of the Triton kernel and needs --device cuda")
+        if value is not None and (value < 1 or value & (value - 1)):
+            raise InputError(f"--{name} is {value}; it must be a power of two")
     if where.type == "cuda":
         os.environ["PROSECO_ATTENTION"] = "triton"
         from proseco.nn import _sampling_gpu

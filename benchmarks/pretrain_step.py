@@ -9,9 +9,10 @@ batches them. The peer is the same step in float32 with the public core of defor
 ``grid_sample`` a level), the backbone's norms beside its convolutions and maps in PyTorch's own order, LocSCE with a
 table of all pairs at each step, and SciPy's assignment. On a GPU ours samples as PROSECO_ATTENTION says.
 
-``--peer-batch`` gives the peer so many of each batch's images, where its tables do not fit the device; a form that runs
-out of memory all the same is left out. Both run in turn in the same process, ours first every other time, in float32
-without TF32 or as ``--precision`` says. Then parts are timed, each step of ours once more with a halt before and after
+``--peer-batch`` gives the peer so many images of each batch, where its tables do not fit the device; an image then has
+fewer negatives. A peer that runs out of memory all the same is left out. Both run in turn in the same process, ours
+first every other time, in float32 without TF32 or as ``--precision`` says.
+Then parts are timed, each step of ours once more with a halt before and after
 each: shares are of their sum, and a backward pass belongs to none but its own. Arithmetic is what torch counts of
 matrix products and convolutions, backward included and sampling left out; the rate beside it is of the square matrix
 product that is fastest here. The last line has the ratio of images a second.
@@ -65,6 +66,9 @@ def main(
     row = rows.row(settings, scale, "proseco")
     batch = row.pretrain["schedule"]["batch"] if batch is None else batch
     counts = {"batch": batch, "height": height, "width": width, "steps": steps}
+    if peer_batch is not None and (ours_alone or peer_batch > batch):
+        why = "there is no peer with --ours-alone" if ours_alone else f"the peer takes it of a batch of {batch}"
+        raise InputError(f"--peer-batch is {peer_batch}; {why}")
     peer_batch = batch if peer_batch is None else peer_batch
     for name, value in (counts | {"peer-batch": peer_batch}).items():
         if value < 1:
@@ -89,10 +93,10 @@ def main(
             batches["public"] = [draw(sizes[:peer_batch], boxes, where) for sizes in frames]
     for name in [*forms]:
         if not _warm(forms[name], batches[name]):
+            if name == "ours":
+                raise InputError(f"a step of {batch} images does not fit the device; try a smaller --batch")
             print(f"{name}: out of memory with batches of {len(batches[name][0])}")
             del forms[name]
-    if "ours" not in forms:
-        raise InputError(f"a step of {batch} images does not fit the device; try a smaller --batch")
     seconds, peaks = compare(forms, batches, steps, where)
     mine = batches["ours"]
     padding = float(torch.cat([each.mask.flatten() for each in mine]).float().mean())

@@ -10,11 +10,8 @@ from pathlib import Path
 from proseco import rows
 from proseco.base import plugins, sources
 from proseco.rows import Row
-from proseco.schema import check
+from proseco.schema import COCO_POINTS, check
 from proseco.training.schedules import changed
-
-#: Keys of a benchmark that say how it is scored, and their defaults.
-SCORED = {"recalls": 101}
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -34,8 +31,7 @@ def resolve(params: dict) -> dict[str, dict]:
             settings[f"pretrain/{name}.json"] = pretraining(params, row)
             settings[f"source/{name}.json"] = {"data": settings[f"pretrain/{name}.json"]["data"]}
             for benchmark in benchmarks:
-                of_benchmark = {key: params["benchmarks"][benchmark].get(key, value) for key, value in SCORED.items()}
-                settings[f"finetune/{name}/{benchmark}.json"] = finetuning(section, row, benchmark) | of_benchmark
+                settings[f"finetune/{name}/{benchmark}.json"] = finetuning(params, section, row, benchmark)
     return settings
 
 
@@ -70,14 +66,15 @@ def pretraining(params: dict, row: Row) -> dict:
     return settings | {"precision": params["precision"], "pictures": row.pretrain.get("pictures"), "code": code(*used)}
 
 
-def finetuning(section: dict, row: Row, benchmark: str) -> dict:
+def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
     """What the finetuning of a row on a benchmark depends on, beside what is the same for all: ``detector``,
-    ``schedule`` and ``code``.
+    ``schedule``, ``recall_points`` and ``code``.
     """
     schedules = section["schedules"]
     schedule = schedules.get(benchmark, schedules.get("default"))
     used = code(("detectors", row.detector["name"]))
-    return {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
+    chosen = {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
+    return chosen | {"recall_points": params["benchmarks"][benchmark].get("recall_points", COCO_POINTS)}
 
 
 def backbones(params: dict, scale: str) -> dict:

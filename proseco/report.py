@@ -103,7 +103,11 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
         cells = [files.read_json(folder / "metrics.json") for folder in folders]
         count = _span([cell["steps"] for cell in cells])
-        how = f" at {cells[0]['recalls']} points of recall" if cells[0].get("recalls", RECALLS) != RECALLS else ""
+        how = (
+            f" at {cells[0]['recall_points']} points of recall"
+            if cells[0].get("recall_points", RECALLS) != RECALLS
+            else ""
+        )
         parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 

@@ -17,7 +17,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     cell = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
     chosen = {"detector": plan["detector"], "views": section["views"], "schedule": plan["schedule"]}
-    chosen |= {"recalls": plan["recalls"]}
+    chosen |= {"recall_points": plan["recall_points"]}
     chosen |= {"precision": settings["precision"], **section["finetune"]}
     code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
     inputs = [*parts.values(), start]

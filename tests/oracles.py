@@ -12,7 +12,7 @@ def _iou_xywh(a, b, crowd):
     return shared / (a[2] * a[3] if crowd else a[2] * a[3] + b[2] * b[3] - shared)
 
 
-def _one_average_precision(objects, detections, threshold, low, high, max_detections, recalls):
+def _one_average_precision(objects, detections, threshold, low, high, max_detections, recall_points):
     """AP of one class at one IoU threshold and area range; None if there is nothing to find."""
 
     def ignored(thing):
@@ -49,11 +49,11 @@ def _one_average_precision(objects, detections, threshold, low, high, max_detect
         right += hit
         curve.append((right / count, right / seen))
     # COCO's recall levels as it computes them: k / 100 differs in the last digit, and a recall may equal one.
-    levels = np.linspace(0, 1, 101)[:: 100 // (recalls - 1)]
+    levels = np.linspace(0, 1, 101)[:: 100 // (recall_points - 1)]
     return sum(max((p for r, p in curve if r >= level), default=0.0) for level in levels) / len(levels)
 
 
-def average_precision_oracle(annotations, detections, max_detections=100, recalls=101):
+def average_precision_oracle(annotations, detections, max_detections=100, recall_points=101):
     """COCO's six figures in percent, and the AP of each class, None where there is nothing to find.
 
     :param detections: list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` without equal scores.
@@ -66,7 +66,7 @@ def average_precision_oracle(annotations, detections, max_detections=100, recall
         mine = [d for d in detections if d["category_id"] == category["id"]]
         for size, (low, high) in ranges.items():
             for t in thresholds:
-                ap = _one_average_precision(objects, mine, t, low, high, max_detections, recalls)
+                ap = _one_average_precision(objects, mine, t, low, high, max_detections, recall_points)
                 table[category["name"], size, t] = ap
 
     def mean(select):

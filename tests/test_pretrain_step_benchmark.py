@@ -11,6 +11,7 @@ import torch
 from benchmarks import pretrain_step
 from proseco import rows
 from proseco.base import params
+from proseco.base.errors import InputError
 from proseco.nn import matcher
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,12 @@ def test_the_peer_may_have_smaller_batches_or_run_out_of_memory(monkeypatch, cap
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(pretrain_step, "_public", too_large)
+    with pytest.raises(InputError, match="a step of 3 images does not fit the device"):
+        monkeypatch.setattr(pretrain_step, "_warm", lambda form, batches: form is None)
+        pretrain_step.main(**options)
+    monkeypatch.undo()
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(pretrain_step, "_public", too_large)
     pretrain_step.main(**options)
     said = capsys.readouterr().out
     assert said.startswith("public: out of memory with batches of 3\n") and "speedup" not in said and "backbone" in said
@@ -55,6 +62,8 @@ def test_the_peer_may_have_smaller_batches_or_run_out_of_memory(monkeypatch, cap
     ("words", "why"),
     [
         (("--peer-batch", 0), "--peer-batch is 0; it must be at least 1"),
+        (("--batch", 4, "--peer-batch", 5), "--peer-batch is 5; the peer takes it of a batch of 4"),
+        (("--peer-batch", 2, "--ours-alone"), "--peer-batch is 2; there is no peer with --ours-alone"),
         (("--steps", 0), "--steps is 0; it must be at least 1"),
         (("--scale", "large"), "no scale 'large'; there are demo, paper (params.yaml)"),
     ],

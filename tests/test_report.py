@@ -1,5 +1,7 @@
 """What is published of the proposals."""
 
+import json
+
 import pandas
 import pytest
 from PIL import Image
@@ -39,9 +41,11 @@ def test_how_long_was_trained_is_said_of_all_cells(tmp_path):
         for benchmark, counted in (("few", count), ("many", 70)):
             folder = tmp_path / "demo/finetune" / method / benchmark / str(seed)
             folder.mkdir(parents=True)
-            (folder / "metrics.json").write_text(f'{{"steps": {counted}, "test_images": 50}}')
+            points = 11 if benchmark == "many" else 101
+            found = {"steps": counted, "test_images": 50, "recall_points": points}
+            (folder / "metrics.json").write_text(json.dumps(found))
     said = report._budget(tmp_path / "demo", {"a": "A", "b": "B"}, {"few": "Few", "many": "Many"}, [1, 2], [])
     assert said == (
         "Scale: demo. Few finetuned for 900 to 1,500 and scored on 50 images; "
-        "Many finetuned for 70 and scored on 50 images."
+        "Many finetuned for 70 and scored on 50 images at 11 points of recall."
     )

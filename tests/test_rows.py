@@ -71,7 +71,7 @@ def test_each_part_of_a_row_can_be_changed():
     assert row.views["weak"] == base.views["weak"] | {"long_edge": 99} and row.views["strong"] == base.views["strong"]
     assert (row.backbone, row.data) == ("swav", "coco")
     assert plan.pretraining(whole, row)["data"] == "coco"
-    assert plan.finetuning(whole["scales"]["demo"], row, "mini_coco_5")["detector"]["queries"] == 3
+    assert plan.finetuning(whole, whole["scales"]["demo"], row, "mini_coco_5")["detector"]["queries"] == 3
 
 
 def test_a_key_of_the_loss_may_stand_in_the_pretraining_as_in_a_plugins_entry():

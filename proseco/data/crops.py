@@ -86,16 +86,16 @@ class ProposalViews:
     """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals, and SoCo*'s fourth.
 
     V1 is the whole image, V2 a resized crop of it, V3 what V2 shows at half the size. A proposal is clipped to what
-    all three show, so that its box covers the same pixels in each; then V1's box is jittered. The fourth view is
-    another resized crop, with K proposals of its own: V1 has their boxes behind those that it shares with V2 and V3.
+    V2 shows, so that its box covers the same pixels in each; then V1's box is jittered. The fourth view is another
+    resized crop, with K proposals of its own: V1 has their boxes behind those that it shares with V2 and V3.
 
-    :param extra_side: pixels of the fourth view; None: there is none.
     :param side: pixels of the square views V1 and V2; ``area``: range of V2's share of the image.
     :param boxes: K; an image with fewer proposals repeats some, one without any has what all views show as its one.
     :param keep: keywords of :func:`filters.keep`: which proposals are drawn from.
     :param jitter: largest shift of V1's boxes and largest change of their sides, as a share of the side, at
         ``jitter_probability`` each.
     :param photometric: keywords of :func:`augment.strong` for each view.
+    :param extra_side: pixels of the fourth view; None: there is none.
     """
 
     side: int

@@ -7,6 +7,7 @@ Steps may be grouped: then the steps of a group, all of one epoch, share its pos
 which is drawn before an image is read.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,8 +60,17 @@ class Crops:
 def _pack(tensors: list[Tensor]) -> tuple[Tensor, list[int]]:
     """One tensor instead of one an image, and their lengths. Between processes each tensor is a file descriptor, of
     which a system may allow 1,024, and to a GPU each is a copy of its own.
+
+    What :func:`_unpack` gave is put together without a copy: of page-locked memory that would not be page-locked.
     """
-    return torch.cat(tensors), [len(tensor) for tensor in tensors]
+    lengths = [len(tensor) for tensor in tensors]
+    whole = tensors[0]._base if tensors else torch.zeros(0)
+    if whole is not None and len(whole) == sum(lengths):
+        starts = itertools.accumulate(lengths[:-1], initial=0)
+        places = zip(tensors, starts, strict=bool(tensors))
+        if all(t._base is whole and t.storage_offset() == start * whole.stride(0) for t, start in places):
+            return whole, lengths
+    return torch.cat(tensors), lengths
 
 
 def _unpack(whole: Tensor, lengths: list[int]) -> list[Tensor]:

@@ -172,10 +172,10 @@ class TopBoxes(WeakFrame):
     search: Search | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
-        stored = sample.boxes_xyxy
+        ranked = sample.boxes_xyxy
         if self.search is not None:  # with numbers of its own: the frame is known from this rng's first draws
-            stored = self.search(sample.image, rng.spawn(1)[0])
-        image, boxes, kept = augment.weak(sample.image, stored, rng, **self.weak)
+            ranked = self.search(sample.image, rng.spawn(1)[0])
+        image, boxes, kept = augment.weak(sample.image, ranked, rng, **self.weak)
         count = min(self.boxes, len(kept))
         chosen = rng.choice(len(kept), count, replace=False) if self.draw else np.arange(count)
         boxes = boxes[np.isin(np.flatnonzero(kept), chosen)]

@@ -27,6 +27,7 @@ from proseco.base.errors import InputError
 from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, convolve, normalise
 from proseco.nn.heads import precisely
+from proseco.nn.matcher import send
 
 #: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
@@ -78,8 +79,8 @@ def pixels_xyxy(targets: list[dict], sizes: list[tuple[int, int]], *, first_labe
     :param sizes: height and width of each image in pixels.
     """
     found = []
-    for target, (height, width) in zip(targets, sizes, strict=True):
-        side = target["boxes"].new_tensor([width, height])
+    sides = torch.tensor([(width, height) for height, width in sizes], dtype=targets[0]["boxes"].dtype)
+    for target, side in zip(targets, send(sides, targets[0]["boxes"].device), strict=True):
         boxes = box_ops.scale(box_ops.cxcywh_to_xyxy(target["boxes"]), side)
         found.append({"boxes": boxes, "labels": target["labels"] + first_label})
     return found

@@ -146,7 +146,7 @@ class DeformableDETR(nn.Module):
         out, proposals, embed = {}, None, None
         if self.transformer.two_stage:
             memory, logits = self.transformer.encoder_proposals(*encoded)
-            scores = self.class_embed[-1](memory)
+            scores = precisely(self.class_embed[-1], memory)
             boxes = precisely(self.bbox_embed[-1], memory) + logits
             best = scores[..., 0].topk(self.transformer.queries, dim=1).indices[..., None]
             proposals = boxes.gather(1, best.expand(-1, -1, 4)).detach()

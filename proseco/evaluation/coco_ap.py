@@ -32,7 +32,7 @@ def score(
     *,
     max_detections: int = 100,
     ignore_difficult: bool = True,
-    recalls: int = RECALLS,
+    recall_points: int = RECALLS,
 ) -> dict:
     """Average precision over IoU .50:.95 and its relatives.
 
@@ -44,12 +44,17 @@ def score(
     :param detections: Nx7 numbers, one row a box: image id, x, y, w, h (pixels), score, category id: the array form
         of pycocotools' ``loadRes``. float64, as float32 does not hold image ids above 2^24.
     :param max_detections: the best so many of each image and class count.
-    :param recalls: points of recall from 0 to 1 at which precision is averaged: COCO's 101, or the 11 of VOC 2007, with
-        which DETReg's public code scores VOC.
+    :param recall_points: from 0 to 1, at which precision is averaged: COCO's 101, or the 11 of VOC 2007, with which
+        DETReg's public code scores VOC.
     :returns: ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` in percent, None where there is no object to
         find; and ``per_class``: name -> these six of the class alone, and ``objects``, how many there are to find.
-    :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category.
+    :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category; other
+        points of recall than some of COCO's, evenly spaced from 0 to 1.
     """
+    if recall_points < 2 or (RECALLS - 1) % (recall_points - 1):
+        raise ValueError(
+            f"recall_points is {recall_points}; some of COCO's {RECALLS} evenly spaced: 11 or {RECALLS}, say"
+        )
     detections = _checked(annotations, detections)
     truth = COCO()
     truth.dataset = {
@@ -68,8 +73,8 @@ def score(
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., -1]  # thresholds x recalls x classes x areas
-    precision = precision[:, :: (RECALLS - 1) // (recalls - 1)]
+    precision = evaluation.eval["precision"][..., -1]  # thresholds x recall_points x classes x areas
+    precision = precision[:, :: (RECALLS - 1) // (recall_points - 1)]
     counts = dict.fromkeys((category["id"] for category in annotations["categories"]), 0)
     for record in truth.dataset["annotations"]:
         counts[record["category_id"]] += not (record["iscrowd"] or record["ignored"])
@@ -102,7 +107,7 @@ def _names(annotations: dict) -> list[str]:
 
 
 def _figures(precision: np.ndarray) -> dict[str, float | None]:
-    """:data:`METRICS` of thresholds x recalls x classes x areas."""
+    """:data:`METRICS` of thresholds x recall_points x classes x areas."""
     parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., i] for i in (1, 2, 3))]
     return {name: _percent(part) for name, part in zip(METRICS, parts, strict=True)}
 

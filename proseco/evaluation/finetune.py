@@ -42,7 +42,7 @@ def run(
     precision: str,
     init_from: str,
     predict_batch: int,
-    recalls: int = coco_ap.RECALLS,
+    recall_points: int = coco_ap.RECALLS,
 ) -> None:
     """Train on ``annotations["train"]``, choose by AP on ``["val"]``, report AP on ``["test"]``.
 
@@ -54,7 +54,7 @@ def run(
     :param digest: of the annotations' files, for ``run.json``.
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
-    :param recalls: of all APs, see :func:`proseco.evaluation.coco_ap.score`.
+    :param recall_points: of all APs, see :func:`proseco.evaluation.coco_ap.score`.
     :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
         predict.csv, detections.png and run.json; ``scratch`` a folder for states to go on from.
     """
@@ -80,9 +80,9 @@ def run(
         log = results / "predict.csv"
         find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind, log=log)
         validate = partial(find, sources["val"], title=f"validate {title}")
-        scored = partial(coco_ap.score, recalls=recalls)
+        score = partial(coco_ap.score, recall_points=recall_points)
         course = partial(plan.course, steps=steps)
-        best = _Best(model, validate, partial(scored, annotations["val"]), title=title, course=course)
+        best = _Best(model, validate, partial(score, annotations["val"]), title=title, course=course)
         ran = fit(
             method,
             partial(training_batches, sources["train"], method.transform, group=plan.group_steps),
@@ -106,17 +106,22 @@ def run(
             detections = find(sources["test"], title="test")
         if distributed.rank() > 0:
             return
-    scores = scored(annotations["test"], detections)
+    scores = score(annotations["test"], detections)
     picture(sources["test"], detections, results / "detections.png")
     made = {**names, "classes": [c["name"] for c in classes], "detector": detector}
     checkpoint.save(out, {"detector": best.weights}, made)
-    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": ran, "recalls": recalls}
+    counts = {
+        "labels": len(sources["train"]),
+        "test_images": len(sources["test"]),
+        "steps": ran,
+        "recall_points": recall_points,
+    }
     chosen = {"best_step": best.step, "validation": best.history, "dropped_at": best.drop if best.drop < ran else None}
     why = f"no AP above that of step {best.step} in {plan.patience} validations" if ran < steps else None
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, "stopped_early": why})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
-    facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "recalls": recalls}
+    facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "recall_points": recall_points}
     facts |= {"device": str(where), "precision": str(kind), "processes": environment.world()}
     files.write_json(results / "run.json", files.provenance(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")
@@ -138,14 +143,14 @@ class _Best:
     """Validates, keeps a copy of the weights with the highest AP so far (of equals, the first), and ends the training
     where its schedule says so."""
 
-    def __init__(self, model, find: Callable[[], np.ndarray], score: Callable, *, title: str, course: Callable):
+    def __init__(self, model, find: Callable[[], np.ndarray], evaluate: Callable, *, title: str, course: Callable):
         """
-        :param find: the model's detections on the images to validate on; ``score`` makes their figures of these.
+        :param find: the model's detections on the images to validate on; ``evaluate`` makes their figures of these.
         :param title: begins the line that each validation prints.
         :param course: (step, AP) of the validations so far -> (step of the rate's drop, whether the training ends), as
             :meth:`proseco.training.schedules.Finetuning.course`.
         """
-        self.model, self.find, self.figures, self.title, self.course = model, find, score, title, course
+        self.model, self.find, self.evaluate, self.title, self.course = model, find, evaluate, title, course
         self.score, self.step, self.history = -1.0, 0, []
         self.weights: dict = {}
         self.detections = np.zeros((0, 7))
@@ -154,7 +159,7 @@ class _Best:
     def validate(self, step: int) -> bool:
         """After so many steps; whether the training ends."""
         detections = self.find()
-        scored = self.figures(detections)["AP"] or 0.0 if distributed.rank() == 0 else None
+        scored = self.evaluate(detections)["AP"] or 0.0 if distributed.rank() == 0 else None
         ap = distributed.first(scored)
         self.history.append({"step": step, "AP": ap})
         if ap > self.score:

@@ -2,10 +2,11 @@
 
 from functools import partial
 
+import numpy as np
 from torch import Tensor
 
 from proseco.base import plugins
-from proseco.base.errors import one_of
+from proseco.base.errors import InputError, one_of
 from proseco.data.views import Search, TopBoxes
 from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
@@ -51,8 +52,12 @@ def build(
 
 
 def _search(*, side: int, proposals: dict) -> Search:
-    options = {key: value for key, value in proposals.items() if key != "name"}
-    return Search(partial(plugins.load("proposals", proposals["name"]), **options), side)
+    propose = partial(plugins.load("proposals", proposals["name"]), **plugins.options("proposals", proposals))
+    try:  # before the first image, in a loader's process
+        propose(np.zeros((side, side, 3), np.uint8), seed=0)
+    except InputError as error:
+        raise InputError(f"method.search.proposals: {error}") from None
+    return Search(propose, side)
 
 
 class DETReg(OneNetwork):

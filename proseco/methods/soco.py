@@ -1,5 +1,5 @@
 """Selective Object Contrast (SoCo, Wei et al. 2021): backbone, FPN and box head of Mask R-CNN represent a proposal of
-Selective Search alike in three views.
+Selective Search alike in three views, or in SoCo*'s four.
 """
 
 import copy
@@ -81,9 +81,7 @@ class SoCo(_byol.Byol):
         super().__init__(encoder, projector, ema_rate, steps, transform)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The means over the boxes of the distances, both ways. Batch norm sees a view at a time, as in the public
-        code.
-        """
+        """The means over the boxes of the distances, both ways. Batch norm sees a view at a time."""
         views = [(crops.images, crops.boxes) for crops in batch.crops]
         p1, *p = (self.student(*view) for view in views)
         z1, *z = (self.teacher(*view) for view in views)

@@ -11,6 +11,6 @@ def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.flo
     """``torch.tensor``, the same one for the same numbers; not to be written to.
 
     Copied to a GPU once: the copy makes the program wait for all that the GPU has yet to do, and a step needs some of
-    these numbers in each of its layers.
+    these numbers in each of its layers. A training has some hundred sizes of images, with half a dozen of them each.
     """
     return torch.tensor(values, dtype=dtype, device=device)

@@ -13,7 +13,7 @@ from proseco import boxes as box_ops
 def box_cost(a: Tensor, b: Tensor, *, coord: float, giou: float) -> Tensor:
     """coord * L1 + giou * (1 - GIoU) of every pair (eq. 2 and 4). (..., N, 4), (..., K, 4) cxcywh -> (..., N, K)."""
     a, b = lift(a), lift(b)
-    l1 = _distance(a, b)
+    l1 = _differences(a, b) if a.is_cuda else torch.cdist(a, b, p=1)
     overlap = box_ops.giou(
         box_ops.cxcywh_to_xyxy(a)[..., :, None, :],
         box_ops.cxcywh_to_xyxy(b)[..., None, :, :],
@@ -21,9 +21,9 @@ def box_cost(a: Tensor, b: Tensor, *, coord: float, giou: float) -> Tensor:
     return coord * l1 + giou * (1 - overlap)
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """L1 of every pair. On a GPU from a table of differences: cdist starts a block of threads there for each pair."""
-    return (a[..., :, None, :] - b[..., None, :, :]).abs().sum(-1) if a.is_cuda else torch.cdist(a, b, p=1)
+def _differences(a: Tensor, b: Tensor) -> Tensor:
+    """L1 of every pair as a GPU likes it, where cdist starts a block of threads for each."""
+    return (a[..., :, None, :] - b[..., None, :, :]).abs().sum(-1)
 
 
 def similarity_cost(a: Tensor, b: Tensor, *, sim: float) -> Tensor:

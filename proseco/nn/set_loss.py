@@ -61,9 +61,10 @@ def set_loss(
     sums = {name: out["boxes"].new_zeros(()) for name in weights}
     for (logits, boxes, wanted), pairs in zip(stages, matched, strict=True):
         target_boxes = [t["boxes"] for t in wanted]
-        one_hot = torch.zeros_like(logits)
+        one_hot = logits.new_zeros(logits.shape)
         rows, columns = matcher.flatten(pairs, logits.shape[1], [len(b) for b in target_boxes], logits.device)
-        one_hot.flatten(0, 1)[rows, torch.cat([t["labels"] for t in wanted])[columns]] = 1
+        labels = torch.cat([t["labels"] for t in wanted])[columns]
+        one_hot.view(-1).scatter_(0, rows * logits.shape[2] + labels, 1.0)  # an assignment would wait for a GPU
         l1, giou = box_terms(boxes, target_boxes, pairs, count)
         sums["class"] = sums["class"] + weights["class"] * focal(logits, one_hot) / count
         sums["coord"] = sums["coord"] + weights["coord"] * l1

@@ -134,8 +134,8 @@ def test_a_fourth_view_is_another_window_with_proposals_of_its_own(size):
         assert np.abs(covered(extra, size) - shown[4:]).max() < 6
         spans = [np.ptp(view.image[..., :2].reshape(-1, 2) / 255.0, axis=0) for view in (crop, extra)]
         apart += np.abs(spans[0] - spans[1]).max() > 0.05
-        three = soco_views(size, given, seed)[1]
-        assert np.abs(covered(three, size) - shown[:4]).max() < 5  # the first three are as without it
+        without = [covered(view, size) for view in soco_views(size, given, seed)]
+        assert max(np.abs(view - shown[:4]).max() for view in without) < 8  # the first three are as without it
     assert apart > 10
 
 

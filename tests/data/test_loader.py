@@ -1,3 +1,4 @@
+import copy
 import os
 import resource
 from collections import Counter
@@ -385,11 +386,38 @@ def test_a_batch_crosses_processes_unchanged_and_in_few_files():
             assert all(x.equal(y) for x, y in zip(mine.boxes, theirs.boxes, strict=True))
 
 
+def test_what_was_pinned_is_what_is_copied():
+    """Boxes that are put together anew for the copy would lie in other memory."""
+    batch = loader.collate([*many(5)])
+    given, made = [], []
+
+    def change(tensor):
+        given.append(tensor.untyped_storage().data_ptr())
+        made.append(tensor.clone())
+        return made[-1]
+
+    pinned = batch._each(change)
+    there = [tensor.untyped_storage().data_ptr() for tensor in made]
+    given.clear()
+    copied = pinned._each(change)
+    assert given == there and len(given) == 8  # views, mask, boxes, labels, and of two crops images and boxes
+    assert equal(copied, batch) and equal(pinned.split(2)[1], batch.split(2)[1])
+    part = pinned.split(2)[1].to(CPU)
+    assert all(x.equal(y) for x, y in zip(part.boxes + part.labels, batch.boxes[2:4] + batch.labels[2:4], strict=True))
+
+
+def test_a_batch_of_no_image_can_be_copied_too():
+    batch = loader.collate([*many(2)])
+    empty = loader.Batch(keys=[], views=batch.views[:, :0], mask=batch.mask[:0], boxes=[], labels=[], sizes=batch.sizes)
+    assert copy.deepcopy(empty).to(CPU).boxes == []
+
+
 @pytest.mark.gpu
 def test_batches_are_pinned_beside_a_gpu():
     cuda = torch.device("cuda")
     (batch,) = loader.training_batches(Source(), TwoViews(WEAK, boxes=2), batch=3, steps=1, seed=5, device=cuda)
     assert batch.views.is_pinned() and batch.mask.is_pinned() and all(b.is_pinned() for b in batch.boxes)
+    assert all(loader._pack(tensors)[0].is_pinned() for tensors in (batch.boxes, batch.labels))
     assert equal(batch, training(steps=1)[0])
 
 

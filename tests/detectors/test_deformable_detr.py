@@ -185,8 +185,16 @@ def test_each_layer_has_its_head_and_its_reference(changes):
 def test_boxes_and_scores_are_not_rounded_to_bfloat16(changes):
     """Of the same queries, they are those of float32, to the bit; the queries are not."""
     model, batch = tiny.detector(**changes), tiny.batch(views=1)
-    decode, made = model.transformer.decode, []
+    decode, made, made_of = model.transformer.decode, [], []
     model.transformer.decode = lambda *given, **more: made.append(decode(*given, **more)) or made[-1]
+    first = model.transformer.encoder_proposals if changes.get("two_stage") else None
+
+    def spy(*given):
+        memory, logits = first(*given)
+        made_of.append(memory)
+        return memory, logits
+
+    model.transformer.encoder_proposals = spy
     exact = model(batch.views[0], batch.mask)
     with torch.autocast("cpu", torch.bfloat16):
         out = model(batch.views[0], batch.mask)
@@ -199,6 +207,10 @@ def test_boxes_and_scores_are_not_rounded_to_bfloat16(changes):
         assert torch.equal(out["logits"][layer], model.class_embed[layer](queries[layer].float()))
     if changes.get("box_refinement"):
         assert torch.equal(references[1], out["boxes"][0])
+    if "encoder" in out:
+        memory = made_of[-1]
+        assert torch.equal(out["encoder"]["logits"], model.class_embed[-1](memory.float()))
+        assert out["encoder"]["boxes"].dtype == torch.float32
 
 
 def test_padding_cannot_be_seen():

@@ -105,11 +105,11 @@ def one_object(**changes):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("max_detections", "recalls"), [(2, 101), (100, 101), (100, 11)])
-def test_equals_the_obvious_formula(seed, max_detections, recalls):
+@pytest.mark.parametrize(("max_detections", "recall_points"), [(2, 101), (100, 101), (100, 11)])
+def test_equals_the_obvious_formula(seed, max_detections, recall_points):
     annotations, rows = scene(seed)
-    result = score(annotations, rows, max_detections=max_detections, recalls=recalls)
-    expected = average_precision_oracle(annotations, as_records(rows), max_detections, recalls)
+    result = score(annotations, rows, max_detections=max_detections, recall_points=recall_points)
+    expected = average_precision_oracle(annotations, as_records(rows), max_detections, recall_points)
     assert 1 < expected["AP"] < 99
     assert any(r["difficult"] for r in annotations["annotations"])
     assert any(r["iscrowd"] for r in annotations["annotations"])
@@ -124,8 +124,14 @@ def test_eleven_points_of_recall():
     annotations = one_object()
     annotations["annotations"].append(annotations["annotations"][0] | {"id": 2, "bbox": [100.0, 20.0, 60.0, 40.0]})
     found = np.array([box(1, 10, 20, 60, 40, 0.5)])
-    assert score(annotations, found, recalls=11)["AP"] == pytest.approx(100 * 6 / 11)
+    assert score(annotations, found, recall_points=11)["AP"] == pytest.approx(100 * 6 / 11)
     assert score(annotations, found)["AP"] == pytest.approx(100 * 51 / 101)
+
+
+@pytest.mark.parametrize("points", [0, 1, 10, 102])
+def test_points_of_recall_that_coco_has_not(points):
+    with pytest.raises(ValueError, match=f"recall_points is {points}; some of COCO's 101"):
+        score(one_object(), np.array([box(1, 10, 20, 60, 40, 0.5)]), recall_points=points)
 
 
 def odd_scenes():

@@ -10,6 +10,8 @@ from torch import nn
 from proseco.nn import position
 from proseco.nn.deformable_transformer import (
     DeformableTransformer,
+    Encoder,
+    EncoderLayer,
     _embed_boxes,
     add_reference,
     inverse_sigmoid,
@@ -170,6 +172,24 @@ def test_the_decoder_reads_the_image_where_the_reference_is():
         changed[0][:, :, row, column] += 5
         after, _ = net.decode(*net.encode(changed, positions, masks), embedding())
         assert torch.allclose(before, after, atol=1e-6) != near, (row, column)
+
+
+def test_under_autocast_the_encoder_is_lowered_and_what_it_adds_to_is_not():
+    encoder = Encoder(EncoderLayer(8, 16, 0.0, 1, 2, 2), 1)
+    (layer,) = encoder.layers
+    nn.init.zeros_(layer.self_attn.output_proj.weight)  # nothing is added
+    seen = []
+    layer.self_attn.register_forward_pre_hook(lambda _, given: seen.extend((given[0].dtype, given[2].dtype)))
+    layer.norm1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x, position, ratios = torch.randn(1, 6, 8), torch.randn(1, 6, 8), torch.ones(1, 1, 2)
+    for kind, lowered in ((torch.float32, torch.bfloat16), (torch.float64, torch.float64)):
+        seen.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder.to(kind)(
+                x.to(kind), position.to(kind), [(2, 3)], ratios.to(kind), torch.zeros(1, 6, dtype=torch.bool)
+            )
+        assert seen[:2] == [lowered, lowered]
+        assert torch.equal(seen[2], x.to(kind))
 
 
 def test_dropout_is_of_training_alone():

@@ -143,6 +143,12 @@ def test_box_cost_is_the_loops():
     assert matcher.box_cost(ours, theirs[:, :0], coord=5.0, giou=2.0).shape == (2, B, N, 0)
 
 
+@pytest.mark.parametrize("boxes", [0, K])
+def test_a_gpus_distances_are_those_of_a_cpu(boxes):
+    ours, theirs = some_boxes(2, B, N), some_boxes(B, boxes, seed=1)
+    assert torch.allclose(matcher._differences(ours, theirs), torch.cdist(ours, theirs, p=1), atol=1e-6)
+
+
 def test_similarity_lowers_the_cost():
     draws = torch.Generator().manual_seed(0)
     a, b = torch.randn(B, N, D, generator=draws), torch.randn(B, K, D, generator=draws)

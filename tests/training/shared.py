@@ -140,7 +140,10 @@ def stopping(folder):
     plan = Finetuning(batch=BATCH, lr=1e-3, steps=steps, validations=4, patience=1)
     made = finetuning()
     course = partial(plan.course, steps=steps)
-    score = lambda found: {"AP": next(aps)}  # noqa: E731
+
+    def score(found):
+        return {"AP": next(aps)}
+
     best = _Best(made.student, lambda: np.zeros((1, 7)), score, title="test", course=course)
     found = train(
         made,
