@@ -85,13 +85,47 @@ def annotations(kind: str, name: str) -> dict[str, str]:
     return {a.arg: ast.unparse(a.annotation) if a.annotation else "" for a in function.args.kwonlyargs}
 
 
-def numbers(value, place: str = "") -> None:
-    """No parameter of ours may be below 0, endless or not a number; sections are searched through."""
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            numbers(item, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, int | float) and not 0 <= value < math.inf:
-        raise InputError(f"{place} is {value!r}; it must be a number from 0 (params.yaml)")
+#: Names of parameters that are shares, 0..1; that must be above 0; and that are [least, most], wherever they stand.
+SHARES = {"ema_rate", "dropout", "smoothing", "mask_ratio", "max_skipped", "max_iou", "score_threshold", "nms"}
+SHARES |= {f"{what}_probability" for what in ("jitter", "grayscale", "blur", "solarise", "flip", "crop")} | {"area"}
+ABOVE = {
+    "queries",
+    "width",
+    "heads",
+    "decoder_layers",
+    "levels",
+    "points",
+    "ffn",
+    "channels",
+    "stem",
+    "layers",
+    "widths",
+}
+ABOVE |= {"side", "long_edge", "short_edge", "short_edges", "first_short_edges", "hidden", "prototypes", "projector"}
+SPANS = {"area", "blur_sigma"}
+
+
+def numbers(value, place: str = "", name: str = "") -> None:
+    """No parameter of ours may be below 0, endless or not a number, nor outside of what its name allows; sections are
+    searched through.
+
+    :param name: of the parameter, whose number or list this is.
+    """
+    if name in SPANS and fits(value, "tuple[float, float]") and value[0] > value[1]:
+        raise InputError(f"{place} is {value}; it must be [least, most] (params.yaml)")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            numbers(item, f"{place}.{key}" if place else str(key), str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            numbers(item, f"{place}.{number}", name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < math.inf:
+            raise InputError(f"{place} is {value!r}; it must be a number from 0 (params.yaml)")
+        if name in SHARES and value > 1:
+            raise InputError(f"{place} is {value!r}; it is a share, 0..1 (params.yaml)")
+        if name in ABOVE and value == 0:
+            raise InputError(f"{place} is 0; it must be more (params.yaml)")
 
 
 def positive(section: dict, names: Iterable[str], place: str) -> None:

@@ -47,6 +47,10 @@ def scale(params: dict, section: dict, place: str) -> None:
     for name, entry in checks.entries(section["detectors"], f"{place}.detectors"):
         _detector(entry, f"{place}.detectors.{name}")
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
+    for key in ("layers", "widths"):
+        if len(section["detector"]["backbone"][key]) != 4:
+            given = section["detector"]["backbone"][key]
+            raise InputError(f"{place}.detector.backbone.{key} is {given}; a ResNet has 4 stages (params.yaml)")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")

@@ -5,7 +5,12 @@ from pathlib import Path
 from PIL import Image
 
 from proseco.base import cli, files, params
+from proseco.base.errors import InputError
 from proseco.data import demo
+
+#: What this stage writes in the folder of a scale, and replaces.
+OURS = {"roots.json"}
+DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod", "scenes.png"}
 
 
 def main(*, scale: str) -> None:
@@ -13,6 +18,7 @@ def main(*, scale: str) -> None:
     settings = params.load()
     generate = params.get(settings, "scales", scale, "generate")
     roots = params.get(settings, "scales", scale, "roots")
+    _refuse_others(Path("data", scale), OURS if generate is None else OURS | DRAWN)
     with files.replacing(Path("data", scale)) as out:
         if generate is not None:
             demo.write(out, **generate)
@@ -21,6 +27,19 @@ def main(*, scale: str) -> None:
             given = [name for name, where in roots.items() if where is not None]
             found = {name: str(params.root(settings, scale, name, archive=True)) for name in given}
             files.write_json(out / "roots.json", found)
+
+
+def _refuse_others(folder: Path, ours: set[str]) -> None:
+    """A data set that someone has put into this folder would go with what was there before.
+
+    dvc.yaml has the folder as persistent: otherwise DVC would remove it before this is asked.
+    """
+    others = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
+    if others:
+        raise InputError(
+            f"{(folder / others[0]).as_posix()!r} is not of this stage, which replaces all of {folder.as_posix()!r}; "
+            "move it elsewhere, and scales.<scale>.roots with it (params.yaml)"
+        )
 
 
 if __name__ == "__main__":

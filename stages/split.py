@@ -50,6 +50,8 @@ def main(*, scale: str, benchmark: str) -> None:
             for part, keys in drawn.keys.items() if seed in seeds else ():
                 chosen = annotations.subset(test if part in drawn.from_test else whole, keys)
                 annotations.check_images(chosen, root, source=f"{benchmark} {part}")
+                if part != "val":  # which may be few images
+                    annotations.check_objects(chosen, source=f"{benchmark} {part}", scored=part == "test")
                 if part != "train":  # boxes are what is scored
                     chosen = annotations.without_masks(chosen)
                 files.write_json(out / str(seed) / f"{part}.json", chosen, indent=None)

@@ -63,3 +63,22 @@ def test_names_become_parts_of_paths():
     for name in ("a.b", "a/b", "", "a b", "é", 3, None):
         with pytest.raises(InputError, match="here has the name"):
             list(checks.entries({name: 1}, "here"))
+
+
+@pytest.mark.parametrize(
+    ("section", "why"),
+    [
+        ({"a": {"ema_rate": 99.6}}, "a.ema_rate is 99.6; it is a share, 0..1 (params.yaml)"),
+        ({"jitter_probability": 1.5}, "jitter_probability is 1.5; it is a share, 0..1 (params.yaml)"),
+        ({"area": [0.2, 1.4]}, "area.1 is 1.4; it is a share, 0..1 (params.yaml)"),
+        ({"a": [{"area": [0.9, 0.2]}]}, "a.0.area is [0.9, 0.2]; it must be [least, most] (params.yaml)"),
+        ({"blur_sigma": [5, 0.1]}, "blur_sigma is [5, 0.1]; it must be [least, most] (params.yaml)"),
+        ({"queries": 0}, "queries is 0; it must be more (params.yaml)"),
+        ({"short_edges": [480, 0]}, "short_edges.1 is 0; it must be more (params.yaml)"),
+    ],
+)
+def test_some_names_have_ranges(section, why):
+    with pytest.raises(InputError) as refused:
+        checks.numbers(section)
+    assert str(refused.value) == why
+    checks.numbers({"ema_rate": 1, "area": [0.2, 0.2], "blur_sigma": [0, 3], "long_edge": None, "lr_backbone": 0})

@@ -297,6 +297,7 @@ def test_odd_values_never_escape_as_another_error():
             ["detreg.method.search.proposals.mode is 3; it must be str"],
         ),
         ("scales/paper/pretrain/detreg/method/search/proposals/name", "edge_boxes", ["'edge_boxes'", "opencv"]),
+        ("scales/demo/detector/backbone/layers", [1, 1, 1], ["demo.detector.backbone.layers is [1, 1, 1]", "4 stages"]),
         ("scales/demo/pretrain/soco/method/boxes", 0, ["pretrain.soco.method.boxes is 0"]),
         ("scales/demo/pretrain/soco/method/first/blur", 1, ["key of scales.demo.pretrain.soco.method.first", "'blur'"]),
         (

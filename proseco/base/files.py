@@ -25,10 +25,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes that.
 
     :raises InputError: another living process of this machine is writing the same path, as after a kill of ``dvc``
-        alone, whose stage goes on; or a file would take the place of a folder, with all that is in it.
+        alone, whose stage goes on; a file would take the place of a folder, with all that is in it, or of a device;
+        or there can be no such path.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{str(path)!r} is neither a file nor a folder; it is not replaced")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
     mine = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
         process = int(left.name.removeprefix(mine).split(".")[0])

@@ -9,7 +9,7 @@ from proseco import schema
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
-from proseco.data.annotations import check_classes
+from proseco.data.annotations import check, check_classes, check_objects
 
 
 def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all") -> None:
@@ -43,6 +43,8 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
                 columns[title] = described[0]
                 notes += described[1]
                 errors += described[2]
+                checked, _ = check(labels[title], source=title)
+                check_objects(checked, source=title, scored=subset == entry["test"])
         readable = [labels[title] for title in titles if labels[title] is not None]
         with _collected(errors):
             if len(readable) == 2:

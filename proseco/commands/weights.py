@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proseco.base import files
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, one_of
 
 # Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
 
@@ -33,7 +33,7 @@ def import_file(
     """Write a public Deformable DETR or DETReg file as a checkpoint of ours."""
     from proseco.weights import checkpoint
 
-    _refuse_folder(out)
+    _refuse(out)
     loaded = _load(file, network, heads, classes, new_head)
     facts = {"detector": loaded.entry, "classes": loaded.classes, "source": file.name, "digest": files.digest(file)}
     checkpoint.save(out, {"detector": loaded.model.state_dict()}, facts)
@@ -53,7 +53,9 @@ def export(
     """Write a detector for other programs: --to deformable_detr, transformers or safetensors."""
     from proseco.weights import export
 
-    _refuse_folder(out)
+    _refuse(out)
+    if to not in export.FORMATS:
+        raise one_of("format", to, export.FORMATS, "--to")
     loaded = _load(file, network, heads, classes, new_head)
     if to == "transformers" and loaded.classes is None:
         raise InputError(f"{str(file)!r} has no class head, which transformers needs: --classes N --new-head draws one")
@@ -61,10 +63,12 @@ def export(
     print(f"wrote {out}{'' if loaded.classes else ', which has no class head'}")
 
 
-def _refuse_folder(out: Path) -> None:
-    """What is written replaces what was there whole; that must be no folder of the user's."""
+def _refuse(out: Path) -> None:
+    """What is written replaces what was there whole: that must be no folder, nor the .json that lies beside weights."""
     if out.is_dir():
         raise InputError(f"--out {str(out)!r} is a folder that is there already; name a new one, or remove it")
+    if out.suffix == ".json":
+        raise InputError(f"--out {str(out)!r} would hold weights; .json is of the settings beside them")
 
 
 def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool):

@@ -213,6 +213,18 @@ def missing_images(annotations: dict, root: str | Path) -> list[str]:
     return missing
 
 
+def check_objects(annotations: dict, *, source: str, scored: bool = False) -> None:
+    """Refuse labels in which there is nothing to learn, or, where they are scored, nothing to find.
+
+    :param scored: whether difficult objects do not count: AP ignores them.
+    :raises InputError: crowds apart, no image has an object.
+    """
+    ignored = ("iscrowd", "difficult") if scored else ("iscrowd",)
+    if not any(all(not record[key] for key in ignored) for record in annotations["annotations"]):
+        apart = "crowds and difficult ones" if scored else "crowds"
+        raise InputError(f"{source}: none of {len(annotations['images'])} images shows an object, {apart} left out")
+
+
 def check_images(annotations: dict, root: str | Path, *, source: str) -> None:
     """Refuse labels whose image files are not there.
 

@@ -45,13 +45,15 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
     """
     if root.is_file():
         if name != "train":
-            raise InputError(f"scales.<scale>.propose.subset is {name!r}; of a tar of class tars it is 'train'")
+            raise InputError(
+                f"scales.<scale>.propose.unlabelled.<data>.subset is {name!r}; of a tar of class tars it is 'train'"
+            )
         return pictures
     found = listing.below(pictures, name)
     if not found:
         folders = sorted({file.path.split("/")[0] for file in pictures if "/" in file.path})
         raise InputError(
-            f"scales.<scale>.propose.subset is {name!r}; {str(root)!r} has images in "
+            f"scales.<scale>.propose.unlabelled.<data>.subset is {name!r}; {str(root)!r} has images in "
             f"{', '.join(folders) or 'no folder, use .'}"
         )
     return found

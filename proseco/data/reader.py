@@ -24,7 +24,7 @@ _MEMBERS = ("boxes.npy", "image")
 #: Files that one reader keeps open. ImageNet has more shards than the 1,024 files that a process may open by default.
 _OPEN = 256
 _SHARD = re.compile(r"shard-.*\.(tar|json)")
-_ANEW = "`dvc repro -f propose@<scale>` makes the shards anew"
+_ANEW = "`dvc repro -f propose@<scale>-<data>` makes the shards anew"
 
 
 class ShardReader:

@@ -42,7 +42,7 @@ def run(
         album, moments = None, set()
         if plan["pictures"] is not None:
             album = Album(method, reader, path, seed=seed, device=where)
-            moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(plan["pictures"])}
+            moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(min(plan["pictures"], steps + 1))}
         elif path is not None:
             draw_views(method, reader, path, seed=seed)
         if path is not None:

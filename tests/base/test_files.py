@@ -81,6 +81,19 @@ def test_a_link_to_a_folder_is_replaced_and_the_folder_left_alone(tmp_path):
     assert (tmp_path / "real/kept").read_text() == "kept"
 
 
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe' is neither a file nor a folder; it is not replaced"):
+        files.write_text(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo() and names(tmp_path) == ["pipe"]
+
+
+def test_a_path_through_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"^cannot write '.*file/a/b': "):
+        files.write_text(tmp_path / "file" / "a" / "b", "text")
+
+
 def test_a_file_does_not_take_the_place_of_a_folder(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/kept").write_text("kept")

@@ -140,3 +140,19 @@ def test_images_that_the_split_leaves_out_are_no_error(folder, capsys):
     del content["benchmarks"]["fsod_test"]["drop_other_sizes"]
     YAML().dump(content, Path("params.yaml"))
     assert "error: fsod fsod_test: 1 of 7 images" in failing(capsys, benchmark="fsod_test").err
+
+
+def test_images_without_a_single_object_are_no_labels(folder, capsys):
+    """Training would end with AP 0 on the one, and with nothing to score or to show on the other."""
+    content = params.load()
+    content["scales"]["demo"]["split"]["validation"] = 1
+    YAML().dump(content, Path("params.yaml"))
+    for kind in ("train", "val"):
+        shutil.copytree(folder / "data", folder / "kept", dirs_exist_ok=True)
+        edit(folder / f"data/demo/coco/annotations/instances_{kind}2017.json", lambda c: c.update(annotations=[]))
+        why = f"none of {13 if kind == 'train' else 6} images shows an object"
+        assert f"coco {kind}2017: {why}" in failing(capsys, benchmark="mini_coco_5").err
+        with pytest.raises(InputError, match=why if kind == "val" else "mini_coco_5 train: none of 1 images"):
+            split.main(scale="demo", benchmark="mini_coco_5")
+        shutil.rmtree(folder / "data")
+        (folder / "kept").rename(folder / "data")

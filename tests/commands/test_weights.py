@@ -115,6 +115,13 @@ def test_a_mistake_is_one_line(run, pretrained, tmp_path):
     assert code == 1 and err.startswith("error: no format named 'onnx'; there is deformable_detr, safetensors,")
 
 
+def test_weights_are_not_written_where_their_settings_go(run, public, tmp_path):
+    for command in (("import", public), ("export", public, "--to", "safetensors")):
+        code, _, err = run(*command, "--out", tmp_path / "n.json")
+        assert code == 1 and "n.json' would hold weights; .json is of the settings beside them" in err
+    assert not (tmp_path / "n.json").exists()
+
+
 def test_a_folder_of_the_user_is_never_replaced(run, public, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.data.annotations import check, check_classes, check_images, merge, subset
+from proseco.data.annotations import check, check_classes, check_images, check_objects, merge, subset
 
 
 def labels():
@@ -167,3 +167,18 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
         check_images(labels(), tmp_path, source="val")
     (tmp_path / "y/a7.jpg").touch()
     check_images(labels(), tmp_path, source="val")
+
+
+def test_labels_without_an_object_are_refused():
+    crowds = labels()
+    for record in crowds["annotations"]:
+        record["iscrowd"] = 1
+    with pytest.raises(InputError, match=r"^mine: none of 3 images shows an object, crowds left out$"):
+        check_objects(crowds, source="mine")
+    hard = labels()
+    for record in hard["annotations"]:
+        record["difficult"] = 1
+    check_objects(hard, source="mine")
+    with pytest.raises(InputError, match="crowds and difficult ones left out"):
+        check_objects(hard, source="mine", scored=True)
+    check_objects(labels(), source="mine", scored=True)

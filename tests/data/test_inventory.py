@@ -90,7 +90,7 @@ def test_the_images_of_a_subset(tmp_path):
     }
     assert listed["train"] == [("n1/a.JPEG", 10), ("n2/b.JPEG", 20)] and listed["val"] == [("c.jpg", 1)]
     assert listed["."] == [("d.png", 2), ("train/n1/a.JPEG", 10), ("train/n2/b.JPEG", 20), ("val/c.jpg", 1)]
-    with pytest.raises(InputError, match=r"propose\.subset is 'test'; '.*' has images in train, val$"):
+    with pytest.raises(InputError, match=r"<data>\.subset is 'test'; '.*' has images in train, val$"):
         inventory.subset(root, pictures, "test")
 
 
@@ -101,7 +101,7 @@ def test_a_tar_is_a_data_set(tmp_path):
     assert (found["images"], found["annotation_files"], found["passed_over"]) == (4, 0, [])
     assert found["bytes"] == sum(map(len, IMAGES.values()))
     assert inventory.subset(tar, pictures, "train") == pictures and len(pictures) == 4
-    with pytest.raises(InputError, match=r"propose\.subset is 'val'; of a tar of class tars it is 'train'"):
+    with pytest.raises(InputError, match=r"<data>\.subset is 'val'; of a tar of class tars it is 'train'"):
         inventory.subset(tar, pictures, "val")
     tar.write_bytes(tar_of([("n1.tar", tar_of([("a.jpg", b"x"), link("b.jpg")]))]))
     text = inventory.describe("imagenet", inventory.survey(tar)[0])
