@@ -1,8 +1,8 @@
 """Reading the XML of Pascal VOC and of the data sets that borrowed its form."""
 
-import re
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from proseco.base.errors import InputError, one_of
 
@@ -56,17 +56,22 @@ def labels(names: tuple[str, ...], parts: list[tuple[str, str, dict]]) -> dict:
 
 
 def parse(path: Path) -> ElementTree.Element:
-    """The root element of a file.
+    """The root element of a file, in the encoding that it declares.
 
     :raises InputError: missing, not XML, or with entities.
     """
+
+    def refuse(*_) -> None:
+        raise InputError(f"{path.as_posix()!r} declares a DOCTYPE or an entity, which labels need not")
+
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
         # VOC's files declare no entities; those that do can expand to gigabytes or pull in other files.
-        if re.search(r"<!(DOCTYPE|ENTITY)", text):
-            raise InputError(f"{path.as_posix()!r} declares a DOCTYPE or an entity, which labels need not")
-        return ElementTree.fromstring(text)
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        first = expat.ParserCreate()
+        first.StartDoctypeDeclHandler = refuse
+        first.Parse(content, True)
+        return ElementTree.fromstring(content)
+    except (OSError, LookupError, ValueError, expat.ExpatError, ElementTree.ParseError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"is not readable XML: {error}"
         raise InputError(f"{path.as_posix()!r} {reason}; expected VOC's labels of an image") from None
 

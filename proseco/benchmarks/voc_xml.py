@@ -44,8 +44,11 @@ def _occurring(root: Path) -> tuple[str, ...]:
 
 
 def _labels(folder: Path, pattern: str = "*.xml") -> list[Path]:
-    """Label files, sorted; without the ``._name.xml`` that macOS leaves beside each on disks of other systems."""
-    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
+    """Label files, sorted; without the ``._name.xml`` that macOS leaves beside each on disks of other systems, and what
+    editors keep in hidden folders.
+    """
+    found = folder.glob(pattern)
+    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
 
 def _files(root: Path, subset: str) -> list[Path]:

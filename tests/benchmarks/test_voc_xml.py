@@ -99,3 +99,30 @@ def test_names_with_blanks_give_keys_without(tmp_path):
     found = voc_xml.load(tmp_path, "train")
     assert found["images"][0]["key"] == "my_photo_(1)"  # one word, as id files hold it
     assert found["images"][0]["file_name"] == "train/my  photo (1).jpg"
+
+
+def test_what_editors_keep_in_hidden_folders_is_no_label(tmp_path):
+    write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
+    for folder in (".idea", "train/.ipynb_checkpoints"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / ".idea/modules.xml").write_text("<no xml")
+    (tmp_path / "train/.ipynb_checkpoints/one-checkpoint.xml").write_text(xml(thing("zombie")))
+    assert [category["name"] for category in voc_xml.load(tmp_path, "train")["categories"]] == ["dog"]
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "UTF-16", "windows-1252"])
+def test_a_file_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
+    text = xml(thing("bébé"), before=f'<?xml version="1.0" encoding="{encoding}"?>')
+    write(tmp_path, "train", "train", one=("", "one.jpg"))
+    (tmp_path / "train/one.xml").write_bytes(text.encode(encoding))
+    assert [category["name"] for category in voc_xml.load(tmp_path, "train")["categories"]] == ["bébé"]
+    declared = text.replace("<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>')
+    (tmp_path / "train/one.xml").write_bytes(declared.encode(encoding))
+    with pytest.raises(InputError, match=r"one\.xml' declares a DOCTYPE or an entity"):
+        voc_xml.load(tmp_path, "train")
+
+
+def test_an_encoding_that_nobody_knows(tmp_path):
+    write(tmp_path, "train", "train", one=(xml(before='<?xml version="1.0" encoding="klingon"?>'), "one.jpg"))
+    with pytest.raises(InputError, match=r"one\.xml' is not readable XML: .*encoding"):
+        voc_xml.load(tmp_path, "train")
