@@ -84,5 +84,5 @@ def test_it_is_at_full_size(changes, tmp_path):
     check_outputs(mine, other)
     gap, where = references.worst(mine[2], other[2])
     rounding, _ = references.worst(other[2], truth[2])
-    assert gap < max(1e-3, rounding), where
+    assert gap < max(1e-3, 1.01 * rounding), where  # both may be the same unit's, of whose sides ours took the true one
     assert references.distance(mine[2], other[2]) < 1e-3
