@@ -12,10 +12,11 @@ table of all pairs at each step, and SciPy's assignment. On a GPU ours samples a
 ``--peer-batch`` gives the peer so many images of each batch, where its tables do not fit the device; an image then has
 fewer negatives. A peer that runs out of memory all the same is left out. Both run in turn in the same process, ours
 first every other time, in float32 without TF32 or as ``--precision`` says.
-Then parts are timed, each step of ours once more with a halt before and after
-each: shares are of their sum, and a backward pass belongs to none but its own. Arithmetic is what torch counts of
-matrix products and convolutions, backward included and sampling left out; the rate beside it is of the square matrix
-product that is fastest here. The last line has the ratio of images a second.
+
+Then parts are timed, each step of ours once more with a halt before and after each: shares are of their sum, and a
+backward pass belongs to none but its own. Arithmetic is what torch counts of matrix products and convolutions, backward
+included and sampling left out; the rate beside it is of the square matrix product that is fastest here. The last line
+has the ratio of images a second.
 """
 
 import contextlib

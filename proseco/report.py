@@ -9,7 +9,7 @@ from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.tables import overview, paper, published, summary
 
-RECALLS = 101  # COCO's, of which nothing is said
+COCO_POINTS = 101  # of recall, of which nothing is said
 
 
 def write(
@@ -103,11 +103,8 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
         cells = [files.read_json(folder / "metrics.json") for folder in folders]
         count = _span([cell["steps"] for cell in cells])
-        how = (
-            f" at {cells[0]['recall_points']} points of recall"
-            if cells[0].get("recall_points", RECALLS) != RECALLS
-            else ""
-        )
+        points = cells[0].get("recall_points", COCO_POINTS)
+        how = "" if points == COCO_POINTS else f" at {points} points of recall"
         parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 
