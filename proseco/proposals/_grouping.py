@@ -1,7 +1,8 @@
 """Hierarchical grouping (Uijlings et al. 2013, Algorithm 1): merge the two most similar neighbours until none is left.
 
 OpenCV sorts the list of all similarities at every merge; here they lie in a heap, and an entry whose region has been
-merged since is passed over when it comes up.
+merged since is passed over when it comes up, or forgotten when room is needed: a region with thousands of neighbours,
+such as a sky full of leaves, makes as many new entries at each of thousands of mergers.
 """
 
 import numpy as np
@@ -101,6 +102,15 @@ def _push(heap, used, similarity, pair):
 
 
 @njit(cache=True, nogil=True)
+def _add(ends, link, similarity, heap, head, a, b, pair, used):
+    """Chain a pair whose similarity is known to both of its regions, and put it among the ``used`` ones of the heap."""
+    ends[2 * pair], ends[2 * pair + 1] = a, b
+    link[2 * pair], link[2 * pair + 1] = head[a], head[b]
+    head[a], head[b] = 2 * pair, 2 * pair + 1
+    _push(heap, used, similarity, pair)
+
+
+@njit(cache=True, nogil=True)
 def _pop(heap, used, similarity):
     """Take the first of ``used`` pairs out."""
     best, last, place = heap[0], heap[used - 1], 0
@@ -119,10 +129,29 @@ def _pop(heap, used, similarity):
 
 
 @njit(cache=True, nogil=True)
-def _grown(array, least):
-    larger = np.empty(max(least, 2 * array.size), array.dtype)
+def _grown(array, size):
+    larger = np.empty(size, array.dtype)
     larger[: array.size] = array
     return larger
+
+
+@njit(cache=True, nogil=True)
+def _living(ends, link, similarity, heap, head, alive, count):
+    """Forget the pairs of regions that have been merged.
+
+    The order of the others stays, in all chains too: by it equal similarities are told apart.
+
+    :returns: how many are left; all of them are in the heap, as a pair leaves it only to be merged or passed over.
+    """
+    head[:] = -1
+    left = 0
+    for pair in range(count):
+        a, b = ends[2 * pair], ends[2 * pair + 1]
+        if alive[a] and alive[b]:
+            similarity[left] = similarity[pair]
+            _add(ends, link, similarity, heap, head, a, b, left, left)
+            left += 1
+    return left
 
 
 @njit(cache=True, nogil=True)
@@ -163,10 +192,7 @@ def group(pairs, size, box, colour, texture, weights, area):
         others = pairs[begin:end, 1].copy()
         similarity[begin:end] = _similarities(a, others, weights, colour, texture, size, box, area)
         for b in others:
-            ends[2 * count], ends[2 * count + 1] = a, b
-            link[2 * count], link[2 * count + 1] = head[a], head[b]
-            head[a], head[b] = 2 * count, 2 * count + 1
-            _push(heap, used, similarity, count)
+            _add(ends, link, similarity, heap, head, a, b, count, used)
             count, used = count + 1, used + 1
         begin = end
     while used > 0:
@@ -200,14 +226,14 @@ def group(pairs, size, box, colour, texture, weights, area):
                     around[near], rows[near] = other, row[other]
                     near += 1
                 entry = link[entry]
-        while count + near > len(similarity):
-            ends, link = _grown(ends, 2), _grown(link, 2)
-            similarity, heap = _grown(similarity, 1), _grown(heap, 1)
+        if count + near > len(similarity):
+            count = used = _living(ends, link, similarity, heap, head, alive, count)
+            if 2 * (count + near) > len(similarity):
+                room = 2 * (count + near)
+                ends, link = _grown(ends, 2 * room), _grown(link, 2 * room)
+                similarity, heap = _grown(similarity, room), _grown(heap, room)
         similarity[count : count + near] = _similarities(into, rows[:near], weights, colour, texture, size, box, area)
         for other in around[:near]:
-            ends[2 * count], ends[2 * count + 1] = new, other
-            link[2 * count], link[2 * count + 1] = head[new], head[other]
-            head[new], head[other] = 2 * count, 2 * count + 1
-            _push(heap, used, similarity, count)
+            _add(ends, link, similarity, heap, head, new, other, count, used)
             count, used = count + 1, used + 1
     return boxes[:regions], level[:regions]

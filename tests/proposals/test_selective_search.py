@@ -173,6 +173,43 @@ def test_grouping_by_hand():
     assert level.tolist() == [1, 1, 1, 1, 2, 3, 4]
 
 
+def test_grouping_of_a_segment_that_touches_all_others():
+    """The same mergers as when all pairs are looked through each time, though those of merged regions are forgotten."""
+    leaves = 150
+    rng = np.random.default_rng(0)
+    size = rng.integers(1, 50, leaves + 1)
+    corner = rng.integers(0, 90, (leaves + 1, 2))
+    box = np.concatenate([corner, corner + rng.integers(1, 10, (leaves + 1, 2))], 1)
+    texture = rng.random((leaves + 1, 40)).astype(np.float32)
+    pairs = np.array([[0, b] for b in range(1, leaves + 1)] + [[b, b + 1] for b in range(1, leaves)])
+    found, level = _grouping.group(pairs, size, box, texture, texture, _grouping.NO_COLOUR, 10_000)
+
+    sizes, boxes, textures, levels = list(size), list(box), list(texture), [1] * (leaves + 1)
+    together = {a: set() for a in range(leaves + 1)}
+    for a, b in pairs:
+        together[a].add(b), together[b].add(a)
+
+    def similarity(a, b):
+        both = [np.stack([of[a], of[b]]) for of in (textures, sizes, boxes)]
+        parts = _grouping.NO_COLOUR, both[0], both[0], both[1], both[2], 10_000
+        return _grouping._similarities(0, np.array([1]), *parts)[0]
+
+    known = {(a, b): similarity(a, b) for a, b in pairs.tolist()}
+    while known:
+        a, b = max(known, key=known.get)
+        new, (m, n) = len(sizes), (np.float32(sizes[a]), np.float32(sizes[b]))
+        sizes.append(sizes[a] + sizes[b])
+        boxes.append(np.concatenate([np.minimum(boxes[a], boxes[b])[:2], np.maximum(boxes[a], boxes[b])[2:]]))
+        textures.append((textures[a] * m + textures[b] * n) / np.float32(sizes[new]))
+        levels.append(max(levels[a], levels[b]) + 1)
+        together[new] = (together.pop(a) | together.pop(b)) - {a, b}
+        for other in together[new]:
+            together[other] = together[other] - {a, b} | {new}
+        known = {pair: value for pair, value in known.items() if not {a, b} & set(pair)}
+        known |= {(new, other): similarity(new, other) for other in together[new]}
+    assert found.tolist() == np.stack(boxes).tolist() and level.tolist() == levels
+
+
 def test_ranks_are_levels_times_random_numbers():
     boxes = np.array([[0, 0, 9, 9], [1, 1, 5, 5], [0, 0, 9, 9], [2, 2, 4, 4]])
     levels = np.array([5, 1, 2, 1])
