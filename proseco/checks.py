@@ -23,6 +23,8 @@ def fits(value, annotation: str) -> bool:
     """Whether a value is of the type that an annotation names: ``fits([1, 2], "list[int]")``."""
     if " | " in annotation:
         return any(fits(value, option) for option in annotation.split(" | "))
+    if annotation.startswith("Literal["):
+        return value in ast.literal_eval(annotation.removeprefix("Literal"))
     if annotation.startswith(("list[", "tuple[")):
         outer, _, inner = annotation.removesuffix("]").partition("[")
         items = inner.split(", ")
@@ -53,7 +55,10 @@ def keys(section: dict, wanted: dict[str, str], place: str, *, optional: dict[st
 def _types(section: dict, types: dict[str, str], place: str) -> None:
     for key, value in section.items():
         if not fits(value, types[key]):
-            raise InputError(f"{place}.{key} is {value!r}; it must be {types[key]} (params.yaml)")
+            kind = types[key].removeprefix("Literal")
+            raise InputError(
+                f"{place}.{key} is {value!r}; it must be {'one of ' * (kind != types[key])}{kind} (params.yaml)"
+            )
 
 
 def call(section: dict, function: Callable, place: str, *, given: Collection[str] = ()) -> None:

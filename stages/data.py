@@ -11,6 +11,7 @@ from proseco.data import demo
 #: What this stage writes in the folder of a scale, and replaces.
 OURS = {"roots.json"}
 DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod", "scenes.png"}
+NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file browsers leave them wherever they look
 
 
 def main(*, scale: str) -> None:
@@ -34,7 +35,8 @@ def _refuse_others(folder: Path, ours: set[str]) -> None:
 
     dvc.yaml has the folder as persistent: otherwise DVC would remove it before this is asked.
     """
-    others = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
+    known = ours | NOBODYS
+    others = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
     if others:
         raise InputError(
             f"{(folder / others[0]).as_posix()!r} is not of this stage, which replaces all of {folder.as_posix()!r}; "

@@ -293,9 +293,10 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/paper/pretrain/detreg/method/search/edge", 8, ["key of scales.paper.pretrain.detreg.method.search"]),
         (
             "scales/paper/pretrain/detreg/method/search/proposals/mode",
-            3,
-            ["detreg.method.search.proposals.mode is 3; it must be str"],
+            "fats",
+            ["detreg.method.search.proposals.mode is 'fats'; it must be one of ['fast', 'quality', 'single']"],
         ),
+        ("scales/demo/propose/proposals/mode", 3, ["propose.proposals.mode is 3; it must be one of ['fast'"]),
         ("scales/paper/pretrain/detreg/method/search/proposals/name", "edge_boxes", ["'edge_boxes'", "opencv"]),
         ("scales/demo/detector/backbone/layers", [1, 1, 1], ["demo.detector.backbone.layers is [1, 1, 1]", "4 stages"]),
         ("scales/demo/pretrain/soco/method/boxes", 0, ["pretrain.soco.method.boxes is 0"]),

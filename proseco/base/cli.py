@@ -1,6 +1,7 @@
 """A command line whose options are a function's signature."""
 
 import argparse
+import errno
 import inspect
 import os
 import select
@@ -33,7 +34,7 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     places = [p.name for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     try:
         main(*[options.pop(name) for name in places], **options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # where there is no standard output, nothing
     except (InputError, FloatingPointError) as error:
         fail(str(error))
         raise SystemExit(1) from None
@@ -44,8 +45,14 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     except BrokenPipeError:
         if not _output_is_closed():  # another pipe, to a process of ours that has died
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python's last flush complain
+        _output_nowhere()
         raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"cannot write{f' {error.filename!r}' if error.filename else ''}: {error.strerror}")
+        _output_nowhere()
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -57,6 +64,12 @@ def _output_is_closed() -> bool:
         output.register(sys.stdout.fileno(), 0)
         return any(events & select.POLLERR for _, events in output.poll(0))
     return False
+
+
+def _output_nowhere() -> None:
+    """Lest Python's last flush complain."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> None:

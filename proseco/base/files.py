@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
 
     Links are followed. What is hidden (``.thumbnails/``) is passed over.
 
-    :raises InputError: a link leads nowhere or round in a circle, or a folder cannot be read.
+    :raises InputError: a link leads nowhere or round in a circle, a folder cannot be read, or what has such a suffix is
+        a pipe or a device, which might never end.
     """
 
     def fail(error: OSError):
@@ -166,7 +168,10 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
             for name in names:
                 if name.lower().endswith(suffixes) and not name.startswith("."):
                     path = os.path.join(folder, name)
-                    found.append((path[start:].replace(os.sep, "/"), os.stat(path).st_size))
+                    known = os.stat(path)
+                    if not stat.S_ISREG(known.st_mode):
+                        raise InputError(f"{path!r} is no file of bytes, but a pipe or a device; remove it")
+                    found.append((path[start:].replace(os.sep, "/"), known.st_size))
     except OSError as error:
         raise InputError(f"cannot list {error.filename!r}: {error.strerror}") from None
     return sorted(found)

@@ -1,6 +1,7 @@
 """Selective Search (Uijlings et al. 2013) of OpenCV's ximgproc, with its order made a function of the seed."""
 
 import ctypes
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,7 +16,9 @@ MODES = {
 }
 
 
-def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int | None = None) -> np.ndarray:
+def propose(
+    image: np.ndarray, *, seed: int, mode: Literal["fast", "quality", "single"] = "fast", long_edge: int | None = None
+) -> np.ndarray:
     """All boxes that Selective Search finds, in OpenCV's ranking.
 
     OpenCV ranks with the C library's ``rand()``, whose state depends on all that the process did before; that generator
@@ -26,7 +29,7 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
         pixels of the given image.
     """
     if mode not in MODES:
-        raise one_of("Selective Search mode", mode, MODES, "propose.mode")
+        raise one_of("Selective Search mode", mode, MODES, "propose.proposals.mode")
     small, scale = shrink(image, long_edge)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))

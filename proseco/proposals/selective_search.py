@@ -7,6 +7,7 @@ of the seed alone.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,7 +28,9 @@ MODES = {
 }
 
 
-def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int | None = None) -> np.ndarray:
+def propose(
+    image: np.ndarray, *, seed: int, mode: Literal["fast", "quality", "single"] = "fast", long_edge: int | None = None
+) -> np.ndarray:
     """All boxes that Selective Search finds, ranked as OpenCV ranks: by level in the hierarchy times a random number.
 
     :param mode: ``fast``, ``quality`` or ``single``, OpenCV's presets.
@@ -35,7 +38,7 @@ def propose(image: np.ndarray, *, seed: int, mode: str = "fast", long_edge: int 
         pixels of the given image.
     """
     if mode not in MODES:
-        raise one_of("Selective Search mode", mode, MODES, "propose.mode")
+        raise one_of("Selective Search mode", mode, MODES, "propose.proposals.mode")
     small, scale = shrink(image, long_edge)
     if small.shape[0] * small.shape[1] > MOST_PIXELS:
         size = f"{small.shape[1]} x {small.shape[0]} pixels"

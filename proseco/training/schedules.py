@@ -70,7 +70,7 @@ class Schedule:
                 f"a schedule needs either epochs or steps; it has epochs={self.epochs} and steps={self.steps}"
             )
         if self.batch > images:
-            raise InputError(f"a batch of {self.batch} is larger than the data, {images} images")
+            raise InputError(f"a batch of {self.batch} is larger than the data, {images} images (schedule.batch)")
         steps = self.steps if self.steps is not None else round(self.epochs * images / self.batch)
         if steps < 1:
             raise InputError(f"a schedule of {steps} steps trains nothing")

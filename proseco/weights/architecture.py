@@ -12,6 +12,7 @@ _ORDER = ("name", "backbone", "width", "heads", "encoder_layers", "decoder_layer
 _ORDER += ("points", "queries", "box_refinement", "two_stage")
 #: As published, for files that do not say.
 _PUBLISHED = {"heads": 8, "points": 4, "dropout": 0.1, "queries": 300}
+_MOST_LAYERS = 1000  # of a list; a name of a higher number is nonsense, which would be built layer by layer
 
 
 def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, place: str | Path) -> dict:
@@ -25,10 +26,16 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
     :param facts: of :func:`proseco.weights.reading.read`.
     :param heads: where neither the facts say nor 8 heads with 4 points fit.
     :param place: the file, for messages.
-    :raises InputError: a name that every Deformable DETR has is missing, heads are unknown or do not fit, or the
-        backbone is dilated (its weights look the same and compute something else).
+    :raises InputError: a name that every Deformable DETR has is missing or its shape is none that it has, what the file
+        says of itself is no number, heads are unknown or do not fit, or the backbone is dilated (its weights look the
+        same and compute something else).
     """
     stated = _stated(facts)
+    for key, value in stated.items():
+        share = key == "dropout"
+        kind, bounds = ((int, float), "0..1") if share else (int, "at least 1")
+        if isinstance(value, bool) or not isinstance(value, kind) or not (0 <= value <= 1 if share else value >= 1):
+            raise InputError(f"checkpoint {str(place)!r} says of itself {key} = {value!r}; it must be {bounds}")
     if facts.get("args", {}).get("dilation"):
         raise InputError(f"checkpoint {str(place)!r} has a dilated backbone (DC5), which is not built here")
     try:
@@ -50,9 +57,17 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
     except KeyError as error:
         what = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
         raise InputError(f"checkpoint {str(place)!r} {what}") from None
+    except (TypeError, ValueError, ZeroDivisionError):
+        what = "has tensors of Deformable DETR's names, but not of as many dimensions"
+        raise InputError(f"checkpoint {str(place)!r} {what}") from None
+    layers = [*found["backbone"]["layers"], found["encoder_layers"], found["decoder_layers"]]
+    if max(layers) > _MOST_LAYERS:
+        raise InputError(
+            f"checkpoint {str(place)!r} has names of a layer {max(layers) - 1}; {_MOST_LAYERS} are believed"
+        )
     usual = _PUBLISHED["heads"] if product == _PUBLISHED["heads"] * _PUBLISHED["points"] else None
     heads = heads or stated.get("heads") or usual
-    if heads is None or product % heads:
+    if heads is None or heads < 1 or product % heads:
         given = "it does not say of how many heads" if heads is None else f"not of {heads} heads"
         raise InputError(f"checkpoint {str(place)!r} is of {product} = heads x points a level, {given}; give --heads")
     rest = {key: stated.get(key, _PUBLISHED[key]) for key in ("dropout", "queries")}
@@ -71,11 +86,10 @@ def classes(state: dict[str, Tensor]) -> int | None:
 
 
 def _stated(facts: dict) -> dict:
-    if "detector" in facts:
-        return facts["detector"]
-    args = facts.get("args", {})
-    names = {"nheads": "heads", "dropout": "dropout", "num_queries": "queries"}
-    return {ours: args[theirs] for theirs, ours in names.items() if theirs in args}
+    given = facts["detector"] if "detector" in facts else facts.get("args", {})
+    names = {"heads": "nheads", "dropout": "dropout", "queries": "num_queries"}
+    names = {ours: ours if "detector" in facts else theirs for ours, theirs in names.items()}
+    return {ours: given[name] for ours, name in names.items() if name in given}
 
 
 def _body(state: dict[str, Tensor]) -> dict:

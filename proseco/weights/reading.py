@@ -32,6 +32,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             return _safetensors(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # rubbish makes an unpickler raise anything, KeyError and IndexError among them
         raise InputError(f"cannot read checkpoint {str(path)!r}: {_reason(error)}") from None
     args = content.get("args") if isinstance(content, dict) else None
@@ -45,8 +47,20 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     with safe_open(path, "pt") as file:
-        facts = json.loads((file.metadata() or {}).get("proseco", "{}"))
+        facts = _header((file.metadata() or {}).get("proseco", "{}"), path)
         return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 (it is no dictionary)
+
+
+def _header(text: str, path: Path) -> dict:
+    """The facts of :func:`proseco.weights.checkpoint.save`; of what is in them, that which is read here."""
+    try:
+        facts = json.loads(text)
+        kinds = {"detector": dict, "classes": list | None}
+        if isinstance(facts, dict) and all(isinstance(facts[key], kind) for key, kind in kinds.items() if key in facts):
+            return facts
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise InputError(f"checkpoint {str(path)!r} says of itself (header proseco) what no program of ours writes")
 
 
 def _reason(error: Exception) -> str:

@@ -99,6 +99,30 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
     writer.stderr.close()
 
 
+@pytest.mark.parametrize(
+    ("where", "code", "words"),
+    [
+        ("&-", 0, ""),  # no standard output at all
+        pytest.param(
+            "/dev/full",
+            1,
+            "error: cannot write: No space left on device\n",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_standard_output_that_takes_nothing(tmp_path, where, code, words, lines):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from proseco.base import cli\n\n\ndef main() -> None:\n    for number in range({lines}):\n"
+        "        print(number)\n\n\ncli.run(main)\n"
+    )
+    shell = ["/bin/sh", "-c", f'"$0" "$1" >{where}', sys.executable, str(script)]
+    done = subprocess.run(shell, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, words)
+
+
 def test_another_pipe_that_breaks_is_no_quiet_end(run):
     done = run("--scale", "pipe", "--seed", "7")
     assert (done.returncode, done.stdout) == (1, "at work\n") and "BrokenPipeError" in done.stderr

@@ -153,6 +153,13 @@ def test_what_is_hidden_is_not_listed(tmp_path):
     assert files.list_files(tmp_path, (".jpg",)) == [("train/c.jpg", 1)]
 
 
+def test_what_might_never_end_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    os.mkfifo(tmp_path / "train/a.jpg")
+    with pytest.raises(InputError, match=r"'.*train/a\.jpg' is no file of bytes, but a pipe or a device; remove it$"):
+        files.list_files(tmp_path, (".jpg",))
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "root/train/n1").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()

@@ -75,6 +75,37 @@ def test_two_stages_keep_as_many_queries_as_the_file_says():
     assert architecture.entry(state, {}, heads=4, place="x")["queries"] == 300
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"nheads": -4}, "heads = -4; it must be at least 1"),
+        ({"nheads": "8"}, "heads = '8'; it must be at least 1"),
+        ({"nheads": True}, "heads = True; it must be at least 1"),
+        ({"num_queries": 0}, "queries = 0; it must be at least 1"),
+        ({"dropout": float("nan")}, r"dropout = nan; it must be 0\.\.1"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_not_believed_blindly(said, words):
+    with pytest.raises(InputError, match=rf"x\.pth' says of itself {words}"):
+        architecture.entry(tiny.detector().state_dict(), {"args": ARGS | said}, place="x.pth")
+
+
+def test_nonsense_names_and_shapes():
+    state = tiny.detector().state_dict()
+    far = {"transformer.encoder.layers.999999.norm1.bias": torch.zeros(1)}
+    with pytest.raises(InputError, match=r"x\.pth' has names of a layer 999999; 1000 are believed"):
+        architecture.entry(state | far, {"args": ARGS}, place="x.pth")
+    for name, value in (
+        ("transformer.level_embed", torch.zeros(3)),
+        ("transformer.level_embed", torch.zeros(0, 8)),
+        ("query_embed.weight", torch.zeros(())),
+    ):
+        with pytest.raises(InputError, match="tensors of Deformable DETR's names, but not of as many dimensions"):
+            architecture.entry(state | {name: value}, {"args": ARGS}, place="x.pth")
+    with pytest.raises(InputError, match="not of -4 heads; give --heads"):
+        architecture.entry(state, {}, heads=-4, place="x.pth")
+
+
 def test_a_dilated_backbone_is_refused():
     state = tiny.detector().state_dict()
     with pytest.raises(InputError, match=r"x\.pth' has a dilated backbone \(DC5\), which is not built here"):

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torchvision.models import detection, resnet18
 
 from proseco.base.errors import InputError
@@ -132,6 +133,13 @@ def test_a_truncated_file(tmp_path, share):
         (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(InputError, match=rf"cannot read checkpoint .*{name}"):
             detector.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("header", ["[]", "{", '"x"', '{"detector": [1]}', '{"classes": "harbour"}', "[" * 100_000])
+def test_a_header_that_no_program_of_ours_writes(tmp_path, header):
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"proseco": header})
+    with pytest.raises(InputError, match=r"x\.safetensors' says of itself \(header proseco\) what no program"):
+        detector.read(tmp_path / "x.safetensors")
 
 
 def _ours(path):
