@@ -20,7 +20,7 @@ from torch import Tensor
 
 from proseco.base import cli
 from proseco.base.errors import InputError
-from proseco.nn.deformable_attention import sample_levels, sample_levels_plain
+from proseco.nn.sampling import sample_levels, sample_levels_plain
 from proseco.training import devices
 
 HEADS, WIDTH, POINTS, STRIDES = 8, 32, 4, (8, 16, 32, 64)
@@ -87,7 +87,7 @@ def _chance(seed: int) -> torch.Generator:
 
 
 def draw(images: int, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """value, points and weights as :func:`proseco.nn.deformable_attention.sample_levels` takes them.
+    """value, points and weights as :func:`proseco.nn.sampling.sample_levels` takes them.
 
     Points lie within four pixels of a query's own place, as those of a trained encoder do, a few beyond the border, and
     on no pixel's centre, where gradients jump.

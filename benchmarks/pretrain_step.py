@@ -7,7 +7,8 @@ The detector, method and losses of params.yaml (row proseco) on images of noise,
 weights and teacher. Their frames are all of one size, or those of the views of a folder's images, batched as a training
 batches them. The peer is the same step in float32 with the public core of deformable attention (one
 ``grid_sample`` a level), the backbone's norms beside its convolutions and maps in PyTorch's own order, LocSCE with a
-table of all pairs at each step, and SciPy's assignment. On a GPU ours samples as PROSECO_ATTENTION says.
+table of all pairs at each step, and SciPy's assignment. Ours samples on a GPU as PROSECO_ATTENTION says, and compiles
+its encoder where PROSECO_COMPILE is 1.
 
 ``--peer-batch`` gives the peer so many images of each batch, where its tables do not fit the device; an image then has
 fewer negatives. A peer that runs out of memory all the same is left out. Both run in turn in the same process, ours
@@ -20,6 +21,7 @@ has the ratio of images a second.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,15 +38,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import _frames
 from benchmarks.locsce import plain as plain_loss
 from proseco import rows
-from proseco.base import cli, params, plugins
+from proseco.base import cli, environment, params, plugins
 from proseco.base.errors import InputError
 from proseco.data.loader import Batch
 from proseco.methods import proseco as method_file
-from proseco.nn import backbone, deformable_attention, matcher
+from proseco.nn import backbone, deformable_attention, matcher, sampling
 from proseco.training import cost, devices, loop
 from proseco.training.schedules import Schedule
 
 WARM = 3  # steps before any counts
+_EAGERLY = mock.patch.dict(os.environ, {"PROSECO_COMPILE": "0"})
 
 
 def main(
@@ -101,9 +104,9 @@ def main(
     seconds, peaks = compare(forms, batches, steps, where)
     mine = batches["ours"]
     padding = float(torch.cat([each.mask.flatten() for each in mine]).float().mean())
-    print(
-        f"{cost.hardware(where)}, torch {torch.__version__}; batches of {batch}, {_size(frames)}, padding {padding:.1%}"
-    )
+    compiled = ", encoder compiled" * environment.compiles()
+    print(f"{cost.hardware(where)}, torch {torch.__version__}{compiled}")
+    print(f"batches of {batch}, {_size(frames)}, padding {padding:.1%}")
     work, rate = trainer.arithmetic(mine[0], kind) / batch, _matrix_rate(where, kind)
     print(f"median of {steps} steps; the matrix product's rate: {rate / 1e12:.3f} TFLOP/s in {kind}")
     print(f"{'form':8} {'s a step':>9} {'images/s':>9} {'TFLOP/s':>8} {'of the rate':>12} {'peak GiB':>9}")
@@ -164,7 +167,7 @@ class Trainer:
 
     def arithmetic(self, batch: Batch, precision: torch.dtype) -> int:
         """Floating point operations of a step."""
-        with FlopCounterMode(display=False) as counter:
+        with _EAGERLY, FlopCounterMode(display=False) as counter:  # it sees nothing of what is compiled
             self.step(batch, precision=precision)
         return counter.get_total_flops()
 
@@ -254,9 +257,9 @@ def compare(
 
 def _public(step: Callable, batch: Batch) -> None:
     """A step with the public pieces in the place of ours."""
-    plain = deformable_attention.sample_levels_plain
     with (
-        mock.patch.object(deformable_attention, "sample_levels", plain),
+        _EAGERLY,
+        mock.patch.object(deformable_attention, "sample_levels", sampling.sample_levels_plain),
         mock.patch.object(backbone, "folds", lambda norm, x: False),
         mock.patch.object(backbone, "order", lambda images: torch.contiguous_format),
         mock.patch.object(matcher, "assign", _scipy),

@@ -26,9 +26,9 @@ def test_it_ends_with_its_ratio():
     done = run("--scale", "demo", "--batch", 3, "--height", 64, "--width", 96, "--steps", 2)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "batches of 3, 96 x 64, padding 0.0%" in lines[0]
-    assert [line.split()[0] for line in lines[3:5]] == ["ours", "public"]
-    shares = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in lines[6:-1]}
+    assert lines[1] == "batches of 3, 96 x 64, padding 0.0%"
+    assert [line.split()[0] for line in lines[4:6]] == ["ours", "public"]
+    shares = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in lines[7:-1]}
     assert {"backbone", "encoders", "decoders", "matching", "losses", "backward", "optimiser", "teacher"} <= set(shares)
     assert sum(shares.values()) == pytest.approx(100, abs=1)
     assert lines[-1].startswith("pretrain_step: speedup ") and float(lines[-1].split()[2]) > 0

@@ -46,6 +46,17 @@ def attention() -> str:
     return name
 
 
+def compiles() -> bool:
+    """PROSECO_COMPILE, whether torch.compile makes programs of the encoder's layers; 0, not, where it is unset.
+
+    :raises InputError: it is neither 0 nor 1.
+    """
+    given = os.environ.get("PROSECO_COMPILE") or "0"
+    if given not in ("0", "1"):
+        raise InputError(f"PROSECO_COMPILE is {given!r}; it must be 0 or 1 (environment)")
+    return given == "1"
+
+
 def rank() -> int:
     """Number of this process among those of a training, as torchrun and ours set it; 0 in one process."""
     return int(os.environ.get("RANK", 0))

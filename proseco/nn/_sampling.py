@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 # Sums may be reordered, which lets the compiler use vectors; NaN stays NaN.
@@ -158,30 +157,22 @@ def _over(kernel, items: int, *arrays) -> None:
         other.result()
 
 
-class _Sample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, shapes: list, points: Tensor, weights: Tensor) -> Tensor:
-        value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
-        ctx.save_for_backward(value, points, weights)
-        ctx.shapes = np.array(shapes)
-        b, _, heads, width = value.shape
-        out = value.new_zeros(b, points.shape[1], heads, width)
-        arrays = (tensor.numpy() for tensor in (points, weights, out))
-        _over(_forward, b * heads, value.numpy(), ctx.shapes, *arrays)
-        return out.flatten(2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, above: Tensor) -> tuple:
-        value, points, weights = ctx.saved_tensors
-        b, _, heads, width = value.shape
-        above = above.contiguous().view(b, points.shape[1], heads, width)
-        found = [torch.zeros_like(tensor) for tensor in (value, points, weights)]
-        arrays = (tensor.numpy() for tensor in (points, weights, above, *found))
-        _over(_backward, b * heads, value.numpy(), ctx.shapes, *arrays)
-        return found[0], None, *found[1:]
+def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`proseco.nn.sampling.sample_levels` on the CPU; points and weights of float32 or float64."""
+    given = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights)]
+    b, _, heads, width = value.shape
+    out = points.new_zeros(b, points.shape[1], heads, width)
+    value_, *others = (tensor.numpy() for tensor in given)
+    _over(_forward, b * heads, value_, np.array(shapes), *others, out.numpy())
+    return out.flatten(2).to(value.dtype)
 
 
-def sample(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """:func:`proseco.nn.deformable_attention.sample_levels` of float32 or float64 on the CPU."""
-    return _Sample.apply(value, shapes, points, weights)
+def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, above: Tensor) -> tuple:
+    """Gradients of value, points and weights for ``above``, the one of what :func:`forward` gives, (B, Q, D)."""
+    given = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights, above.to(points.dtype))]
+    b, _, heads, width = value.shape
+    found = [torch.zeros_like(tensor) for tensor in given[:3]]
+    given[3] = given[3].view(b, points.shape[1], heads, width)
+    value_, *others = (tensor.numpy() for tensor in [*given, *found])
+    _over(_backward, b * heads, value_, np.array(shapes), *others)
+    return found[0].to(value.dtype), *found[1:]

@@ -10,7 +10,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from proseco.nn.constants import constant
 
@@ -182,27 +181,19 @@ def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> N
         )
 
 
-class _Sample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, shapes: list, points: Tensor, weights: Tensor) -> Tensor:
-        value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
-        ctx.save_for_backward(value, points, weights)
-        ctx.shapes = shapes
-        b, _, heads, width = value.shape
-        out = value.new_empty(b, points.shape[1], heads, width)
-        _launch(_forward, shapes, value, points, weights, out)
-        return out.flatten(2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, above: Tensor) -> tuple:
-        value, points, weights = ctx.saved_tensors
-        of_value = torch.zeros_like(value, dtype=points.dtype)
-        of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
-        _launch(_backward, ctx.shapes, value, points, weights, above.contiguous(), of_value, of_points, of_weights)
-        return of_value.to(value.dtype), None, of_points, of_weights
+def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`proseco.nn.sampling.sample_levels` on a GPU; points and weights of float32 or float64."""
+    value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
+    b, _, heads, width = value.shape
+    out = value.new_empty(b, points.shape[1], heads, width)
+    _launch(_forward, shapes, value, points, weights, out)
+    return out.flatten(2)
 
 
-def sample(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """:func:`proseco.nn.deformable_attention.sample_levels` on a GPU; points and weights of float32 or float64."""
-    return _Sample.apply(value, shapes, points, weights)
+def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, above: Tensor) -> tuple:
+    """Gradients of value, points and weights for ``above``, the one of what :func:`forward` gives, (B, Q, D)."""
+    value, points, weights, above = (tensor.contiguous() for tensor in (value, points, weights, above))
+    of_value = torch.zeros_like(value, dtype=points.dtype)
+    of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
+    _launch(_backward, shapes, value, points, weights, above, of_value, of_points, of_weights)
+    return of_value.to(value.dtype), of_points, of_weights

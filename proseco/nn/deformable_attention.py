@@ -1,67 +1,17 @@
 """Multi-scale deformable attention (Deformable DETR, Zhu et al. 2021, eq. 3), in the public parameter layout."""
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proseco.base import environment
-from proseco.base.errors import InputError
-from proseco.nn import _sampling
 from proseco.nn.constants import constant
+from proseco.nn.sampling import sample_levels
 
 
-def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of bilinear samples over levels and points, zeros outside of each level.
-
-    On a CPU a compiled kernel (:mod:`proseco.nn._sampling`), elsewhere :func:`sample_levels_plain` or, where the
-    environment asks for it, a Triton kernel (:mod:`proseco.nn._sampling_gpu`). Sums are of float32 at least, and so are
-    points, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
-
-    :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
-    :param shapes: (H, W) of each level.
-    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
-        and in the Triton kernel what samples a point that is NaN is NaN.
-    :param weights: (B, Q, heads, L, P), attention weights.
-    :returns: (B, Q, D).
-    :raises InputError: the Triton kernel is asked for, and Triton is not installed.
-    """
-    kind = torch.promote_types(value.dtype, torch.float32)
-    points, weights = points.to(kind), weights.to(kind)
-    sample = sample_levels_plain
-    if not torch.compiler.is_compiling():
-        if value.device.type == "cpu":
-            sample = _sampling.sample
-        elif value.device.type == "cuda" and environment.attention() == "triton":
-            return _triton()(value, shapes, points, weights)
-    return sample(value.to(kind), shapes, points, weights).to(value.dtype)
-
-
-@lru_cache
-def _triton() -> Callable:
-    try:
-        from proseco.nn import _sampling_gpu  # not everywhere beside torch
-    except ModuleNotFoundError as error:
-        raise InputError(f"PROSECO_ATTENTION is triton, but there is no module {error.name!r} (environment)") from None
-    return _sampling_gpu.sample
-
-
-def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` a level, as the public core does."""
-    b, _, heads, width = value.shape
-    q = points.shape[1]
-    # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
-    grid = (points * 2 - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # grid_sample's -1..1, align_corners=False
-    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)
-    out = grid.new_zeros(())
-    for level, ((h, w), part) in enumerate(zip(shapes, value.split([h * w for h, w in shapes], dim=1), strict=True)):
-        feature = part.permute(0, 2, 3, 1).reshape(b * heads, width, h, w)
-        sampled = F.grid_sample(feature, grid[:, level], align_corners=False)  # zeros outside
-        out = out + (sampled * weights[:, None, level]).sum(2)
-    return out.view(b, heads * width, q).transpose(1, 2)
+def sizes(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """(H, W) of each level -> (L, 2) float32, widths and heights."""
+    return constant(tuple((w, h) for h, w in shapes), device)
 
 
 class DeformableAttention(nn.Module):
@@ -99,6 +49,7 @@ class DeformableAttention(nn.Module):
         value: Tensor,
         shapes: list[tuple[int, int]],
         mask: Tensor | None = None,
+        size: Tensor | None = None,
     ) -> Tensor:
         """
         :param query: (B, Q, D).
@@ -106,6 +57,7 @@ class DeformableAttention(nn.Module):
         :param value: (B, S, D), the levels' pixels one after the other.
         :param shapes: (H, W) of each level, sum of H*W = S.
         :param mask: (B, S) bool, True on padding.
+        :param size: (L, 2), width and height of each level, of :func:`sizes`; None: of ``shapes``.
         :returns: (B, Q, D).
         """
         b, q, _ = query.shape
@@ -120,8 +72,8 @@ class DeformableAttention(nn.Module):
         weights = weights.view(b, q, self.heads, self.levels, self.points)
         reference = reference.float()[:, :, None, :, None, :]
         if reference.shape[-1] == 2:
-            size = constant(tuple((w, h) for h, w in shapes), offsets.device)[:, None]
-            points = reference + offsets / size
+            size = sizes(shapes, offsets.device) if size is None else size
+            points = reference + offsets / size[:, None]
         else:
             points = reference[..., :2] + offsets / self.points * reference[..., 2:] * 0.5
         return self.output_proj(sample_levels(value, shapes, points, weights))

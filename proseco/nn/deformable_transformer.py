@@ -6,12 +6,16 @@ share of its width and height the image fills.
 
 import copy
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from proseco.base import environment
+from proseco.base.errors import InputError
 from proseco.nn.constants import constant
-from proseco.nn.deformable_attention import DeformableAttention
+from proseco.nn.deformable_attention import DeformableAttention, sizes
 from proseco.nn.heads import precisely
 
 
@@ -45,9 +49,9 @@ class EncoderLayer(FeedForward):
         self.linear1, self.linear2 = nn.Linear(width, ffn), nn.Linear(ffn, width)
         self.dropout1, self.dropout2, self.dropout3 = nn.Dropout(dropout), nn.Dropout(dropout), nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor, reference: Tensor, shapes, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, reference: Tensor, shapes, mask: Tensor, size: Tensor) -> Tensor:
         low = lower(x)
-        x = self.norm1(x + self.dropout1(self.self_attn(low + position, reference, low, shapes, mask)))
+        x = self.norm1(x + self.dropout1(self.self_attn(low + position, reference, low, shapes, mask, size)))
         return self.norm2(self.feed_forward(x, self.dropout2, self.dropout3))
 
 
@@ -93,9 +97,32 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, shapes, valid_ratios: Tensor, mask: Tensor) -> Tensor:
         reference, position = pixel_centres(shapes, valid_ratios)[:, :, None] * valid_ratios[:, None], lower(position)
+        run, size = compiled() if environment.compiles() else nn.Module.__call__, sizes(shapes, x.device)
         for layer in self.layers:
-            x = layer(x, position, reference, shapes, mask)
+            x = run(layer, x, position, reference, shapes, mask, size)
         return x
+
+
+@lru_cache(maxsize=1)
+def compiled() -> Callable:
+    """:meth:`EncoderLayer.forward`, compiled for any sizes: one program for all layers of student and teacher.
+
+    Most of a layer's time is passes over its maps that are no matrix product: casts, sums, ReLU, dropout, norms. Here
+    they are a few, and what the backward pass can compute again is not kept. The decoder works on 300 queries where the
+    encoder has thousands of pixels, and the backbone on maps of other sizes at each step.
+
+    The program raises InputError where it cannot be made, as without a C++ compiler.
+    """
+    program = torch.compile(EncoderLayer.forward, dynamic=True)
+
+    def run(*arguments) -> Tensor:
+        try:
+            return program(*arguments)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"PROSECO_COMPILE is 1, but there is no compiling: {reason} (environment)") from error
+
+    return run
 
 
 class Decoder(nn.Module):

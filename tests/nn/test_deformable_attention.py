@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from proseco.nn.deformable_attention import DeformableAttention, sample_levels
+from proseco.nn.deformable_attention import DeformableAttention
+from proseco.nn.sampling import sample_levels
 from tests.oracles import sampling_oracle
 from tests.tiny import stir
 

@@ -13,23 +13,29 @@ import torch
 
 from proseco import nn
 from proseco.base.errors import InputError
-from proseco.nn import deformable_attention
-from proseco.nn._sampling import sample
-from proseco.nn.deformable_attention import sample_levels, sample_levels_plain
+from proseco.nn import _sampling, sampling
+from proseco.nn.sampling import sample_levels, sample_levels_plain
 
 HEADS, P, WIDTH = 2, 2, 5
 
 
-def triton_sample(value, shapes, points, weights):
+@pytest.fixture
+def triton_sample(monkeypatch):
     """On a GPU, or in the interpreter that tests/conftest.py asks for without one."""
-    kernel = pytest.importorskip("proseco.nn._sampling_gpu", exc_type=ModuleNotFoundError).sample
+    kernels = pytest.importorskip("proseco.nn._sampling_gpu", exc_type=ModuleNotFoundError)
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    return kernel(value.to(where), shapes, points.to(where), weights.to(where)).cpu()
+    monkeypatch.setattr(sampling, "_has_kernels", lambda device: True)
+    monkeypatch.setattr(sampling, "_kernels", lambda device: kernels)
+
+    def sample(value, shapes, points, weights):
+        return sample_levels(value.to(where), shapes, points.to(where), weights.to(where)).cpu()
+
+    return sample
 
 
-@pytest.fixture(params=[sample, triton_sample], ids=["compiled", "triton"])
+@pytest.fixture(params=["compiled", "triton"])
 def form(request):
-    return request.param
+    return sample_levels if request.param == "compiled" else request.getfixturevalue("triton_sample")
 
 
 def given(shapes, *, kind=torch.float64, low=-0.2, high=1.2, images=2, queries=7, seed=0):
@@ -95,7 +101,7 @@ def test_all_padding_gives_nothing_and_sends_no_gradient_to_the_points(form):
 def test_gradients_are_those_of_small_moves(form):
     shapes = [(4, 7), (3, 5)]
     tensors = given(shapes, images=1, queries=3, seed=5)
-    whole = form is sample  # the interpreter needs seconds for a step of each entry; it takes steps of all
+    whole = form is sample_levels  # the interpreter needs seconds for a step of each entry; it takes steps of all
     many = {"fast_mode": not whole, "nondet_tol": 0.0 if whole else 1e-12}  # a GPU adds in any order
     assert torch.autograd.gradcheck(lambda v, p, w: form(v, shapes, p, w), tensors, **many)
 
@@ -131,7 +137,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
     try:
         for count in (1, 2, 4, 50):
             torch.set_num_threads(count)
-            found.append(both(sample, shapes, tensors)[0])
+            found.append(both(sample_levels, shapes, tensors)[0])
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -142,11 +148,23 @@ def test_it_is_what_a_detector_on_a_cpu_uses():
     shapes = [(4, 7), (3, 5)]
     value, points, weights = given(shapes, kind=torch.float32)
     out = sample_levels(value, shapes, points, weights)
-    assert torch.equal(out, sample(value, shapes, points, weights))
+    assert torch.equal(out, _sampling.forward(value.detach(), shapes, points.detach(), weights.detach()))
     assert not torch.equal(out, sample_levels_plain(value, shapes, points, weights))  # equal but for rounding
-    half = sample_levels(value.bfloat16(), shapes, points, weights.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert torch.equal(half, sample(value.bfloat16().float(), shapes, points, weights.bfloat16().float()).bfloat16())
+
+
+def test_of_bfloat16_nothing_is_summed_on_a_cpu():
+    shapes = [(4, 7), (3, 5)]
+    value, points, weights = given(shapes, kind=torch.float32)
+    low = [value.detach().bfloat16(), points.detach(), weights.detach().bfloat16()]
+    above = torch.randn(2, 7, HEADS * WIDTH, generator=torch.Generator().manual_seed(9)).bfloat16()
+    found = []
+    for kind in (torch.bfloat16, torch.float32):
+        v, w = (tensor.to(kind).requires_grad_() for tensor in (low[0], low[2]))
+        p = low[1].clone().requires_grad_()
+        out = sample_levels(v, shapes, p, w)
+        assert out.dtype == kind
+        found.append([out.bfloat16(), *(g.bfloat16() for g in torch.autograd.grad(out, [v, p, w], above.to(kind)))])
+    assert all(torch.equal(half, whole) for half, whole in zip(*found, strict=True))
 
 
 def test_no_second_derivative(form):
@@ -165,7 +183,7 @@ def test_no_image_and_no_query(form):
         assert of_points.shape == (images, queries, HEADS, 1, P, 2) and of_weights.shape == of_points.shape[:-1]
 
 
-def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32():
+def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32(triton_sample):
     shapes = [(4, 7), (3, 5)]
     value, points, weights = given(shapes, kind=torch.float32, queries=70)
     half = value.detach().bfloat16().requires_grad_()
@@ -189,7 +207,7 @@ def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32():
 
 
 @pytest.mark.parametrize("width", [1, 8, 32, 33])
-def test_triton_takes_any_number_of_channels(width):
+def test_triton_takes_any_number_of_channels(triton_sample, width):
     shapes = [(4, 7), (3, 5)]
     _, points, weights = given(shapes)
     draws = torch.Generator().manual_seed(4)
@@ -232,41 +250,42 @@ def test_triton_compiles_for_gpus_that_are_not_here(tmp_path, capability):
     assert len(done.stdout.split()) == 4 and all(int(size) > 1000 for size in done.stdout.split())
 
 
-class OnGpu:
-    """What the choice of a form looks at, without a GPU."""
-
-    device = torch.device("cuda")
-
-    def __init__(self, tensor):
-        self.tensor, self.dtype = tensor, tensor.dtype
-
-    def to(self, kind):
-        return self.tensor.to(kind)
-
-
 def test_a_gpu_samples_as_the_environment_says(monkeypatch):
-    shapes, calls = [(4, 7), (3, 5)], []
-
-    def kernel(value, shapes, points, weights):
-        calls.append((value.dtype, points.dtype, weights.dtype))
-
-    monkeypatch.setattr(deformable_attention, "_triton", lambda: kernel)
-    value, points, weights = (t.detach() for t in given(shapes, kind=torch.float32))
     monkeypatch.delenv("PROSECO_ATTENTION", raising=False)
-    plain = sample_levels_plain(value, shapes, points, weights)
-    assert torch.equal(sample_levels(OnGpu(value), shapes, points, weights), plain) and not calls
+    assert [sampling._has_kernels(device) for device in ("cpu", "cuda", "mps")] == [True, False, False]
     monkeypatch.setenv("PROSECO_ATTENTION", "triton")
-    sample_levels(OnGpu(value.bfloat16()), shapes, points, weights.bfloat16())
-    assert calls == [(torch.bfloat16, torch.float32, torch.float32)]  # the value as it is, the rest not below float32
+    assert [sampling._has_kernels(device) for device in ("cpu", "cuda", "mps")] == [True, True, False]
     monkeypatch.setenv("PROSECO_ATTENTION", "fast")
     with pytest.raises(InputError, match="no attention named 'fast'; there is plain, triton"):
-        sample_levels(OnGpu(value), shapes, points, weights)
+        sampling._has_kernels("cuda")
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_points_and_sums_are_not_below_float32(monkeypatch, kernels):
+    shapes, calls = [(4, 7), (3, 5)], []
+
+    class Kernels:
+        @staticmethod
+        def forward(value, shapes, points, weights):
+            calls.append((value.dtype, shapes, points.dtype, weights.dtype))
+            return torch.zeros((), dtype=value.dtype)
+
+    def plain(value, shapes, points, weights):
+        return Kernels.forward(value, shapes, points, weights)
+
+    monkeypatch.setattr(sampling, "_has_kernels", lambda device: kernels)
+    monkeypatch.setattr(sampling, "_kernels", lambda device: Kernels)
+    monkeypatch.setattr(sampling, "sample_levels_plain", plain)
+    value, points, weights = (tensor.detach().bfloat16() for tensor in given(shapes))
+    assert sample_levels(value, shapes, points, weights).dtype == torch.bfloat16
+    # A kernel reads the value as it is, and lifts it itself.
+    assert calls == [(torch.bfloat16 if kernels else torch.float32, shapes, torch.float32, torch.float32)]
 
 
 def test_no_triton_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "proseco.nn._sampling_gpu", raising=False)
     monkeypatch.delattr(nn, "_sampling_gpu", raising=False)
-    deformable_attention._triton.cache_clear()
+    sampling._triton.cache_clear()
     with pytest.raises(InputError, match="PROSECO_ATTENTION is triton, but there is no module 'triton'"):
-        deformable_attention._triton()
+        sampling._triton()

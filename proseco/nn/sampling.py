@@ -1,0 +1,129 @@
+"""Deformable attention's sampling, by whichever program is fastest where it runs."""
+
+from functools import lru_cache
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from proseco.base import environment
+from proseco.base.errors import InputError
+from proseco.nn import _sampling
+
+
+def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of bilinear samples over levels and points, zeros outside of each level.
+
+    On a CPU a compiled kernel (:mod:`proseco.nn._sampling`), elsewhere :func:`sample_levels_plain` or, where the
+    environment asks for it, a Triton kernel (:mod:`proseco.nn._sampling_gpu`). Sums are of float32 at least, and so are
+    points, as autocast has it too: bf16 places a point of a wide map to within half a pixel.
+
+    :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
+    :param shapes: (H, W) of each level.
+    :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
+        and in the Triton kernel what samples a point that is NaN is NaN.
+    :param weights: (B, Q, heads, L, P), attention weights.
+    :returns: (B, Q, D).
+    :raises InputError: the Triton kernel is asked for, and Triton is not installed.
+    """
+    kind = torch.promote_types(value.dtype, torch.float32)
+    points, weights = points.to(kind), weights.to(kind)
+    if not _has_kernels(value.device.type):
+        return sample_levels_plain(value.to(kind), shapes, points, weights).to(value.dtype)
+    sample = _operation if torch.compiler.is_compiling() else _Sample.apply
+    return sample(value, [size for shape in shapes for size in shape], points, weights)
+
+
+def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
+    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` a level, as the public core does."""
+    b, _, heads, width = value.shape
+    q = points.shape[1]
+    # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
+    grid = (points * 2 - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # grid_sample's -1..1, align_corners=False
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)
+    out = grid.new_zeros(())
+    for level, ((h, w), part) in enumerate(zip(shapes, value.split([h * w for h, w in shapes], dim=1), strict=True)):
+        feature = part.permute(0, 2, 3, 1).reshape(b * heads, width, h, w)
+        sampled = F.grid_sample(feature, grid[:, level], align_corners=False)  # zeros outside
+        out = out + (sampled * weights[:, None, level]).sum(2)
+    return out.view(b, heads * width, q).transpose(1, 2)
+
+
+@torch.compiler.assume_constant_result
+def _has_kernels(device: str) -> bool:
+    return device == "cpu" or (device == "cuda" and environment.attention() == "triton")
+
+
+def _kernels(device: str) -> ModuleType:
+    """``forward`` and ``backward`` for tensors of a device."""
+    return _sampling if device == "cpu" else _triton()
+
+
+@lru_cache
+def _triton() -> ModuleType:
+    try:
+        from proseco.nn import _sampling_gpu  # not everywhere beside torch
+    except ModuleNotFoundError as error:
+        raise InputError(f"PROSECO_ATTENTION is triton, but there is no module {error.name!r} (environment)") from None
+    return _sampling_gpu
+
+
+def _pairs(sizes: list[int]) -> list[tuple[int, int]]:
+    return list(zip(sizes[::2], sizes[1::2], strict=True))
+
+
+class _Sample(torch.autograd.Function):
+    """What a kernel samples, with its gradient. Sizes are those of the shapes, one after the other."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(value, points, weights)
+        ctx.sizes = sizes
+        return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, above: Tensor) -> tuple:
+        value, points, weights = ctx.saved_tensors
+        found = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, above)
+        return found[0], None, *found[1:]
+
+
+# The same as one operation each, which torch.compile takes for what it is and does not look into. Beside a compiler
+# that is switched off they would cost each call another tenth of a millisecond.
+@torch.library.custom_op("proseco::sample_levels", mutates_args=())
+def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
+    return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)
+
+
+@_operation.register_fake
+def _(value, sizes, points, weights):
+    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])  # len would fix the number
+
+
+@torch.library.custom_op("proseco::sample_levels_backward", mutates_args=())
+def _operation_backward(
+    value: Tensor, sizes: list[int], points: Tensor, weights: Tensor, above: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _kernels(value.device.type).backward(value, _pairs(sizes), points, weights, above)
+
+
+@_operation_backward.register_fake
+def _(value, sizes, points, weights, above):
+    return tuple(torch.empty_like(each, memory_format=torch.contiguous_format) for each in (value, points, weights))
+
+
+def _keep(ctx, inputs, output) -> None:
+    value, ctx.sizes, points, weights = inputs
+    ctx.save_for_backward(value, points, weights)
+
+
+def _of_operation(ctx, above: Tensor) -> tuple:
+    value, points, weights = ctx.saved_tensors
+    found = _operation_backward(value, ctx.sizes, points, weights, above)
+    return found[0], None, *found[1:]
+
+
+_operation.register_autograd(_of_operation, setup_context=_keep)
