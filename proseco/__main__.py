@@ -1,7 +1,7 @@
 """``python -m proseco <command>``: what a user does by hand. The pipeline itself is run by DVC (``stages/``)."""
 
 from proseco.base import cli
-from proseco.commands import cells, check_data, cost, export_split, select, weights
+from proseco.commands import cells, check_data, cost, export_split, select, so_far, weights
 
 COMMANDS = {
     "cells": cells.main,
@@ -9,6 +9,7 @@ COMMANDS = {
     "cost": cost.main,
     "export-split": export_split.main,
     "select": select.main,
+    "so-far": so_far.main,
     "weights": weights.COMMANDS,
 }
 

@@ -36,16 +36,29 @@ def write(
     :returns: the Markdown of the grid.
     :raises InputError: a cell of the grid is missing; it names the command that makes it.
     """
-    methods = {name: rows[name]["title"] for name in run["methods"]}
+    methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
     shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
-    found = summary.summarise(summary.collect(results, methods, shown, seeds))
+    cells = [summary.collect(results, methods, shown, seeds)]
+    if ablations:
+        on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
+        cells.append(summary.collect(results, ablations, on, seeds))
+    everything = summary.summarise(pandas.concat(cells, ignore_index=True))
+    found = everything[everything["method"].isin(methods)]
     printed = paper.read() if compare_with_paper else None
     budget = _budget(results, methods, shown, seeds, pretrained)
     text = overview.markdown(found, paper=printed, caption=budget)
+    if ablations:
+        changed = everything[everything["method"].isin(ablations)]
+        steps = {name: files.read_json(results / "pretrain" / name / "metrics.json")["steps"] for name in ablations}
+        of = {name: rows[rows[name]["of"]]["title"] for name in ablations}
+        text += "\n" + overview.ablations(changed, methods[summary.reference_of(everything)], of=of, steps=steps)
     files.write_text(out / "results.md", text)
-    files.write_text(out / "results.csv", summary.csv(found))
-    files.write_json(out / "metrics.json", summary.metrics(found))
-    figures.ap_bars(found, out / "ap.png", f"AP after finetuning ({results.name} scale)")
+    files.write_text(out / "results.csv", summary.csv(everything))
+    files.write_json(out / "metrics.json", summary.metrics(everything))
+    # The paper's ablations have tables of their own, some of many lines.
+    drawn = {*methods, *(set(ablations) - set(paper.read()["row"]))}
+    bars = everything[everything["method"].isin(drawn)]
+    figures.ap_bars(bars, out / "ap.png", f"AP after finetuning ({results.name} scale)")
     _pictures(out, results, methods, shown, seeds[0], pretrained)
     _proposals(out, results, shown)
     published.write(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import cli, files, params, scratch
+from proseco.base import cli, files, params, scratch, sources
 from proseco.methods import _backbones
 
 
@@ -16,13 +16,17 @@ def main(*, scale: str) -> None:
         if "root" in entry
     }
     inventory = [Path("work", scale, "inventory", "backbones.json")] if roots else []
+    out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
+    code = [__file__, *plan["code"]]
+    depends = {"code": sources.digests(code), "images": {path.name: files.digest(path) for path in inventory}}
+    before = _backbones.Before(out, results, depends)
     with (
-        scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
-        files.replacing(Path("checkpoints", scale, "backbone")) as out,
-        files.replacing(Path("results", scale, "backbone")) as results,
+        scratch.folder("backbone", code=code, inputs=inventory, plan=plan) as kept,
+        files.replacing(out) as new,
+        files.replacing(results) as said,
     ):
-        results.mkdir()
-        _backbones.make(plan, roots, out, results, device=settings["device"], scratch=kept)
+        said.mkdir()
+        _backbones.make(plan, roots, new, said, device=settings["device"], scratch=kept, before=before)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,13 @@ def repository(tmp_path_factory) -> Path:
 def test_every_stage_leaves_what_it_promises(repository):
     table = (repository / "tables/demo/results.md").read_text()
     assert "Supervised" in table and "ProSeCo" in table and "Mini-COCO 5 %" in table
+    assert "| Supervised | 0 |" in table  # an ablation, its method and the steps of its pretraining
+    assert "supervised_100," in (repository / "tables/demo/results.csv").read_text()
     for row, queries in (("supervised", 40), ("supervised_100", 14)):
         cell = repository / f"results/demo/finetune/{row}/mini_coco_5/42"
         assert read_json(cell / "run.json")["detector"]["queries"] == queries
     metrics = read_json(repository / "tables/demo/metrics.json")
-    assert set(metrics["mini_coco_5"]) == {"supervised", "proseco"}
+    assert set(metrics["mini_coco_5"]) == {"supervised", "proseco", "supervised_100"}
     for name in (
         "ap.png",
         "loss.png",

@@ -87,7 +87,8 @@ def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> N
     if isinstance(command, Mapping):
         group = parser.add_subparsers(required=True, metavar="|".join(command))
         for name, inner in command.items():
-            _describe(group.add_parser(name, help=_first_line(inner)), inner)
+            summary = ", ".join(inner) if isinstance(inner, Mapping) else _first_line(inner)
+            _describe(group.add_parser(name, help=summary), inner)
         return
     parser.description = _first_line(command)
     parser.set_defaults(_command=command)
@@ -109,5 +110,5 @@ def _kind(annotation) -> Callable:
     return kinds[0] if kinds else annotation
 
 
-def _first_line(command: Callable | Mapping) -> str | None:
-    return None if isinstance(command, Mapping) else (inspect.getdoc(command) or "").partition("\n")[0]
+def _first_line(command: Callable) -> str:
+    return (inspect.getdoc(command) or "").partition("\n")[0]

@@ -46,7 +46,7 @@ def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None
         text_of = "" if block else f" {json.dumps(content)}"
         lines.append(f"  {key}:{text_of}{comments.get(key, '')}")
         lines += [
-            f"    - {item if YAML(typ='safe').load(str(item)) == item else json.dumps(item)}" for item in block or ()
+            f"  - {item if YAML(typ='safe').load(str(item)) == item else json.dumps(item)}" for item in block or ()
         ]
     files.write_text(path, text[: found.start()] + "\n".join(lines) + "\n\n" + text[found.end() :])
 

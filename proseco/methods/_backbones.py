@@ -1,5 +1,7 @@
 """Making backbones: import a checkpoint, or train a network on folders of images by a method over a ``network``."""
 
+import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,24 +20,56 @@ from proseco.training.snapshots import Snapshots
 from proseco.weights import backbone, checkpoint
 
 
-def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path) -> None:
+@dataclass(frozen=True)
+class Before:
+    """What an earlier run has left in the place of this one's outputs."""
+
+    out: Path
+    results: Path
+    #: What a trained backbone depends on beside its own settings: digests of code and images.
+    depends: dict
+
+    def weights(self, name: str, of: dict) -> dict | None:
+        """A backbone that was trained of the very same, as it was written; None where there is none."""
+        path = self.results / "run.json"
+        run = files.read_json(path) if path.is_file() else {}
+        if run.get("trained", {}).get(name) != of or not (self.results / name).is_dir():
+            return None
+        for method in (method for method, used in run["plan"]["files"].items() if used == name):
+            path = self.out / f"{method}.safetensors"
+            if path.is_file() and files.digest(path) == run["digests"][method]:
+                return checkpoint.load(path, "backbone")
+        return None
+
+
+def make(
+    plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path, before: Before
+) -> None:
     """Write ``out/<method>.safetensors`` for every method; a backbone that several use is made once.
 
     In one process: batch norm sees the whole batch. After a kill those that were done are taken from their last states,
-    and the one in progress goes on from its own.
+    and the one in progress goes on from its own. What an earlier run has trained of the very same is taken over, so
+    that a further row of the tables changes no other's start, whichever machine has made it.
 
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
         ``seed``, as :func:`proseco.plan.backbones` resolves them.
     :param roots: backbone -> root of its images.
     :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv and
-        views.png, what it is trained on; ``scratch`` one for states to go on from.
+        views.png, what it is trained on; ``scratch`` one for states to go on from; ``before`` what an earlier run left.
     :raises InputError: a checkpoint is missing or is not of this network.
     """
-    made = {}
+    made, of = {}, {}
     for name, entry in plan["backbones"].items():
         if "checkpoint" in entry:
             made[name] = backbone.read(entry["checkpoint"], prefix=entry.get("prefix"))
         else:
+            of[name] = {key: plan[key] for key in ("body", "seed", "precision")} | {"entry": entry, **before.depends}
+            kept = before.weights(name, of[name])
+            if kept is not None:
+                print(f"backbone {name}: as before, for nothing that it is made of has changed")
+                shutil.copytree(before.results / name, results / name)
+                made[name] = kept
+                continue
             (scratch / name).mkdir(exist_ok=True)
             where = devices.pick_device(device)
             made[name] = _train(name, entry, plan, roots[name], results / name, scratch / name, where)
@@ -44,7 +78,8 @@ def make(plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device
     for method, name in plan["files"].items():
         facts = {"backbone": name, "entry": plan["backbones"][name], "body": plan["body"]}
         checkpoint.save(out / f"{method}.safetensors", {"backbone": made[name]}, facts)
-    files.write_json(results / "run.json", files.provenance(plan=plan))
+    digests = {method: files.digest(out / f"{method}.safetensors") for method in plan["files"]}
+    files.write_json(results / "run.json", files.provenance(plan=plan, trained=of, digests=digests))
 
 
 def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratch: Path, device: torch.device) -> dict:

@@ -7,7 +7,7 @@ from itertools import groupby
 import pandas
 
 from proseco.tables.cells import MADE
-from proseco.tables.layout import NOT_RUN, Line, Table
+from proseco.tables.layout import NOT_RUN, OWN, Line, Table
 
 #: What LaTeX would read as a command, and the signs that the default encodings lack.
 _LATEX = {
@@ -58,7 +58,7 @@ def markdown(table: Table) -> str:
     heads = ["<br>".join(escaped(part) for part in (h.group, h.name) if part) for h in (*table.texts, *table.heads)]
     rules = ["---"] * len(table.texts) + ["---:"] * len(table.heads)
     body = [row([escaped(cell) for cell in cells]) for line in table.lines for cells in lines(table, line)]
-    parts = [f"**Table {table.name}.** {escaped(table.title)}.", "\n".join([row(heads), row(rules), *body])]
+    parts = [f"**{table.label}.** {escaped(table.title)}.", "\n".join([row(heads), row(rules), *body])]
     parts += [f"{note}." for note in table.notes]
     return "\n\n".join(parts) + "\n"
 
@@ -76,6 +76,7 @@ def latex(table: Table) -> str:
         groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escaped(group)}}}")
         rules += [rf"\cmidrule(lr){{{column}-{column + width - 1}}}"] * bool(group)
         column += width
+    where = "" if table.name == OWN else f" ({table.label} of the paper)"
     top = [" & ".join(groups) + r" \\", " ".join(rules)] if rules else []
     body = []
     for number, line in enumerate(table.lines):
@@ -88,7 +89,7 @@ def latex(table: Table) -> str:
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escaped(table.title)} (Table {table.name} of the paper).}}",
+            rf"\caption{{{escaped(table.title)}{where}.}}",
             rf"\begin{{tabular}}{{{'l' * len(table.texts)}{'r' * len(table.heads)}}}",
             r"\toprule",
             *top,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proseco.tables.cells import Cell
 
 NOT_RUN, NO_FIGURE = "not run", "-"
+OWN = "results"  # name of the table that is none of the paper's
 #: Marks beside our figures, and what they say.
 MIXED, FEWER = "†", "‡"
 NOTES = {MIXED: "seeds of different commits", FEWER: "fewer seeds than `run.seeds` asks for"}
@@ -83,7 +84,7 @@ class Line:
 class Table:
     """Of each line first the texts, then the figures."""
 
-    #: The paper's number, ``1a``.
+    #: The paper's number, ``1a``; or ``OWN``.
     name: str
     title: str
     texts: tuple[Head, ...]
@@ -111,7 +112,11 @@ class Table:
 
     @property
     def file(self) -> str:
-        return f"table-{self.name}"
+        return self.name if self.name == OWN else f"table-{self.name}"
+
+    @property
+    def label(self) -> str:
+        return "Results" if self.name == OWN else f"Table {self.name}"
 
     def kinds(self, line: Line) -> list[str]:
         """What of a line there is to print: ours always, the paper's where it has any, then the difference."""

@@ -48,8 +48,34 @@ def markdown(summary: pandas.DataFrame, *, paper: pandas.DataFrame | None = None
         for method, kind in rows:
             title = methods.get(method, f"`{method}`")
             lines.append([f"gain of {title}" if kind else title, *(text(method, kind, *column) for column in group)])
-        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines))
+        parts.append("\n".join(map(_line, lines)))
     return "\n\n".join([*parts, verdict(summary)]) + "\n"
+
+
+def ablations(summary: pandas.DataFrame, reference_title: str, *, of: dict[str, str], steps: dict[str, int]) -> str:
+    """A GitHub table of the run's ablations, a line each; it stands below that of the methods.
+
+    :param summary: of the ablations, with gains against the methods' reference.
+    :param of: ablation -> title of its method; ``steps`` -> those of its pretraining, which may be fewer.
+    """
+    benchmarks = dict(zip(summary["benchmark"], summary["benchmark_title"], strict=True))
+    heads = ["Ablation", "of", "steps of pretraining"]
+    for title in benchmarks.values():
+        heads += [f"{title}<br>AP", "AP50", "AP75", f"gain of AP over {reference_title}"]
+    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    for name, cells in summary.groupby("method", sort=False):
+        line = [cells["method_title"].iloc[0], of[name], f"{steps[name]:,}"]
+        by_benchmark = {cell["benchmark"]: cell for cell in cells.to_dict("records")}
+        for benchmark in benchmarks:
+            cell = by_benchmark[benchmark]
+            line += [number(cell[metric], cell[f"{metric}_std"]) for metric in METRICS]
+            line.append(number(cell["AP_gain"], cell["AP_gain_std"], signed=True))
+        lines.append(line)
+    return "\n".join(_line(line) for line in lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _conditions(summary: pandas.DataFrame, reference_title: str) -> str:

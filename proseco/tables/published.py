@@ -31,9 +31,11 @@ def write(
     beside: bool,
     lead: list[str],
 ) -> None:
-    """Write ``table-<number>.md``, ``.csv`` and ``.tex``, ``trend.png`` and ``index.html`` into the folder ``out``.
+    """Write ``table-<number>.md``, ``.csv`` and ``.tex``, ``results.tex``, ``trend.png`` and ``index.html`` into the
+    folder ``out``.
 
     Beside the paper's figures every table is written, else those of which a cell was run; the page names the others.
+    It begins with all that was run.
 
     :param results: folder of one scale (``results/demo``).
     :param run: section ``run`` of the parameters.
@@ -41,19 +43,41 @@ def write(
     :param families: as for :func:`proseco.tables.trend.draw`.
     :param lead: paragraphs at the top of the page, which shows what there is of ``CAPTIONS`` in ``out``.
     """
-    selected = {*product(run["methods"], run["benchmarks"]), *product(run["ablations"], run["ablation_benchmarks"])}
-    chosen = {"rows": rows, "alias": alias, "beside": beside}
-    tables = shapes.build(results, benchmarks=benchmarks, selected=selected, seeds=run["seeds"], **chosen)
-    tables.append(cost.build(results, selected=[*run["methods"], *run["ablations"]], **chosen))
-    tables.sort(key=_order)
-    for table in tables:
+    found = tables(results, run=run, rows=rows, benchmarks=benchmarks, alias=alias, beside=beside)
+    files.write_text(out / f"{found[0].file}.tex", formats.latex(found[0]))
+    for table in found[1:]:
         if beside or table.run:
             for suffix, form in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
                 files.write_text(out / f"{table.file}.{suffix}", form(table))
     _trend(out / "trend.png", results, run, rows, families, beside)
     pictures = {caption: out / name for name, caption in CAPTIONS.items() if (out / name).is_file()}
-    html = page.render(tables, scale=results.name, lead=lead, pictures=pictures, rows=rows, whole=beside)
+    html = page.render(found, scale=results.name, lead=lead, pictures=pictures, rows=rows, whole=beside)
     files.write_text(out / "index.html", html)
+
+
+def selected(run: dict[str, list]) -> list[tuple[str, str]]:
+    """(row, benchmark) of all cells that a run selects."""
+    return [*product(run["methods"], run["benchmarks"]), *product(run["ablations"], run["ablation_benchmarks"])]
+
+
+def tables(
+    results: Path,
+    *,
+    run: dict[str, list],
+    rows: dict[str, dict],
+    benchmarks: dict[str, str],
+    alias: dict[str, str],
+    beside: bool,
+) -> list[Table]:
+    """All that the run selects, then the paper's tables in its order; cells may be missing.
+
+    Arguments: see :func:`write`.
+    """
+    what = {"rows": rows, "benchmarks": benchmarks, "selected": selected(run), "seeds": run["seeds"], "beside": beside}
+    found = shapes.build(results, alias=alias, **what)
+    chosen = [*run["methods"], *run["ablations"]]
+    found.append(cost.build(results, selected=chosen, rows=rows, alias=alias, beside=beside))
+    return [shapes.own(results, **what), *sorted(found, key=_order)]
 
 
 def _order(table: Table) -> tuple[int, str]:

@@ -14,7 +14,7 @@ import pandas
 
 from proseco.tables import cells, paper
 from proseco.tables.cells import Cell
-from proseco.tables.layout import FEWER, MIXED, Figure, Head, Line, Table, labels_text
+from proseco.tables.layout import FEWER, MIXED, OWN, Figure, Head, Line, Table, labels_text
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,28 @@ def build(
     return [filling.table(name) for name in SHAPES]
 
 
+def own(
+    results: Path,
+    *,
+    rows: dict[str, dict],
+    benchmarks: dict[str, str],
+    selected: Collection[tuple[str, str]],
+    seeds: Iterable[int],
+    beside: bool,
+) -> Table:
+    """All that the run selects, whether the paper has it or not: its rows, on its benchmarks, in its order.
+
+    Arguments and errors: see :func:`build`.
+    """
+    seeds = list(seeds)
+    read = {(row, benchmark): cells.read(results, row, benchmark, seeds) for row, benchmark in selected}
+    found = {key: cell for key, cell in read.items() if cell is not None}
+    filling = _Filling(found, paper.read(), rows, benchmarks, len(set(seeds)), beside)
+    columns = [(name, metric) for name in dict.fromkeys(b for _, b in selected) for metric in paper.METRICS]
+    shape = Shape("All that was run, %", {"title": "Row"})
+    return filling.filled(OWN, shape, list(dict.fromkeys(row for row, _ in selected)), columns)
+
+
 @dataclass(frozen=True)
 class _Filling:
     """What all tables are filled from; see :func:`build`."""
@@ -121,6 +143,11 @@ class _Filling:
             ran = [row for row, benchmark in self.cells if benchmark in {b for b, _ in columns}]
             methods = [row for row in self.rows if row in ran and "of" not in self.rows[row]]
             rows += [row for row in methods if row not in rows]
+        return self.filled(name, shape, rows, columns)
+
+    def filled(self, name: str, shape: Shape, rows: list[str], columns: list[tuple[str, str]]) -> Table:
+        """:param columns: (benchmark, metric)."""
+        lines = self.lines if name == OWN else self.lines[self.lines["table"] == name]
         settings = {row: self._settings(row, lines) for row in rows}
         heads, words = _texts(shape, settings)
         filled = tuple(
@@ -160,6 +187,7 @@ class _Filling:
         marks = (MIXED if cell.mixed else "") + (FEWER if len(cell.seeds) < self.seeds else "") if cell else ""
         line = lines[(lines["row"] == row) & (lines["benchmark"] == benchmark)]
         theirs, deviation = math.nan, math.nan
+        line = line[line[metric].notna()]  # of a row in several tables only some may have AP50
         if self.beside and len(line):
             theirs = float(line[metric].iloc[0])
             deviation = float(line["AP_std"].iloc[0]) if metric == "AP" else math.nan

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from proseco.base import files
@@ -47,7 +47,7 @@ def _deformable_detr(path: Path, state: dict, detector: dict, classes: list[str]
 def _safetensors(path: Path, state: dict, detector: dict, classes: list[str] | None) -> None:
     facts = {"detector": detector, "classes": classes}
     with files.replacing(path) as part:
-        save_file(state, part, metadata={"proseco": json.dumps(facts, sort_keys=True)})
+        part.write_bytes(save(state, metadata={"proseco": json.dumps(facts, sort_keys=True)}))
     files.write_json(path.with_suffix(".json"), facts)
 
 
@@ -55,7 +55,7 @@ def _transformers(path: Path, state: dict, detector: dict, classes: list[str]) -
     tensors = {key: value.clone() for key, value in huggingface.rename(state).items()}
     with files.replacing(path) as part:
         part.mkdir()
-        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        (part / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
         files.write_json(part / "config.json", huggingface.config(detector, classes))
         files.write_json(part / "preprocessor_config.json", _PROCESSOR)
 

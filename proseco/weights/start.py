@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from proseco.base import files
 
@@ -20,6 +20,6 @@ def write(out: str | Path, backbone: str | Path, results: Path) -> None:
     weights = {key.removeprefix("backbone."): value for key, value in load_file(backbone).items()}
     weights = {key: value for key, value in weights.items() if not key.startswith("fc.")}
     tensors = {f"{who}.{BODY}{key}": value for who in ("student", "teacher") for key, value in weights.items()}
-    save_file(tensors, out, metadata={"proseco": json.dumps({"method": None}, sort_keys=True)})
+    Path(out).write_bytes(save(tensors, metadata={"proseco": json.dumps({"method": None}, sort_keys=True)}))
     files.write_json(results / "metrics.json", {"steps": 0})
     files.write_json(results / "run.json", files.provenance(method=None, backbone=files.digest(backbone)))

@@ -39,12 +39,36 @@ def publish(folder, scale):
 def test_the_files(tmp_path, scale, names):
     out = publish(tmp_path, scale)
     wanted = {f"table-{name}.{suffix}" for name in names for suffix in ("md", "csv", "tex")}
-    assert {path.name for path in out.iterdir()} == wanted | {"index.html", "trend.png"}
+    assert {path.name for path in out.iterdir()} == wanted | {"results.tex", "index.html", "trend.png"}
     page = Page((out / "index.html").read_text())
     assert "A paragraph." in page.text
     assert [identifier for name in names if (identifier := f"table-{name}") not in page.ids] == []
     for name in set(NAMES) - set(names):
         assert f"Table {name}. " in page.text and f"table-{name}" not in page.ids
+
+
+def test_the_page_begins_with_all_that_was_run_rows_and_benchmarks_of_the_users_own_too(tmp_path):
+    run = {"methods": ["supervised"], "benchmarks": ["harbour"], "seeds": [1, 2]}
+    run |= {"ablations": ["huber"], "ablation_benchmarks": ["harbour"]}
+    values = {("supervised", "harbour"): {1: 10.0, 2: 12.0}, ("huber", "harbour"): {1: 20.0, 2: 23.0}}
+    own = {"supervised": {"title": "Supervised", "method": "Supervised"}}
+    own |= {"huber": {"title": "Huber & Co", "method": "ProSeCo", "of": "proseco"}}
+    published.write(
+        tmp_path / "out",
+        write(tmp_path / "demo", values),
+        run=run,
+        rows=wording.every(PARAMS, "demo") | own,
+        benchmarks={name: entry["title"] for name, entry in PARAMS["benchmarks"].items()} | {"harbour": "Harbour"},
+        alias={},
+        families={},
+        beside=False,
+        lead=[],
+    )
+    first = Page((tmp_path / "out/index.html").read_text()).tables[0]
+    assert [line[:2] for line in first[2:]] == [["Supervised", "11.0 ± 1.4"], ["Huber & Co", "21.5 ± 2.1"]]
+    assert any("Harbour" in cell for line in first[:2] for cell in line)
+    said = (tmp_path / "out/results.tex").read_text()
+    assert r"Huber \& Co & 21.5" in said and "of the paper" not in said
 
 
 def test_all_formats_say_the_same(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from proseco.base.errors import InputError
 from proseco.tables import paper
 from proseco.tables.layout import number
-from proseco.tables.overview import markdown, verdict
+from proseco.tables.overview import ablations, markdown, verdict
 from proseco.tables.summary import collect, csv, metrics, summarise
 from tests.tables.trees import write
 
@@ -185,6 +185,18 @@ def test_the_paper_stands_beside_ours(tmp_path):
 def test_where_the_paper_has_no_figure_there_is_a_dash(summary):
     table = grid(markdown(summary, paper=paper.read(), caption="x"))
     assert table["ProSeCo"][:3] == ["11.0 ± 3.0", "-", "-"]
+
+
+def test_ablations_have_a_line_each_with_their_gain(results):
+    write(results, {("huber", "few"): {0: 7.0, 1: 8.0, 2: 12.0}, ("cosine", "few"): {0: 1.0, 1: 2.0, 2: 3.0}})
+    methods = METHODS | {"huber": "Huber", "cosine": "Co|sine"}
+    found = summarise(collect(results, methods, {"few": "Few"}, [0, 1, 2]))
+    found = found[found["method"].isin(["huber", "cosine"])]
+    text = ablations(found, "Supervised", of={"huber": "ProSeCo", "cosine": "SoCo"}, steps={"huber": 1500, "cosine": 0})
+    said = grid(text.replace("\\|", "/"))
+    assert said["Ablation"][2:] == ["Few<br>AP", "AP50", "AP75", "gain of AP over Supervised"]
+    assert said["Huber"] == ["ProSeCo", "1,500", "9.0 ± 2.6", "19.0 ± 2.6", "4.5 ± 1.3", "+1.0 ± 1.0"]
+    assert said["Co/sine"][:3] == ["SoCo", "0", "2.0 ± 1.0"]
 
 
 def test_a_bar_in_a_title_does_not_break_the_table(results):

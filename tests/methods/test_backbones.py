@@ -1,0 +1,85 @@
+"""A trained backbone stays as it is when a row is added, whichever machine has made it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from proseco.base import files
+from proseco.methods import _backbones
+from tests import tiny
+
+SCHEDULE = {"batch": 4, "lr": 0.05, "lr_backbone": 0.05, "steps": 2, "log_every": 1, "optimizer": "sgd", "clip": None}
+ENTRY = {"name": "classification", "side": 48, "smoothing": 0.1, "root": "images", "schedule": SCHEDULE}
+PLAN = {"files": {"one": "own"}, "backbones": {"own": ENTRY}, "body": tiny.BODY, "seed": 0, "precision": "float32"}
+PLAN = json.loads(json.dumps(PLAN))  # as the stage reads it
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    draws = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / "train" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = draws.integers(0, 256, (60, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "train" / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def make(images, tmp_path, monkeypatch, capsys):
+    """Run the stage's work once more, over what the last run left; says what was trained."""
+    trained, train = [], _backbones._train
+    monkeypatch.setattr(_backbones, "_train", lambda name, *given: trained.append(name) or train(name, *given))
+    out, results = tmp_path / "out", tmp_path / "results"
+
+    def run(plan, **depends):
+        del trained[:]
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        for state in (tmp_path / "scratch").rglob("*.pt"):
+            state.unlink()
+        before = _backbones.Before(out, results, {"code": {"a.py": "1"}, "images": {}} | depends)
+        with files.replacing(out) as new, files.replacing(results) as said:
+            said.mkdir()
+            where = {"device": "cpu", "scratch": tmp_path / "scratch"}
+            _backbones.make(plan, dict.fromkeys(plan["backbones"], images), new, said, **where, before=before)
+        return list(trained)
+
+    return run
+
+
+def test_it_is_trained_once(make, tmp_path):
+    assert make(PLAN) == ["own"]
+    first = (tmp_path / "out/one.safetensors").read_bytes()
+    log = (tmp_path / "results/own/log.csv").read_bytes()
+    assert make(PLAN | {"files": {"one": "own", "two": "own"}}) == []
+    assert [(tmp_path / f"out/{row}.safetensors").read_bytes() == first for row in ("one", "two")] == [True, True]
+    assert (tmp_path / "results/own/log.csv").read_bytes() == log
+    assert make(PLAN | {"files": {"two": "own"}}) == []  # and from a copy of a copy
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["two.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "depends"),
+    [
+        ({"seed": 1}, {}),
+        ({"precision": "bfloat16"}, {}),
+        ({"backbones": {"own": ENTRY | {"smoothing": 0.2}}}, {}),
+        ({}, {"code": {"a.py": "2"}}),
+        ({}, {"images": {"backbones.json": "x"}}),
+    ],
+)
+def test_it_is_trained_again_where_anything_that_it_is_made_of_has_changed(make, changes, depends):
+    assert make(PLAN) == ["own"]
+    assert make(PLAN | changes, **depends) == ["own"]
+
+
+def test_nor_is_a_file_believed_that_is_another(make, tmp_path):
+    make(PLAN)
+    path = tmp_path / "out/one.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert make(PLAN) == ["own"]
+    (tmp_path / "results/run.json").unlink()
+    assert make(PLAN) == ["own"]
