@@ -59,7 +59,9 @@ def read(path: str | Path, *, network: str | None = None) -> Detector:
         )
     if network is None:
         if len(prefixes) > 1 and "" not in prefixes:
-            raise InputError(f"checkpoint {str(path)!r} holds the networks {', '.join(sorted(prefixes))}; choose one")
+            raise InputError(
+                f"checkpoint {str(path)!r} holds the networks {', '.join(sorted(prefixes))}; choose one (network)"
+            )
         network = "" if "" in prefixes else next(iter(prefixes))
     if network not in prefixes:
         raise one_of("network", network, prefixes, str(path))

@@ -24,7 +24,8 @@ _PROCESSOR = {
 def write(path: str | Path, to: str, state: dict[str, Tensor], *, detector: dict, classes: list[str] | None) -> None:
     """Write a detector.
 
-    :param to: ``deformable_detr``: a ``.pth`` file ``{"model": state dict}``, as the public program resumes from;
+    :param to: ``deformable_detr``: a ``.pth`` file ``{"model": state dict, "args": options}``, as the public program
+        resumes from;
         ``transformers``: a folder for ``from_pretrained``; ``safetensors``: a file in the public names, with the
         detector's entry and its classes in ``<name>.json`` beside it.
     :param state: public names; ``transformers`` needs a class head in it.
@@ -40,8 +41,11 @@ def write(path: str | Path, to: str, state: dict[str, Tensor], *, detector: dict
 
 
 def _deformable_detr(path: Path, state: dict, detector: dict, classes: list[str] | None) -> None:
+    # What the shapes do not show, under the public program's names; not in its Namespace, which not every reader takes.
+    options = {"nheads": "heads", "enc_n_points": "points", "dec_n_points": "points", "num_queries": "queries"}
+    args = {theirs: detector[ours] for theirs, ours in options.items()} | {"dropout": detector["dropout"]}
     with files.replacing(path) as part:
-        torch.save({"model": state}, part)
+        torch.save({"model": state, "args": args}, part)
 
 
 def _safetensors(path: Path, state: dict, detector: dict, classes: list[str] | None) -> None:

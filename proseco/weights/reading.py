@@ -21,7 +21,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
     :returns: name -> tensor on the CPU, the names of wrapping dictionaries left out; facts: the header that
         :func:`proseco.weights.checkpoint.save` writes, or ``{"args": ...}``, the options of the training program that
-        the DETR family stores.
+        the DETR family stores, and our exports with them.
     :raises InputError: missing, unreadable, or holding anything that would have to be run to be read.
     """
     path = Path(path)
@@ -37,7 +37,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except Exception as error:  # rubbish makes an unpickler raise anything, KeyError and IndexError among them
         raise InputError(f"cannot read checkpoint {str(path)!r}: {_reason(error)}") from None
     args = content.get("args") if isinstance(content, dict) else None
-    facts = {"args": dict(vars(args))} if isinstance(args, argparse.Namespace) else {}
+    args = vars(args) if isinstance(args, argparse.Namespace) else args
+    facts = {"args": dict(args)} if isinstance(args, dict) else {}
     found = list(_tensors(content))
     tensors = dict(found)
     if len(tensors) < len(found):

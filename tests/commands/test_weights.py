@@ -108,7 +108,10 @@ def test_a_pretrained_student_goes_out(run, pretrained, tmp_path):
 
 def test_a_mistake_is_one_line(run, pretrained, tmp_path):
     code, _, err = run("show", pretrained)
-    assert code == 1 and err == f"error: checkpoint '{pretrained}' holds the networks student, teacher; choose one\n"
+    assert (
+        code == 1
+        and err == f"error: checkpoint '{pretrained}' holds the networks student, teacher; choose one (network)\n"
+    )
     code, _, err = run(
         "export", pretrained, "--network", "student", "--heads", 4, "--to", "onnx", "--out", tmp_path / "x"
     )

@@ -61,7 +61,9 @@ def test_ours_is_read_back_network_by_network(tmp_path):
     assert found.facts == {"steps": 7}
     assert {name.split(".")[0] for name in found.beside} == {"projector", "teacher"}
     assert equal(detector.read(tmp_path / "ours.safetensors", network="teacher").state, other)
-    with pytest.raises(InputError, match=r"ours\.safetensors' holds the networks student, teacher; choose one"):
+    with pytest.raises(
+        InputError, match=r"ours\.safetensors' holds the networks student, teacher; choose one \(network\)"
+    ):
         detector.read(tmp_path / "ours.safetensors")
     with pytest.raises(InputError, match=r"no network named 'ema'; there is student, teacher"):
         detector.read(tmp_path / "ours.safetensors", network="ema")

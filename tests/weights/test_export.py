@@ -79,11 +79,13 @@ def test_every_tensor_is_renamed_once():
 
 @pytest.mark.parametrize("changes", VARIANTS[:3])
 def test_a_public_file_is_a_state_dict_in_a_wrapper(changes, tmp_path):
-    model, _ = written(tmp_path / "out.pth", "deformable_detr", changes)
+    model, entry = written(tmp_path / "out.pth", "deformable_detr", changes)
     content = torch.load(tmp_path / "out.pth", weights_only=True)
-    assert list(content) == ["model"]
+    assert list(content) == ["model", "args"]
     model.load_state_dict(content["model"])  # strict
-    found = detector.read(tmp_path / "out.pth").state
+    read = detector.read(tmp_path / "out.pth")
+    assert architecture.entry(read.state, read.facts, place="") == entry  # all of it, heads among it
+    found = read.state
     assert found.keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in found.items())
 
