@@ -17,6 +17,8 @@ PRETRAIN = {"schedule": "dict", "method": "dict"}
 OVER_PRETRAIN = PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"}
 #: Arguments of methods and losses that the program gives.
 GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
+#: Keys of a schedule that divide a batch; a plug-in that asks for micro_batch takes either.
+MICRO = ("micro_batch", "micro_pixels")
 
 
 def loss(section: dict) -> None:
@@ -58,8 +60,10 @@ def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> Non
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    counts = ("batch", "epochs", "steps", "log_every", "micro_batch", "group_steps")
+    counts = ("batch", "epochs", "steps", "log_every", *MICRO, "group_steps")
     checks.positive(section, (*counts, "clip", "trust"), place)
+    if all(section.get(key) is not None for key in MICRO):
+        raise InputError(f"{place} has {' and '.join(MICRO)}; either says what is held at a time (params.yaml)")
     for key, what in (("drop_at", "the training"), ("final", "the learning rate"), ("momentum", "the last update")):
         if section.get(key, 0) > 1:
             raise InputError(f"{place}.{key} is {section[key]}; it is a share of {what}, 0..1 (params.yaml)")
@@ -81,8 +85,9 @@ def pretraining(shared: dict, name: str, entry: dict, place: str) -> None:
     checks.positive(entry, ("pictures",), place)
     if "group_steps" in entry["schedule"] and "weak" not in known:
         raise InputError(f"{place}.schedule.group_steps is of no use: all views of {name} have one size (params.yaml)")
-    if "micro_batch" in entry["schedule"] and "micro_batch" not in known:
-        raise InputError(f"{place}.schedule.micro_batch is of no use: {name} does not read it (params.yaml)")
+    for key in MICRO:
+        if key in entry["schedule"] and "micro_batch" not in known:
+            raise InputError(f"{place}.schedule.{key} is of no use: {name} does not read it (params.yaml)")
     own = entry.get("loss", {})
     for key in own:
         if "loss" not in known or key in shared:
@@ -133,8 +138,9 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
         _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
-        if "micro_batch" in entry["schedule"]:
-            raise InputError(f"{place}.schedule.micro_batch: batch norm sees the whole batch; remove it (params.yaml)")
+        for key in MICRO:
+            if key in entry["schedule"]:
+                raise InputError(f"{place}.schedule.{key}: batch norm sees the whole batch; remove it (params.yaml)")
         if "group_steps" in entry["schedule"]:
             raise InputError(f"{place}.schedule.group_steps: all views have one size; remove it (params.yaml)")
 

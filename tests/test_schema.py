@@ -165,6 +165,13 @@ def test_odd_values_never_escape_as_another_error():
         ("device", "gpu", ["device named 'gpu'", "auto, cpu, cuda", "params.yaml"]),
         ("precision", "half", ["precision named 'half'", "auto, bfloat16, float32", "params.yaml"]),
         ("scales/demo/schedules/mini_coco_5/micro_batch", 0, ["schedules.mini_coco_5.micro_batch is 0"]),
+        ("scales/demo/schedules/mini_coco_5/micro_pixels", 0, ["schedules.mini_coco_5.micro_pixels is 0"]),
+        ("scales/demo/pretrain/soco/schedule/micro_pixels", 4, ["soco.schedule.micro_pixels is of no use"]),
+        (
+            "scales/demo/schedules/mini_coco_5",
+            {"batch": 4, "lr": 0.1, "steps": 2, "micro_batch": 2, "micro_pixels": 9, "validations": 1},
+            ["mini_coco_5 has micro_batch and micro_pixels; either"],
+        ),
         ("scales/demo/backbones/supervised/schedule/micro_batch", 4, ["supervised.schedule.micro_batch", "batch norm"]),
         ("scales/demo/schedules/mini_coco_5/group_steps", 0, ["schedules.mini_coco_5.group_steps is 0"]),
         ("scales/demo/backbones/supervised/schedule/group_steps", 4, ["supervised.schedule.group_steps", "one size"]),

@@ -136,8 +136,19 @@ class Batch:
             whole=Whole(images, sum(boxes), sum(images[:rank])),
         )
 
-    def split(self, size: int) -> list["Batch"]:
-        """Parts of ``size`` images, the last perhaps smaller."""
+    def at_a_time(self, limit) -> int:
+        """Images of a part, where a process may not hold more: a number of them, or of their views' pixels
+        (:class:`proseco.training.schedules.Pixels`); None: all.
+        """
+        if limit is None:
+            return len(self)
+        return min(limit if isinstance(limit, int) else limit.images(*self.mask.shape[1:]), len(self))
+
+    def split(self, limit) -> list["Batch"]:
+        """Parts of as many images as :meth:`at_a_time` says, the last perhaps smaller; itself if it is all."""
+        size = self.at_a_time(limit)
+        if size == len(self):
+            return [self]
         return [self._part(slice(start, start + size)) for start in range(0, len(self), size)]
 
     def _part(self, images: slice) -> "Batch":

@@ -73,7 +73,7 @@ def run(
         backbone.freeze(model, plan.frozen_stages)
         if model.learns_masks:
             sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
-        given = {"weak": views["weak"], "micro_batch": plan.micro_batch}
+        given = {"weak": views["weak"], "micro_batch": plan.at_a_time}
         method = plugins.call("methods", {"name": "supervised"}, model.to(where), **given)
         title = "-".join(str(value) for value in names.values())
         view = FixedView(**views["predict"])

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from proseco import boxes as box_ops
 from proseco.nn import set_loss
+from proseco.training.schedules import Pixels
 
 
 class Student(nn.Module):
@@ -18,7 +19,9 @@ class Student(nn.Module):
 class OneNetwork:
     """Set losses of objects that have no class, on all layers of the decoder. A subclass adds its own."""
 
-    def __init__(self, detector, projector: nn.Module, transform, weights: dict[str, float], micro_batch: int | None):
+    def __init__(
+        self, detector, projector: nn.Module, transform, weights: dict[str, float], micro_batch: int | Pixels | None
+    ):
         """:param weights: of ``class``, ``coord`` and ``giou``, in the matching and in the loss."""
         self.transform, self.weights, self.micro_batch = transform, weights, micro_batch
         detector.backbone.requires_grad_(False)
@@ -36,7 +39,7 @@ class OneNetwork:
 
     def parts(self, batch) -> list:
         """An image's loss does not depend on the others: gradients of parts add up to that of the batch."""
-        return batch.split(self.micro_batch) if self.micro_batch else [batch]
+        return batch.split(self.micro_batch)
 
     def set_losses(self, out: dict, batch) -> tuple[dict[str, Tensor], dict[str, Tensor], list]:
         """Terms of the detector's set loss, figures to watch, and per layer the (query, box) pairs of each image."""

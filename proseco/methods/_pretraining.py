@@ -79,7 +79,7 @@ def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: t
     known = plugins.keywords("methods", plan["method"]["name"])
     given = {key: value for key, value in plan["views"].items() if key in known}
     if "micro_batch" in known:
-        given["micro_batch"] = schedule.micro_batch
+        given["micro_batch"] = schedule.at_a_time
     if "steps" in known:
         given["steps"] = steps
     if plan["loss"] is not None:

@@ -12,6 +12,7 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.training.schedules import Pixels
 
 #: Of the backbone's maps, in the order in which a detector's ``features`` gives them.
 STRIDES = (8, 16, 32)
@@ -30,7 +31,7 @@ def build(
     lambda_coord: float = 5.0,
     lambda_giou: float = 2.0,
     lambda_embed: float = 1.0,
-    micro_batch: int | None = None,
+    micro_batch: int | Pixels | None = None,
 ) -> "DETReg":
     """
     :param detector: without class head, its backbone pretrained.

@@ -16,6 +16,7 @@ from proseco.nn import ema, matcher
 from proseco.nn.heads import MLP
 from proseco.nn.set_loss import box_terms, matched_boxes
 from proseco.training import distributed
+from proseco.training.schedules import Pixels
 
 
 def build(
@@ -32,7 +33,7 @@ def build(
     lambda_coord: float = 5.0,
     lambda_giou: float = 2.0,
     contrast_aux: bool = False,
-    micro_batch: int | None = None,
+    micro_batch: int | Pixels | None = None,
 ) -> "ProSeCo":
     """
     :param detector: without class head, its backbone pretrained.
@@ -43,7 +44,8 @@ def build(
     :param projector: widths of the MLP's hidden and last layer.
     :param lambda_contrast: lambda_sim, lambda_coord, lambda_giou: coefficients of eq. 2, 4 and 5.
     :param contrast_aux: contrast at every decoder layer instead of the last alone.
-    :param micro_batch: images whose activations a process holds at a time (:meth:`ProSeCo.propose`); None: all.
+    :param micro_batch: images, or pixels of them, whose activations a process holds at a time
+        (:meth:`ProSeCo.propose`); None: all.
     """
     weights = {"contrast": lambda_contrast, "sim": lambda_sim, "coord": lambda_coord, "giou": lambda_giou}
     views = TwoViews(weak, boxes, strong)
@@ -101,21 +103,21 @@ class ProSeCo:
         them is computed again when the gradient needs it. The loss is that of the whole batch, negatives and all, for
         a second forward pass of the student (as GradCache, Gao et al. 2021).
         """
-        size = self.micro_batch or len(batch)
+        size = batch.at_a_time(self.micro_batch)
         chunks = zip(batch.views.split(size, 1), batch.mask.split(size), strict=True)
-        found = [self._propose(*views, mask) for views, mask in chunks]
+        found = [self._propose(*views, mask, again=size < len(batch)) for views, mask in chunks]
         if len(found) == 1:
             return found[0]
         teacher, student = (tuple(torch.cat(x, 1) for x in zip(*who, strict=True)) for who in zip(*found, strict=True))
         return teacher, student
 
-    def _propose(self, weak: Tensor, strong: Tensor, mask: Tensor) -> tuple[tuple, tuple]:
+    def _propose(self, weak: Tensor, strong: Tensor, mask: Tensor, *, again: bool) -> tuple[tuple, tuple]:
         with torch.no_grad():
             both = self.features(torch.cat([weak, strong]), torch.cat([mask, mask]))
             half = len(weak)
             teacher = self.teacher([f[:half] for f in both], mask)
         features = [f[half:] for f in both]
-        if self.micro_batch and torch.is_grad_enabled():
+        if again and torch.is_grad_enabled():
             return teacher, checkpoint(self.student, features, mask, use_reentrant=False)
         return teacher, self.student(features, mask)
 

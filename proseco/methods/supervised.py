@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from proseco.data.views import WeakView
+from proseco.training.schedules import Pixels
 
 
-def build(detector, *, weak: dict, micro_batch: int | None = None) -> "Supervised":
+def build(detector, *, weak: dict, micro_batch: int | Pixels | None = None) -> "Supervised":
     """
     :param detector: with a class head (:mod:`proseco.detectors`).
     :param weak: keywords of :func:`proseco.data.augment.weak_geometry`.
@@ -17,13 +18,13 @@ def build(detector, *, weak: dict, micro_batch: int | None = None) -> "Supervise
 class Supervised:
     """The detector's own losses on annotated boxes."""
 
-    def __init__(self, detector, weak: dict, micro_batch: int | None):
+    def __init__(self, detector, weak: dict, micro_batch: int | Pixels | None):
         self.student, self.micro_batch = detector, micro_batch
         self.transform = WeakView(weak)
 
     def parts(self, batch) -> list:
         """An image's loss does not depend on the others: gradients of parts add up to that of the batch."""
-        return batch.split(self.micro_batch) if self.micro_batch else [batch]
+        return batch.split(self.micro_batch)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         terms = self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.whole.boxes, batch.share)

@@ -10,6 +10,7 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.training.schedules import Pixels
 
 
 def build(
@@ -24,7 +25,7 @@ def build(
     lambda_coord: float = 5.0,
     lambda_giou: float = 2.0,
     lambda_feature: float = 1.0,
-    micro_batch: int | None = None,
+    micro_batch: int | Pixels | None = None,
 ) -> "UPDETR":
     """
     :param detector: without class head, its backbone pretrained.

@@ -19,6 +19,16 @@ def changed(schedule: dict, by: dict) -> dict:
     return {key: value for key, value in schedule.items() if key not in gone} | by
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """As many images as have so many pixels, and at least one."""
+
+    count: int
+
+    def images(self, height: int, width: int) -> int:
+        return max(1, self.count // max(1, height * width))
+
+
 @dataclass
 class Schedule:
     """How long and how fast. ``lr_backbone`` 0 keeps the backbone as it is.
@@ -34,7 +44,8 @@ class Schedule:
     :param linear_factor: of the learning rate of sampling offsets and reference points (Deformable DETR).
     :param clip: largest norm of the whole gradient; None: it may be any.
     :param micro_batch: images of which a process holds the activations at a time, where its share of a batch does not
-        fit the device; the loss and its gradient stay those of the whole batch.
+        fit the device; the loss and its gradient stay those of the whole batch. ``micro_pixels`` instead: pixels of
+        their views, padding included, so that only batches of large views are divided.
     :param group_steps: steps that deal their images out among each other by the size of their views, so that less of a
         batch is padding (:mod:`proseco.data.grouping`); all of one epoch. 1: every batch is drawn by itself.
     """
@@ -56,6 +67,7 @@ class Schedule:
     clip: float | None = 0.1
     log_every: int = 50
     micro_batch: int | None = None
+    micro_pixels: int | None = None
     group_steps: int = 1
 
     def count(self, images: int) -> int:
@@ -77,6 +89,11 @@ class Schedule:
         if self.warmup >= steps:
             raise InputError(f"a warm-up of {self.warmup} steps leaves nothing of a training of {steps}")
         return steps
+
+    @property
+    def at_a_time(self) -> int | Pixels | None:
+        """What methods take as ``micro_batch``: images, or pixels of images, that a process holds at a time."""
+        return self.micro_batch if self.micro_pixels is None else Pixels(self.micro_pixels)
 
     def drop(self, steps: int) -> int:
         """The step, from 0, at which the rate drops; ``steps``, after the last one, where it does not."""

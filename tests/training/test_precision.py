@@ -6,6 +6,7 @@ import torch
 from proseco.data.loader import collate
 from proseco.methods import proseco
 from proseco.training.devices import autocast
+from proseco.training.schedules import Pixels
 from tests.training import shared
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -55,7 +56,7 @@ def test_a_training_in_bfloat16_keeps_float32_weights(tmp_path):
 
 
 @pytest.mark.parametrize("name", BUILD)
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [1, 2, 5, 8, Pixels(1), Pixels(20_000)])
 def test_micro_batches_give_the_gradient_of_the_batch(name, size):
     """For the contrastive loss too: its negatives are those of the whole batch, in float32 to rounding."""
     whole, parts = step(BUILD[name]()), step(BUILD[name](micro_batch=size))
@@ -77,6 +78,18 @@ def test_micro_batches_hold_fewer_activations():
             shared.pretraining(micro_batch=size).losses(batch())
         kept[size] = sum(sizes)
     assert kept[1] < kept[None] / 4
+
+
+@pytest.mark.parametrize(("limit", "images"), [(0, [1] * 5), (2, [2, 2, 1]), (4, [4, 1]), (5, [5]), (99, [5])])
+def test_pixels_divide_only_what_has_more_of_them(monkeypatch, limit, images):
+    """Where all fits, nothing is computed twice."""
+    given, twice = batch(), []
+    height, width = given.mask.shape[1:]
+    pixels = Pixels(limit * height * width + 1)
+    assert [len(part) for part in given.split(pixels)] == images
+    monkeypatch.setattr(proseco, "checkpoint", lambda run, *inputs, use_reentrant: twice.append(1) or run(*inputs))
+    shared.pretraining(micro_batch=pixels).losses(given)
+    assert len(twice) == (len(images) if len(images) > 1 else 0)
 
 
 def test_the_masks_of_dropout_are_those_of_the_first_pass(monkeypatch):
