@@ -42,19 +42,21 @@ def encoder(dropout=0.0):
     return made
 
 
-def run(made, monkeypatch, compiled, images, shapes, *, lowered=False, gradient=True):
-    """Output and gradients of one pass."""
+def run(made, monkeypatch, compiled, images, shapes, *, lowered=False, gradient=True, device="cpu"):
+    """Output and gradients of one pass, on the CPU."""
     monkeypatch.setenv("PROSECO_COMPILE", "1" if compiled else "0")
     draws = torch.Generator().manual_seed(1)
     pixels = sum(h * w for h, w in shapes)
     x, position, above = (torch.randn(images, pixels, 32, generator=draws) for _ in range(3))
     mask = torch.rand(images, pixels, generator=draws) < 0.2
     ratios = torch.rand(images, 2, 2, generator=draws) / 2 + 0.5
+    x, position, above, ratios, mask = (tensor.to(device) for tensor in (x, position, above, ratios, mask))
     torch.manual_seed(3)
     x.requires_grad_(gradient)
-    with torch.autocast("cpu", torch.bfloat16, enabled=lowered), torch.set_grad_enabled(gradient):
-        out = made(x, position, shapes, ratios, mask)
-    return [out.detach(), *torch.autograd.grad(out, [x, *made.parameters()], above)] if gradient else [out]
+    with torch.autocast(device, torch.bfloat16, enabled=lowered), torch.set_grad_enabled(gradient):
+        out = made.to(device)(x, position, shapes, ratios, mask)
+    found = [out.detach(), *torch.autograd.grad(out, [x, *made.parameters()], above)] if gradient else [out]
+    return [tensor.cpu() for tensor in found]
 
 
 def near(ours, theirs, tolerance):
@@ -90,6 +92,20 @@ def test_the_real_program_is_the_layers(monkeypatch):
     one, again, eager = (run(made, monkeypatch, how, *SIZES[0]) for how in (True, True, False))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert 0.01 < (one[0] - eager[0]).abs().mean() < 1  # other draws
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("attention", ["plain", "triton"])
+@pytest.mark.parametrize("lowered", [False, True])
+def test_on_a_gpu(monkeypatch, attention, lowered):
+    monkeypatch.setenv("PROSECO_ATTENTION", attention)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    made = encoder()
+    for images, shapes in SIZES[:2]:
+        ways = (run(made, monkeypatch, how, images, shapes, lowered=lowered, device="cuda") for how in (True, False))
+        near(*ways, 2**-5 if lowered else 1e-4)
+    assert not counters["graph_break"] and counters["stats"]["unique_graphs"] <= 3
 
 
 def test_names_and_weights_stay(monkeypatch, traced):
