@@ -3,6 +3,7 @@
 import argparse
 import errno
 import inspect
+import itertools
 import os
 import select
 import signal
@@ -23,17 +24,18 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     """Call a function with arguments of the command line.
 
     Its keyword-only arguments are ``--name value``, or ``--name`` alone where the default is False; what stands before
-    them is given by its place. A mapping of names to functions, or to further mappings, is chosen from by name.
-    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1; of
-    several processes (:mod:`proseco.base.launch`) the first to fail prints it.
+    them is given by its place, ``*names`` once or more. A mapping of names to functions, or to further mappings, is
+    chosen from by name. An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr
+    and exit code 1; of several processes (:mod:`proseco.base.launch`) the first to fail prints it.
     """
     parser = argparse.ArgumentParser(prog=program)
     _describe(parser, command)
     options = vars(parser.parse_args())
     main = options.pop("_command")
-    places = [p.name for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    places = [p for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    words = [options.pop(p.name) if p.kind is p.VAR_POSITIONAL else [options.pop(p.name)] for p in places]
     try:
-        main(*[options.pop(name) for name in places], **options)
+        main(*itertools.chain(*words), **options)
         print(end="", flush=True)  # where there is no standard output, nothing
     except (InputError, FloatingPointError) as error:
         fail(str(error))
@@ -95,7 +97,8 @@ def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> N
     for name, parameter in inspect.signature(command).parameters.items():
         option, default = f"--{name.replace('_', '-')}", parameter.default
         if parameter.kind is not parameter.KEYWORD_ONLY:
-            parser.add_argument(name, type=_kind(parameter.annotation))
+            many = {"nargs": "+"} if parameter.kind is parameter.VAR_POSITIONAL else {}
+            parser.add_argument(name, type=_kind(parameter.annotation), **many)
         elif default is False:
             parser.add_argument(option, action="store_true")
         else:

@@ -109,6 +109,8 @@ def run(
     scores = score(annotations["test"], detections)
     picture(sources["test"], detections, results / "detections.png")
     made = {**names, "classes": [c["name"] for c in classes], "detector": detector}
+    made["category_ids"] = [c["original_id"] for c in classes]
+    made["predict"] = {**views["predict"], "batch": predict_batch}
     checkpoint.save(out, {"detector": best.weights}, made)
     counts = {
         "labels": len(sources["train"]),

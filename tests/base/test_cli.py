@@ -177,6 +177,16 @@ def test_places_flags_and_optional_numbers(monkeypatch, capsys):
     assert code == 2 and "required: name" in err
 
 
+def test_the_last_place_takes_as_many_words_as_are_there(monkeypatch, capsys):
+    def many(first: Path, *rest: int, sum_up: bool = False) -> None:
+        print((str(first), rest, sum_up))
+
+    assert run_here(monkeypatch, capsys, "a", "3", "4", "--sum-up", commands=many)[1] == "('a', (3, 4), True)\n"
+    assert run_here(monkeypatch, capsys, "--sum-up", "a", "3", commands=many)[1] == "('a', (3,), True)\n"
+    code, _, err = run_here(monkeypatch, capsys, "a", commands=many)
+    assert code == 2 and "required: rest" in err
+
+
 def test_commands_are_chosen_by_name(monkeypatch, capsys):
     assert run_here(monkeypatch, capsys, "more", "deep", "--times", "4") == (0, "4\n", "")
     assert run_here(monkeypatch, capsys, "one", "a", "b")[1] == "('a', 'b', None, False, 'out')\n"

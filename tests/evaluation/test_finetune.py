@@ -39,7 +39,8 @@ def cell(tmp_path):
         if number:  # the first has no object
             entry = {"id": number, "image_id": number, "category_id": number % 2, "bbox": [3, 5, 20, 12]}
             objects.append(entry | {"area": 240, "iscrowd": 0, "difficult": 0})
-    whole = {"images": images, "annotations": objects, "categories": [{"id": i, "name": f"c{i}"} for i in range(2)]}
+    categories = [{"id": i, "name": f"c{i}", "original_id": 9 - i} for i in range(2)]
+    whole = {"images": images, "annotations": objects, "categories": categories}
     model = tiny.detector(num_classes=2)
     start = tmp_path / "start.safetensors"
     checkpoint.save(start, {"student": model.state_dict()}, {"method": None})

@@ -1,0 +1,182 @@
+"""``predict``: detections in images of one's own, in COCO's results format (docs/weights.md)."""
+
+import json
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from proseco.base import files
+from proseco.base.errors import InputError
+from proseco.benchmarks import _instances
+from proseco.data import images as pixels
+from proseco.data.annotations import check_images
+from proseco.data.sample import Sample
+
+# Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
+
+
+def main(
+    file: Path,
+    *images: str,
+    out: Path,
+    labels: Path | None = None,
+    limit: int = 100,
+    pictures: Path | None = None,
+    threshold: float = 0.3,
+    short_edge: int | None = None,
+    long_edge: int | None = None,
+    batch: int | None = None,
+    network: str | None = None,
+    heads: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> None:
+    """Find objects in images with a finetuned detector, or with a public Deformable DETR that has a class head.
+
+    :param images: folders and image files.
+    :param out: the ``.json``: COCO's results, with the names of files and classes beside their numbers.
+    :param labels: a COCO json of images in the one folder: these alone are looked at, and detections have its numbers
+        of images and classes, so that they can be scored. Without it images are numbered from 1.
+    :param limit: detections of an image, at most.
+    :param pictures: a new folder, for each image with its detections of score ``threshold`` or more.
+    :param short_edge: pixels that images are scaled to, of a long edge of at most ``long_edge``, ``batch`` at a time;
+        else as the detector was scored. With ``short_edge`` alone the long one has no limit.
+    :raises InputError: nothing to detect with, or in; an output would replace what is none.
+    """
+    from proseco.data.views import FixedView
+    from proseco.evaluation import trained
+    from proseco.evaluation.predict import predict
+    from proseco.training import devices
+
+    _refuse(out, pictures, labels)
+    asked = {"short_edge": short_edge, "long_edge": long_edge, "batch": batch}
+    for name, value in {**asked, "limit": limit}.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a whole number above 0")
+    known = _instances.read(labels, folder=".") if labels else None
+    source = _Images(_labelled(images, labels, known) if known else _listed(images))
+    where = devices.pick_device(device)
+    kind = devices.pick_precision(precision, where)
+    found = trained.load(file, network=network, heads=heads)
+    view = {"long_edge": None, "batch": 1, **found.scored, **({"long_edge": None} if short_edge else {})}
+    view |= {key: value for key, value in asked.items() if value is not None}
+    if "short_edge" not in view:
+        raise InputError(f"{str(file)!r} does not say at which size it was scored; give --short-edge and --long-edge")
+    names, ids = found.names, found.category_ids
+    if known:
+        names, ids = _as_labelled(names, ids, known["categories"], labels)
+    with ExitStack() as stack:
+        part = stack.enter_context(files.replacing(out))
+        with files.writing(out, 0, "name another file"):  # now, not after hours
+            part.touch()
+        if pictures:
+            drawn = stack.enter_context(files.replacing(pictures))
+            with files.writing(pictures, 0, "name another folder"):
+                drawn.mkdir()
+        devices.prepare(where)
+        found.model.detect = partial(found.model.detect, limit=limit)
+        given = {"batch": view.pop("batch"), "device": where, "precision": kind, "title": "detect"}
+        rows = predict(found.model.to(where), source, FixedView(**view), **given)
+        _write(part, rows, source.records, names, ids)
+        if pictures:
+            _draw(drawn, rows[rows[:, 5] >= threshold], source, names)
+    most = f", a long one of at most {view['long_edge']}" if view["long_edge"] else ""
+    print(f"{out}: {len(rows)} detections in {len(source)} images, seen at a short edge of {view['short_edge']}{most}")
+
+
+def _refuse(out: Path, pictures: Path | None, labels: Path | None) -> None:
+    if out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder; expected the name of a file")
+    if out.suffix != ".json" or (labels and out.absolute() == labels.absolute()):
+        raise InputError(f"--out {str(out)!r} is of detections; give it the name of a .json of their own")
+    if pictures and pictures.exists():
+        raise InputError(f"--pictures {str(pictures)!r} is there already; name a new folder, or remove it")
+
+
+def _listed(given: tuple[str, ...]) -> list[dict]:
+    """Records of the images; ``file_name`` is relative to the folder where one is given, and else as it was given."""
+    found = {}
+    for place in map(Path, given):
+        if place.is_dir():
+            names = [name for name, _ in files.list_files(place, pixels.SUFFIXES)]
+            if not names:
+                raise InputError(f"no image in {str(place)!r} ({', '.join(pixels.SUFFIXES)})")
+            found |= {place / name: name if len(given) == 1 else (place / name).as_posix() for name in names}
+        elif place.is_file():
+            found[place] = place.as_posix()
+        else:
+            raise InputError(f"no image or folder {str(place)!r}")
+    paths = enumerate(found.items(), 1)
+    return [{"id": n, "key": str(n), "path": path, "file_name": name} for n, (path, name) in paths]
+
+
+def _labelled(given: tuple[str, ...], labels: Path, known: dict) -> list[dict]:
+    folder = Path(given[0])
+    if len(given) > 1 or not folder.is_dir():
+        raise InputError(f"--labels {str(labels)!r} are of one folder; {', '.join(given[:3])} is not one")
+    if not known["images"]:
+        raise InputError(f"--labels {str(labels)!r} lists no image")
+    check_images(known, folder, source=str(labels))
+    return [record | {"path": folder / record["file_name"]} for record in known["images"]]
+
+
+def _as_labelled(names: list[str], ids: list[int], categories: list[dict], labels: Path):
+    """Names and numbers of the classes as the labels have them, by name; by number where the detector has no names."""
+    theirs = {category["original_id"]: category["name"] for category in categories}
+    names = [theirs.get(i, name) if name == f"LABEL_{i}" else name for name, i in zip(names, ids, strict=True)]
+    numbers = {name: number for number, name in theirs.items()}
+    strange = [name for name in names if name not in numbers and not name.startswith("LABEL_")]
+    if strange:
+        raise InputError(f"--labels {str(labels)!r} has no class {strange[0]!r}, which the detector was trained on")
+    return names, [numbers.get(name, i) for name, i in zip(names, ids, strict=True)]
+
+
+class _Images:
+    """Images read as training reads them, which shows what is cut short in grey: that is refused before."""
+
+    def __init__(self, records: list[dict]):
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, number: int) -> Sample:
+        path = self.records[number]["path"]
+        try:
+            data = path.read_bytes()
+            pixels.inspect(data)
+        except (OSError, pixels.BrokenImage) as error:
+            raise InputError(f"cannot read image {str(path)!r}: {error}") from None
+        image = pixels.decode(data, str(path))
+        return Sample(self.records[number]["key"], image, np.zeros((0, 4), np.float32))
+
+
+def _write(path: Path, rows: np.ndarray, records: list[dict], names: list[str], ids: list[int]) -> None:
+    """A line a detection: there may be millions."""
+    places = {record["id"]: record["file_name"] for record in records}
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("[")
+        for count, (number, x, y, width, height, score, label) in enumerate(rows.tolist()):
+            one = {"image_id": int(number), "file_name": places[number], "category_id": ids[int(label)]}
+            one |= {"category": names[int(label)], "bbox": [x, y, width, height], "score": score}
+            file.write(("," if count else "") + "\n" + json.dumps(one))
+        file.write("\n]\n")
+
+
+def _draw(folder: Path, rows: np.ndarray, source: _Images, names: list[str]) -> None:
+    """``<image id>_<name>.jpg`` of each image; every class has its colour."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    from proseco.pictures import colors, draw_boxes
+
+    palette = colors(len(names))
+    for number, record in enumerate(tqdm(source.records, desc="draw", unit="image", mininterval=1.0, leave=False)):
+        mine = rows[rows[:, 0] == record["id"]]
+        labels = mine[:, 6].astype(int)
+        corners = np.concatenate([mine[:, 1:3], mine[:, 1:3] + mine[:, 3:5]], 1)
+        words = {"labels": [names[label] for label in labels], "scores": mine[:, 5].tolist()}
+        canvas = draw_boxes(source[number].image, corners, color=[palette[label] for label in labels], **words)
+        Image.fromarray(canvas).save(folder / f"{record['id']}_{Path(record['file_name']).stem}.jpg", quality=90)
