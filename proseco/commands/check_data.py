@@ -12,11 +12,13 @@ from proseco.data import verify
 from proseco.data.annotations import check, check_classes, check_objects
 
 
-def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all") -> None:
+def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all", decode: bool = False) -> None:
     """Report the data sets of run.benchmarks, or of one benchmark, in a table; exit code 1 if a training would fail.
 
     :param scale: whose roots to look in; that of params.yaml if not given.
     :param images: of how many images of each subset, evenly spaced, to look at the files; or ``all``.
+    :param decode: decode these files too, which finds all that is wrong with them; else their first and last bytes are
+        read, which finds files that were cut.
     """
     if images != "all" and not (images.isdecimal() and int(images) > 0):
         raise InputError(f"--images is {images!r}; it must be a whole number above 0, or all")
@@ -39,7 +41,8 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
             with _collected(errors):
                 root = params.root(settings, scale, entry["root"])
                 labels[title] = load(root, subset)
-                described = verify.describe(labels[title], root, source=title, limit=limit, drop_other_sizes=drop)
+                how = {"limit": limit, "drop_other_sizes": drop, "decode": decode}
+                described = verify.describe(labels[title], root, source=title, **how)
                 columns[title] = described[0]
                 notes += described[1]
                 errors += described[2]

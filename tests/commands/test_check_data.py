@@ -72,9 +72,13 @@ def test_what_is_wrong_is_counted_and_named(folder, capsys):
     assert found["crowds"] == ["1", "0"]
     assert found["files missing"] == ["1", "0"] and found["files of another size"] == ["2", "0"]
     lines = out.err.splitlines()
-    assert len(lines) == 2
-    assert "coco train2017: 1 of 13 image files are missing, the first is" in lines[0] and images[0].name in lines[0]
-    assert "2 of 13 images are not what their records say" in lines[1] and "no readable header" in lines[1]
+    assert len(lines) == 5
+    assert lines[:2] == [
+        "error: coco train2017: 1 of 13 image files are not in 'data/demo/coco'",
+        f"  train2017/{images[0].name}",
+    ]
+    assert lines[2] == "error: coco train2017: 2 of 13 images are not what their records say"
+    assert "no readable header" in lines[3]
     assert "note: coco train2017: clipped 1 box" in out.out and "note: coco train2017: dropped 2 boxes" in out.out
 
 
@@ -82,10 +86,24 @@ def test_fewer_files_are_looked_at_on_request(folder, capsys):
     sorted((folder / "data/demo/coco/train2017").iterdir())[1].unlink()
     check_data.main(benchmark="coco_1x", images="2")  # the first and the last
     assert table(capsys.readouterr().out)["files looked at"] == ["2", "2"]
-    assert "missing" in failing(capsys, benchmark="coco_1x", images="13").err
+    assert "not in 'data" in failing(capsys, benchmark="coco_1x", images="13").err
     for wrong in ("0", "-1", "some", "1.5"):
         with pytest.raises(InputError, match="whole number above 0, or all"):
             check_data.main(images=wrong)
+
+
+def test_a_cut_file_is_found_and_a_broken_one_by_decoding(folder, capsys):
+    first, second = sorted((folder / "data/demo/coco/train2017").iterdir())[:2]
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    data = bytearray(second.read_bytes())
+    data[data.index(b"\xff\xc4") + 4] = 0x77  # a table of codes that no decoder has a place for
+    second.write_bytes(data)
+    out = failing(capsys, benchmark="coco_1x")
+    assert table(out.out)["files cut short or broken"] == ["1", "0"]
+    what = "error: coco train2017: {} of 13 image files are cut short or broken\n  train2017/" + first.name
+    assert what.format(1) + ": truncated\n" in out.err
+    out = failing(capsys, benchmark="coco_1x", decode=True)
+    assert what.format(2) in out.err and f"  train2017/{second.name}: cannot be decoded\n" in out.err
 
 
 def test_other_subsets_are_reported_beside_one_that_cannot_be_read(folder, capsys):
