@@ -212,6 +212,12 @@ def test_every_stage_has_its_script():
             }
 
 
+def test_what_may_refuse_its_input_in_minutes_runs_before_the_proposals():
+    """DVC goes down the file. Labels, validation counts and checkpoints are read before hours of work, not after."""
+    order = list(STAGES)
+    assert {"plan", "data", "inventory", "split", "backbone"} == set(order[: order.index("propose")])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_all_code_that_it_runs(stage):
     missing = sorted(source for source in needs(stage) if not any(covers(dep, source) for dep in deps(stage)))
