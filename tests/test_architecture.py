@@ -32,7 +32,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
 BELONGS |= dict.fromkeys(("plan", "rows", "selection", "wording", "checks"), "splits")
 BELONGS |= dict.fromkeys(("schema", "schema_scales", "schema_trainings"), "splits")
-BELONGS |= dict.fromkeys(("matrix", "counts", "cost"), "splits")
+BELONGS |= dict.fromkeys(("matrix", "counts", "cost", "needs"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")

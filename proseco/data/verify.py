@@ -82,7 +82,7 @@ def describe(
     limit: int | None = None,
     drop_other_sizes: bool = False,
     decode: bool = False,
-) -> tuple[dict, list[str], list[str]]:
+) -> tuple[dict, list[str], list[str], dict]:
     """What a subset holds and what is wrong with it.
 
     :param annotations: as a benchmark's plug-in gives it, not yet checked.
@@ -90,7 +90,8 @@ def describe(
     :param limit: look for the files of so many images only, evenly spaced; None: of all. All records are looked at.
     :param drop_other_sizes: stage split leaves out images of another size, so they are no error.
     :param decode: decode the files, see :func:`broken`.
-    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on.
+    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on;
+        the labels as stage split draws from them.
     :raises InputError: the labels contradict themselves, see :func:`proseco.data.annotations.refuse`.
     """
     cleaned, notes = check(annotations, source=source)
@@ -132,7 +133,9 @@ def describe(
         (notes if drop_other_sizes else errors).append(wrong + _listed(other.values()))
     if cut:
         errors.append(f"{source}: {len(cut)} of {looked_at} image files are cut short or broken{_listed(cut.values())}")
-    return facts, notes, errors
+    if drop_other_sizes:
+        cleaned = subset(cleaned, [record["key"] for record in records if record["key"] not in other])
+    return facts, notes, errors, cleaned
 
 
 def _listed(lines: Iterable[str]) -> str:

@@ -92,7 +92,7 @@ def test_the_first_files_are_named_and_the_others_counted(tmp_path):
         (tmp_path / record["file_name"]).write_bytes(data if record["id"] > 13 else data[:-400])
     for record in records[13:23]:
         record["width"] = 41
-    facts, _, errors = verify.describe(given, tmp_path, source="mine")
+    facts, _, errors, _ = verify.describe(given, tmp_path, source="mine")
     names = ("files missing", "files of another size", "files cut short or broken")
     assert [facts[name] for name in names] == [12, 10, 13]
     missing, other, cut = (error.splitlines() for error in errors)
@@ -122,7 +122,7 @@ def test_countof_another_size_are_left_out_with_their_objects(tmp_path):
 
 def test_a_data_set_without_anything(tmp_path):
     nothing = {"images": [], "annotations": [], "categories": []}
-    facts, notes, errors = verify.describe(nothing, tmp_path, source="mine")
+    facts, notes, errors, _ = verify.describe(nothing, tmp_path, source="mine")
     assert {*facts.values()} == {0} and notes == []
     assert errors == ["mine: there is no image; expected one or more"]
 
@@ -135,7 +135,7 @@ def test_real_samples_are_sound(monkeypatch, load, folder, subset, count):
     root = DATA / folder
     if not root.is_dir():
         pytest.skip(f"no real samples at {DATA}")
-    facts, notes, errors = verify.describe(load(root, subset), root, source=subset)
+    facts, notes, errors, _ = verify.describe(load(root, subset), root, source=subset)
     assert (facts["images"], facts["files looked at"], notes, errors) == (count, count, [], [])
     assert facts["files of another size"] == facts["files missing"] == facts["boxes clipped"] == 0
     monkeypatch.setattr(images, "inspect", lambda data: pytest.fail("decoded"))
