@@ -82,6 +82,15 @@ def backbones(params: dict, scale: str) -> dict:
 
     And ``precision`` where one is trained, else None.
     """
+    names, used = chosen_backbones(params, scale)
+    trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
+    body = params["scales"][scale]["detector"]["backbone"]
+    settings = {"files": names, "backbones": used, "body": body, "seed": params["seed"]}
+    return settings | {"precision": params["precision"] if trained else None, "code": trained}
+
+
+def chosen_backbones(params: dict, scale: str) -> tuple[dict[str, str], dict[str, dict]]:
+    """Row -> name of its backbone, and name -> entry of those that the selected rows use."""
     section = params["scales"][scale]
     names, entries = {}, dict(section["backbones"])
     for name in rows.names(params):
@@ -92,10 +101,7 @@ def backbones(params: dict, scale: str) -> dict:
             entries[names[name]] = {"checkpoint": row.pretrain["checkpoint"], "prefix": prefix}
         else:
             names[name] = section["backbones"][row.backbone].get("same_as", row.backbone)
-    used = {name: entries[name] for name in sorted(set(names.values()))}
-    trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
-    settings = {"files": names, "backbones": used, "body": section["detector"]["backbone"], "seed": params["seed"]}
-    return settings | {"precision": params["precision"] if trained else None, "code": trained}
+    return names, {name: entries[name] for name in sorted(set(names.values()))}
 
 
 def code(*used: tuple[str, str]) -> dict[str, str]:

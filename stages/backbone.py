@@ -3,13 +3,18 @@
 from pathlib import Path
 
 from proseco.base import cli, files, params, scratch, sources
+from proseco.base.errors import InputError
 from proseco.methods import _backbones
+from proseco.weights import wanted
 
 
 def main(*, scale: str) -> None:
     """Write one backbone file a row, in torchvision's parameter names."""
     settings = params.load()
     plan = files.read_json(Path("work", scale, "plan", "backbone.json"))
+    missing = wanted.missing(plan["backbones"], scale=scale)
+    if missing:
+        raise InputError("; ".join(missing))
     roots = {
         name: params.root(settings, scale, entry["root"])
         for name, entry in plan["backbones"].items()

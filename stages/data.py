@@ -25,9 +25,20 @@ def main(*, scale: str) -> None:
             demo.write(out, **generate)
             Image.fromarray(demo.contact_sheet(out)).save(out / "scenes.png")
         else:
-            given = [name for name, where in roots.items() if where is not None]
-            found = {name: str(params.root(settings, scale, name, archive=True)) for name in given}
-            files.write_json(out / "roots.json", found)
+            files.write_json(out / "roots.json", _found(settings, scale, roots))
+
+
+def _found(settings: dict, scale: str, roots: dict) -> dict[str, str]:
+    """Where each data set is that has a root; all that are missing are named together."""
+    found, wrong = {}, []
+    for name in [name for name, where in roots.items() if where is not None]:
+        try:
+            found[name] = str(params.root(settings, scale, name, archive=True))
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("; ".join(wrong) + "; a data set that you do not have, and do not select, may be null")
+    return found
 
 
 def _refuse_others(folder: Path, ours: set[str]) -> None:

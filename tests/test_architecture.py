@@ -32,7 +32,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
 BELONGS |= dict.fromkeys(("plan", "rows", "selection", "wording", "checks"), "splits")
 BELONGS |= dict.fromkeys(("schema", "schema_scales", "schema_trainings"), "splits")
-BELONGS |= dict.fromkeys(("matrix", "counts", "cost"), "splits")
+BELONGS |= dict.fromkeys(("matrix", "counts", "cost", "needs"), "splits")
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")
@@ -210,6 +210,12 @@ def test_every_stage_has_its_script():
             assert {k: v for k, v in entry.items() if k != "matrix"} == {
                 k: v for k, v in STAGES[script].items() if k != "matrix"
             }
+
+
+def test_what_may_refuse_its_input_in_minutes_runs_before_the_proposals():
+    """DVC goes down the file. Labels, validation counts and checkpoints are read before hours of work, not after."""
+    order = list(STAGES)
+    assert {"plan", "data", "inventory", "split", "backbone"} == set(order[: order.index("propose")])
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -55,6 +55,17 @@ def test_data_sets_elsewhere_are_listed(settings, tmp_path):
     assert {path.name for path in Path("data/demo").iterdir()} == data.OURS
 
 
+def test_all_that_are_missing_are_named_together(settings, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    settings(None, {"coco": "elsewhere", "voc": "../no/voc", "fsod": "../no/fsod", "imagenet": None})
+    with pytest.raises(InputError) as caught:
+        data.main(scale="demo")
+    (line,) = str(caught.value).splitlines()
+    assert "scales.demo.roots.voc: no folder '../no/voc'" in line and "roots.fsod: no folder '../no/fsod'" in line
+    assert "coco" not in line and "imagenet" not in line and line.endswith("may be null")
+    assert not Path("data/demo").exists()
+
+
 def test_dvc_leaves_the_folder_to_the_stage():
     (out,) = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["data"]["do"]["outs"]
     assert out == {"data/${item}": {"persist": True}}

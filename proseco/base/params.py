@@ -72,7 +72,7 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
     :raises InputError: no such key, null, or no such folder.
     """
     if "/" in name:
-        where, place = name, "root"
+        where, place = name, _given_by(params, scale, name)
     else:
         where, place = get(params, "scales", scale, "roots", name), f"scales.{scale}.roots.{name}"
     if where is None:
@@ -83,3 +83,20 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
     if not (path.is_dir() or (archive and path.is_file())):
         raise InputError(f"{place}: no folder {where!r} (params.yaml)")
     return path
+
+
+def _given_by(params: dict, scale: str, folder: str) -> str:
+    """The keys that give this folder itself; a benchmark and the images to pretrain on may have the same."""
+    section = params["scales"][scale]
+    parts = {
+        "benchmarks": params.get("benchmarks", {}),
+        f"scales.{scale}.propose.unlabelled": section.get("propose", {}).get("unlabelled", {}),
+        f"scales.{scale}.backbones": section.get("backbones", {}),
+    }
+    found = [
+        f"{part}.{name}.root"
+        for part, entries in parts.items()
+        for name, entry in entries.items()
+        if isinstance(entry, dict) and entry.get("root") == folder
+    ]
+    return ", ".join(found) or "root"

@@ -12,6 +12,9 @@ from proseco.commands import _jobs
 
 #: Stages whose items run side by side; the others are made before, one after the other.
 TRAININGS = ("pretrain", "pretrain_ablation", "finetune", "finetune_ablation")
+#: Of those others, what may refuse labels or checkpoints: in a command of its own, as DVC goes through several targets
+#: in no order that is of use.
+FIRST = ("split", "backbone")
 
 
 def main(*, jobs: int | None = None, dry: bool = False) -> None:
@@ -29,15 +32,17 @@ def main(*, jobs: int | None = None, dry: bool = False) -> None:
     schema.check(settings)
     places = _places(settings["device"], jobs)
     found = matrix.items(settings)
-    first = _dvc(*(item.name for item in found if item.stage not in TRAININGS))
+    before = [item for item in found if item.stage not in TRAININGS]
+    parts = [[item.name for item in before if (item.stage in FIRST) is first] for first in (True, False)]
+    preparations = [_dvc(*names) for names in parts]
     programs = [_jobs.Job(item.name, _dvc("-s", item.name), item.needs) for item in found if item.stage in TRAININGS]
     if dry:
-        print(shlex.join(first))
+        print(*map(shlex.join, preparations), sep="\n")
         for number, job in enumerate(programs):
             variables = places[number % len(places)]
             print(*(f"{name}={value}" for name, value in variables.items()), shlex.join(job.command))
         return
-    if subprocess.run(first, check=False).returncode:
+    if any(subprocess.run(command, check=False).returncode for command in preparations):
         raise InputError("what the trainings need could not be made; no training was begun")
     failed = _jobs.run(programs, places, environment.scratch() / "cells", lambda line: print(line, flush=True))
     if failed:

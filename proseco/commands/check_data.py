@@ -4,30 +4,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
-from proseco import schema
+from proseco import needs, plan, schema, splits
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
-from proseco.data.annotations import check, check_classes, check_objects
+from proseco.data.annotations import check_classes, check_objects
+from proseco.weights import wanted
+
+OWN = Path("splits", "own")  # id files that users bring; stage split reads them there
 
 
-def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all") -> None:
+def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all", decode: bool = False) -> None:
     """Report the data sets of run.benchmarks, or of one benchmark, in a table; exit code 1 if a training would fail.
 
-    :param scale: whose roots to look in; that of params.yaml if not given.
+    :param scale: whose roots, counts and checkpoints; that of params.yaml if not given.
     :param images: of how many images of each subset, evenly spaced, to look at the files; or ``all``.
+    :param decode: decode these files too, which finds all that is wrong with them; else their first and last bytes are
+        read, which finds files that were cut.
     """
     if images != "all" and not (images.isdecimal() and int(images) > 0):
         raise InputError(f"--images is {images!r}; it must be a whole number above 0, or all")
-    limit = None if images == "all" else int(images)
     settings = params.load()
     scale = scale or settings["scale"]
     params.get(settings, "scales", scale)
+    names = settings["run"]["benchmarks"] if benchmark is None else [benchmark]
+    for name in names:
+        schema.benchmark(params.get(settings, "benchmarks", name), f"benchmarks.{name}")
+    if benchmark is not None:
+        settings["run"] = _alone(settings["run"], benchmark)
+    how = {"limit": None if images == "all" else int(images), "decode": decode}
     labels, columns, notes, errors = {}, {}, [], []  # the first two by title of a subset
-    for name in settings["run"]["benchmarks"] if benchmark is None else [benchmark]:
-        entry = params.get(settings, "benchmarks", name)
-        schema.benchmark(entry, f"benchmarks.{name}")
+    valid = _valid(settings, scale, errors)
+    for name in names:
+        entry = settings["benchmarks"][name]
         load = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
         drop = entry.get("drop_other_sizes", False)
         subsets = [subset for subset in (entry["train"], entry["test"]) if subset is not None]
@@ -38,23 +49,62 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
             labels[title] = None
             with _collected(errors):
                 root = params.root(settings, scale, entry["root"])
-                labels[title] = load(root, subset)
-                described = verify.describe(labels[title], root, source=title, limit=limit, drop_other_sizes=drop)
-                columns[title] = described[0]
-                notes += described[1]
-                errors += described[2]
-                checked, _ = check(labels[title], source=title)
-                check_objects(checked, source=title, scored=subset == entry["test"])
+                described = verify.describe(load(root, subset), root, source=title, drop_other_sizes=drop, **how)
+                columns[title], more, wrong, labels[title] = described
+                notes += more
+                errors += wrong
+                check_objects(labels[title], source=title, scored=subset == entry["test"])
         readable = [labels[title] for title in titles if labels[title] is not None]
         with _collected(errors):
             if len(readable) == 2:
                 check_classes(*readable, source=name)
+        if valid and len(readable) == len(titles):
+            errors += _split(settings, scale, name, *readable)
+    if valid and benchmark is None:
+        for root, archive in needs.roots(settings, scale).items():
+            with _collected(errors):
+                params.root(settings, scale, root, archive=archive)
+        errors += wanted.missing(plan.chosen_backbones(settings, scale)[1], scale=scale)
     if columns:
         print(_table(columns))
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" if notes else "")
     if errors:
         print(*(f"error: {error}" for error in dict.fromkeys(errors)), sep="\n", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _alone(run: dict, benchmark: str) -> dict:
+    """The run, of one benchmark, which need not be among its own."""
+    ablated = [name for name in run["ablation_benchmarks"] if name == benchmark]
+    return run | {
+        "benchmarks": [benchmark],
+        "ablations": run["ablations"] if ablated else [],
+        "ablation_benchmarks": ablated,
+    }
+
+
+def _valid(settings: dict, scale: str, errors: list[str]) -> bool:
+    """Whether stage plan would pass, but for roots that are null: those are named with the others that are missing."""
+    section = settings["scales"][scale]
+    filled = section | {"roots": {name: where or "." for name, where in section["roots"].items()}}
+    with _collected(errors):
+        schema.check(settings | {"scale": scale, "scales": settings["scales"] | {scale: filled}})
+        return True
+    return False
+
+
+def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None = None) -> list[str]:
+    """What stage split, and a finetuning after it, would refuse for the number of images."""
+    entry, errors, counts = settings["benchmarks"][name], [], []
+    rule = {key: entry[key] for key in ("rule", "fraction", "ids") if key in entry}
+    if "ids" in rule:
+        rule["ids"] = OWN / rule["ids"]
+    validation = settings["scales"][scale]["split"]["validation"]
+    for seed in settings["run"]["seeds"]:
+        with _collected(errors):
+            counts.append(len(splits.draw(train, test, **rule, seed=seed, validation=validation).keys["train"]))
+    errors = [f"{name}: {error}".replace("<scale>", scale) for error in errors]
+    return errors + (needs.batches(settings, scale, name, min(counts)) if counts else [])
 
 
 @contextmanager

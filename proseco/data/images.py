@@ -1,6 +1,7 @@
 """Decoding: every image comes out as upright RGB uint8, whatever it was stored as."""
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112
 #: What PIL may take a file for. It knows sixty formats, and one of them, EPS, it has drawn by Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+#: How files of the two usual formats begin and end; programs may put more behind the image.
+_BEGIN, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"  # of a JPEG; no scan holds the bytes of its end
+_BEGIN_AND_END = ((_BEGIN, _END), (b"\x89PNG", b"IEND\xaeB`\x82"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -71,6 +75,34 @@ def size(path: str | Path) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BrokenImage(f"no readable header: {type(error).__name__}") from None
     return (height, width) if turned else (width, height)
+
+
+def whole(path: str | Path, *, inspected: bool = False) -> None:
+    """Refuse a file that was cut short, by its first and last bytes.
+
+    One that does not end as JPEG and PNG do is decoded to know: some programs write more behind the image.
+
+    :param inspected: decode it in any case, which also finds what is wrong in its middle.
+    :raises BrokenImage: it is not whole, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
+            end = file.read()
+            file.seek(0)
+            begin = file.read(4)
+            known = any(begin.startswith(first) and end.endswith(last) for first, last in _BEGIN_AND_END)
+            data = None if known and not inspected else begin + file.read()
+    except OSError as error:
+        raise BrokenImage(f"cannot be read: {error.strerror}") from None
+    if data is None:
+        return
+    inspect(data)
+    if not data.startswith(_TIFF) and _opencv(data) is None:  # of a JPEG without its end it may want more than PIL
+        raise BrokenImage("cannot be decoded")
+    # A download whose room was reserved beforehand, and broken off: of the zeros decoders make grey without a word.
+    if begin.startswith(_BEGIN) and end == bytes(8) and _END not in data[data.rfind(_SCAN) :]:
+        raise BrokenImage("truncated: it ends in zeros")
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

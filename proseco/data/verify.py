@@ -1,6 +1,6 @@
-"""What a data set holds, and its labels held against the image files, by the files' headers alone."""
+"""What a data set holds, and its labels held against the image files, which are not decoded unless asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from proseco.data import images
 from proseco.data.annotations import check, missing_images, subset
 
 _THREADS = 16  # waiting for disks and networks, not for a core
+_NAMED = 10  # files of a kind; a list of thousands hides what else is wrong
 
 
 def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
@@ -35,10 +36,29 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
             f"its annotation says {wanted[0]} x {wanted[1]}"
         )
 
-    records = annotations["images"]
+    return _looked_at(annotations["images"], look, "headers")
+
+
+def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict[str, str]:
+    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.whole`.
+
+    :param decode: decode every file, which takes as long as an epoch's reading; else their ends are looked at.
+    """
+
+    def look(record: dict) -> str | None:
+        try:
+            images.whole(Path(root) / record["file_name"], inspected=decode)
+        except images.BrokenImage as reason:
+            return f"{record['file_name']}: {reason}"
+        return None
+
+    return _looked_at(annotations["images"], look, "decoding" if decode else "ends of files")
+
+
+def _looked_at(records: list[dict], look: Callable[[dict], str | None], title: str) -> dict[str, str]:
     with ThreadPoolExecutor(_THREADS) as pool:
         found: Iterable = pool.map(look, records)
-        found = tqdm(found, total=len(records), desc="headers", unit="image", leave=False, disable=None)
+        found = tqdm(found, total=len(records), desc=title, unit="image", leave=False, disable=None)
         return {record["key"]: wrong for record, wrong in zip(records, found, strict=True) if wrong is not None}
 
 
@@ -55,15 +75,23 @@ def drop_other_sizes(annotations: dict, root: str | Path, *, source: str) -> tup
 
 
 def describe(
-    annotations: dict, root: str | Path, *, source: str, limit: int | None = None, drop_other_sizes: bool = False
-) -> tuple[dict, list[str], list[str]]:
+    annotations: dict,
+    root: str | Path,
+    *,
+    source: str,
+    limit: int | None = None,
+    drop_other_sizes: bool = False,
+    decode: bool = False,
+) -> tuple[dict, list[str], list[str], dict]:
     """What a subset holds and what is wrong with it.
 
     :param annotations: as a benchmark's plug-in gives it, not yet checked.
     :param source: its name, for messages.
     :param limit: look for the files of so many images only, evenly spaced; None: of all. All records are looked at.
     :param drop_other_sizes: stage split leaves out images of another size, so they are no error.
-    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on.
+    :param decode: decode the files, see :func:`broken`.
+    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on;
+        the labels as stage split draws from them.
     :raises InputError: the labels contradict themselves, see :func:`proseco.data.annotations.refuse`.
     """
     cleaned, notes = check(annotations, source=source)
@@ -75,6 +103,9 @@ def describe(
     rows = np.linspace(0, len(records) - 1, looked_at).astype(int) if looked_at else []
     sample = {**cleaned, "images": [records[row] for row in rows]}
     missing, other = missing_images(sample, root), other_sizes(sample, root)
+    named = {*missing, *(record["file_name"] for record in sample["images"] if record["key"] in other)}
+    rest = [record for record in sample["images"] if record["file_name"] not in named]
+    cut = broken({**sample, "images": rest}, root, decode=decode)
     facts = {
         "images": len(records),
         "images without objects": len(records) - len({record["image_id"] for record in objects}),
@@ -91,13 +122,24 @@ def describe(
         "files looked at": looked_at,
         "files missing": len(missing),
         "files of another size": len(other),
+        "files cut short or broken": len(cut),
     }
     errors = [] if records else [f"{source}: there is no image; expected one or more"]
     if missing:
-        first = (Path(root) / missing[0]).as_posix()
-        errors.append(f"{source}: {len(missing)} of {looked_at} image files are missing, the first is {first!r}")
+        where = Path(root).as_posix()
+        errors.append(f"{source}: {len(missing)} of {looked_at} image files are not in {where!r}{_listed(missing)}")
     if other:
-        first = next(iter(other.values()))
-        wrong = f"{source}: {len(other)} of {looked_at} images are not what their records say, first {first}"
-        (notes if drop_other_sizes else errors).append(wrong)
-    return facts, notes, errors
+        wrong = f"{source}: {len(other)} of {looked_at} images are not what their records say"
+        (notes if drop_other_sizes else errors).append(wrong + _listed(other.values()))
+    if cut:
+        errors.append(f"{source}: {len(cut)} of {looked_at} image files are cut short or broken{_listed(cut.values())}")
+    if drop_other_sizes:
+        cleaned = subset(cleaned, [record["key"] for record in records if record["key"] not in other])
+    return facts, notes, errors, cleaned
+
+
+def _listed(lines: Iterable[str]) -> str:
+    """The first few, a line each below what is said of all."""
+    lines = list(lines)
+    more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return "".join(f"\n  {line}" for line in [*lines[:_NAMED], *more])

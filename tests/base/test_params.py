@@ -73,3 +73,8 @@ def test_roots(tmp_path):
     ):
         with pytest.raises(InputError, match=words):
             params.root(tree, "demo", name)
+    tree["benchmarks"] = {"harbour": {"root": "./absent"}, "coco_1x": {"root": "coco"}, "wrong": None}
+    tree["scales"]["demo"]["propose"] = {"unlabelled": {"main": {"root": "./absent"}, "other": {"root": "coco"}}}
+    place = r"^benchmarks\.harbour\.root, scales\.demo\.propose\.unlabelled\.main\.root: no folder '\./absent' \(params"
+    with pytest.raises(InputError, match=place):
+        params.root(tree, "demo", "./absent")

@@ -13,6 +13,25 @@ from proseco.commands import check_data
 from stages import split
 
 
+@pytest.fixture
+def folder(folder):
+    """With counts that fit so few images."""
+
+    def fit(content):
+        content["scales"]["demo"]["split"]["validation"] = 1
+        for schedule in content["scales"]["demo"]["schedules"].values():
+            schedule["batch"] = 1
+
+    change_params(fit)
+    return folder
+
+
+def change_params(change):
+    content = params.load()
+    change(content)
+    YAML().dump(content, Path("params.yaml"))
+
+
 def edit(path, change):
     content = read_json(path)
     change(content)
@@ -72,9 +91,13 @@ def test_what_is_wrong_is_counted_and_named(folder, capsys):
     assert found["crowds"] == ["1", "0"]
     assert found["files missing"] == ["1", "0"] and found["files of another size"] == ["2", "0"]
     lines = out.err.splitlines()
-    assert len(lines) == 2
-    assert "coco train2017: 1 of 13 image files are missing, the first is" in lines[0] and images[0].name in lines[0]
-    assert "2 of 13 images are not what their records say" in lines[1] and "no readable header" in lines[1]
+    assert len(lines) == 5
+    assert lines[:2] == [
+        "error: coco train2017: 1 of 13 image files are not in 'data/demo/coco'",
+        f"  train2017/{images[0].name}",
+    ]
+    assert lines[2] == "error: coco train2017: 2 of 13 images are not what their records say"
+    assert "no readable header" in lines[3]
     assert "note: coco train2017: clipped 1 box" in out.out and "note: coco train2017: dropped 2 boxes" in out.out
 
 
@@ -82,10 +105,24 @@ def test_fewer_files_are_looked_at_on_request(folder, capsys):
     sorted((folder / "data/demo/coco/train2017").iterdir())[1].unlink()
     check_data.main(benchmark="coco_1x", images="2")  # the first and the last
     assert table(capsys.readouterr().out)["files looked at"] == ["2", "2"]
-    assert "missing" in failing(capsys, benchmark="coco_1x", images="13").err
+    assert "not in 'data" in failing(capsys, benchmark="coco_1x", images="13").err
     for wrong in ("0", "-1", "some", "1.5"):
         with pytest.raises(InputError, match="whole number above 0, or all"):
             check_data.main(images=wrong)
+
+
+def test_a_cut_file_is_found_and_a_broken_one_by_decoding(folder, capsys):
+    first, second = sorted((folder / "data/demo/coco/train2017").iterdir())[:2]
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    data = bytearray(second.read_bytes())
+    data[data.index(b"\xff\xc4") + 4] = 0x77  # a table of codes that no decoder has a place for
+    second.write_bytes(data)
+    out = failing(capsys, benchmark="coco_1x")
+    assert table(out.out)["files cut short or broken"] == ["1", "0"]
+    what = "error: coco train2017: {} of 13 image files are cut short or broken\n  train2017/" + first.name
+    assert what.format(1) + ": truncated\n" in out.err
+    out = failing(capsys, benchmark="coco_1x", decode=True)
+    assert what.format(2) in out.err and f"  train2017/{second.name}: cannot be decoded\n" in out.err
 
 
 def test_other_subsets_are_reported_beside_one_that_cannot_be_read(folder, capsys):
@@ -97,6 +134,72 @@ def test_other_subsets_are_reported_beside_one_that_cannot_be_read(folder, capsy
     lines = out.err.splitlines()
     assert len(lines) == 2 and "instances_train2017.json' is not readable JSON" in lines[0]
     assert "scales.demo.roots.voc: no folder" in lines[1]
+
+
+def test_counts_that_do_not_fit_the_images_are_named_with_their_keys(folder, capsys):
+    def unfit(content):
+        section = content["scales"]["demo"]
+        section["split"]["validation"] = 13
+        section["schedules"]["default"]["batch"] = section["schedules"]["mini_voc_10"]["batch"] = 3
+        del section["schedules"]["coco_1x"]
+        section["detectors"]["fcos"]["schedule"]["batch"] = 14
+
+    change_params(unfit)
+    lines = failing(capsys).err.splitlines()
+    # the validation of VOC is held out of 9 images less one; no batch is looked at where a draw fails
+    assert lines == [
+        "error: mini_coco_5: validation of 13 images: expected a number from 0 to 12, all that are left "
+        "(scales.demo.split.validation)",
+        "error: mini_voc_10: validation of 13 images: expected a number from 0 to 8, all that are left "
+        "(scales.demo.split.validation)",
+    ]
+    change_params(lambda content: content["scales"]["demo"]["split"].update(validation=1))
+    at_most = "it must be at most 1, the labelled images to train on (params.yaml)"
+    lines = failing(capsys).err.splitlines()
+    assert lines == [f"error: mini_voc_10: scales.demo.schedules.mini_voc_10.batch is 3; {at_most}"]
+    change_params(lambda content: content["run"].update(methods=["supervised", "fcos"], seeds=[7]))
+    lines = failing(capsys, benchmark="coco_1x").err.splitlines()  # 13 images less the one held out; it is not in run
+    assert lines == [
+        f"error: coco_1x: scales.demo.detectors.fcos.schedule.batch is 14; {at_most.replace('1', '12', 1)}"
+    ]
+    change_params(lambda content: content["benchmarks"]["coco_1x"].update(rule="file", ids="mine_{seed}.txt"))
+    assert "error: coco_1x: no id file 'splits/own/mine_7.txt'" in failing(capsys, benchmark="coco_1x").err
+
+
+def test_folders_and_checkpoints_of_the_run_are_named_all_at_once(folder, capsys):
+    def spoil(content):
+        section = content["scales"]["demo"]
+        section["roots"] |= {"voc": None, "imagenet": "no/imagenet"}
+        section["propose"]["unlabelled"]["main"]["root"] = "../own/harbour"
+        section["backbones"]["proseco"] = {"checkpoint": "no/scrl.pth"}
+        section["backbones"]["swav"] = {"checkpoint": "no/swav.pth"}  # of no row
+        section["pretrain"]["detreg_public"] = {"checkpoint": "no/detreg.pth"}
+        content["run"]["methods"].append("detreg_public")
+
+    change_params(spoil)
+    out = failing(capsys)
+    assert table(out.out)[""] == ["coco train2017", "coco val2017"]
+    assert out.err.splitlines() == [
+        "error: scales.demo.roots.voc is null; set it to the folder of the data set (params.yaml)",
+        "error: scales.demo.roots.imagenet: no folder 'no/imagenet' (params.yaml)",
+        "error: scales.demo.propose.unlabelled.main.root: no folder '../own/harbour' (params.yaml)",
+        "error: scales.demo.pretrain.detreg_public.checkpoint: no file 'no/detreg.pth' (params.yaml)",
+        "error: scales.demo.backbones.proseco.checkpoint: no file 'no/scrl.pth' (params.yaml)",
+    ]
+    check_data.main(benchmark="mini_coco_5")  # of which none of these is
+    change_params(lambda content: content["loss"].update(dleta=1))
+    assert "error: no key of loss named 'dleta'" in failing(capsys).err
+
+
+def test_images_to_pretrain_on_may_be_a_tar(folder, capsys):
+    (folder / "train.tar").touch()
+
+    def pack(content):
+        section = content["scales"]["demo"]
+        section["roots"] = {**section["roots"], "scenes": "train.tar", "imagenet": "train.tar"}
+
+    change_params(pack)  # the backbone's images may not
+    assert failing(capsys).err == "error: scales.demo.roots.imagenet: no folder 'train.tar' (params.yaml)\n"
 
 
 def test_a_subset_with_other_classes_is_refused(folder, capsys):
@@ -144,9 +247,6 @@ def test_images_that_the_split_leaves_out_are_no_error(folder, capsys):
 
 def test_images_without_a_single_object_are_no_labels(folder, capsys):
     """Training would end with AP 0 on the one, and with nothing to score or to show on the other."""
-    content = params.load()
-    content["scales"]["demo"]["split"]["validation"] = 1
-    YAML().dump(content, Path("params.yaml"))
     for kind in ("train", "val"):
         shutil.copytree(folder / "data", folder / "kept", dirs_exist_ok=True)
         edit(folder / f"data/demo/coco/annotations/instances_{kind}2017.json", lambda c: c.update(annotations=[]))
