@@ -16,8 +16,13 @@ from stages import split
 @pytest.fixture
 def folder(folder):
     """With counts that fit so few images."""
-    change_params(lambda content: content["scales"]["demo"]["split"].update(validation=1))
-    change_params(lambda content: [s.update(batch=1) for s in content["scales"]["demo"]["schedules"].values()])
+
+    def fit(content):
+        content["scales"]["demo"]["split"]["validation"] = 1
+        for schedule in content["scales"]["demo"]["schedules"].values():
+            schedule["batch"] = 1
+
+    change_params(fit)
     return folder
 
 
