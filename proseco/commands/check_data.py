@@ -21,7 +21,7 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
 
     :param scale: whose roots, counts and checkpoints; that of params.yaml if not given.
     :param images: of how many images of each subset, evenly spaced, to look at the files; or ``all``.
-    :param decode: decode these files too, which finds all that is wrong with them; else their first and last bytes are
+    :param decode: decode these files too, which finds what a decoder stumbles on; else their first and last bytes are
         read, which finds files that were cut.
     """
     if images != "all" and not (images.isdecimal() and int(images) > 0):
