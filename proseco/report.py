@@ -38,11 +38,8 @@ def write(
     """
     methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
     shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
-    cells = [summary.collect(results, methods, shown, seeds)]
-    if ablations:
-        on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
-        cells.append(summary.collect(results, ablations, on, seeds))
-    everything = summary.summarise(pandas.concat(cells, ignore_index=True))
+    on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
+    everything = _everything(results, methods, shown, ablations, on, seeds)
     found = everything[everything["method"].isin(methods)]
     printed = paper.read() if compare_with_paper else None
     budget = _budget(results, methods, shown, seeds, pretrained)
@@ -73,6 +70,18 @@ def write(
         lead=[budget, *overview.sentences(found)],
     )
     return text
+
+
+def _everything(
+    results: Path, methods: dict, benchmarks: dict, ablations: dict, ablation_benchmarks: dict, seeds: list[int]
+) -> pandas.DataFrame:
+    """Methods on their benchmarks, then ablations on theirs, all with gains against one of the methods."""
+    cells = [summary.collect(results, methods, benchmarks, seeds)]
+    if ablations:
+        cells.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
+    together = pandas.concat(cells, ignore_index=True)
+    summary.check_labels(together)
+    return summary.summarise(together)
 
 
 def _pictures(

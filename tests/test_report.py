@@ -8,6 +8,7 @@ from PIL import Image
 
 from proseco import report
 from proseco.base.errors import InputError
+from tests.tables.trees import write
 
 
 @pytest.fixture
@@ -49,3 +50,29 @@ def test_how_long_was_trained_is_said_of_all_cells(tmp_path):
         "Scale: demo. Few finetuned for 900 to 1,500 and scored on 50 images; "
         "Many finetuned for 70 and scored on 50 images at 11 points of recall."
     )
+
+
+ROWS = {"supervised": "Supervised"}, {"few": "Few", "many": "Many"}, {"sce": "SCE"}, {"many": "Many"}
+
+
+def test_ablations_stand_below_the_methods_with_gains_over_one_of_them(tmp_path):
+    values = {("supervised", name): {1: 5.0, 2: 6.0} for name in ("few", "many")} | {("sce", "many"): {1: 7.0, 2: 9.0}}
+    found = report._everything(write(tmp_path / "demo", values), *ROWS, [1, 2])
+    assert found[["method", "benchmark", "AP", "AP_gain"]].fillna(0).to_numpy().tolist() == [
+        ["supervised", "few", 5.5, 0],
+        ["supervised", "many", 5.5, 0],
+        ["sce", "many", 8.0, 2.5],
+    ]
+
+
+def test_an_ablation_that_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
+    results = write(tmp_path / "demo", {("supervised", name): {1: 5.0} for name in ("few", "many")})
+    with pytest.raises(InputError, match="`dvc repro finetune_ablation@demo-sce-many-1` makes it"):
+        report._everything(results, *ROWS, [1])
+
+
+def test_an_ablation_is_not_compared_with_what_had_other_labels(tmp_path):
+    results = write(tmp_path / "demo", {("supervised", name): {1: 5.0} for name in ("few", "many")})
+    write(results, {("sce", "many"): {1: 9.0}}, labels=8)
+    with pytest.raises(InputError, match=r"many, seed 1: not the same .* images: supervised 1200, sce 8"):
+        report._everything(results, *ROWS, [1])

@@ -75,20 +75,20 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
 
 def _alone(run: dict, benchmark: str) -> dict:
     """The run, of one benchmark, which need not be among its own."""
-    ablated = [name for name in run["ablation_benchmarks"] if name == benchmark]
-    return run | {
-        "benchmarks": [benchmark],
-        "ablations": run["ablations"] if ablated else [],
-        "ablation_benchmarks": ablated,
-    }
+    ablated = run.get("ablation_benchmarks")
+    if isinstance(ablated, list):  # else schema.check says what is wrong with it
+        there = [name for name in ablated if name == benchmark]
+        run = run | {"ablation_benchmarks": there} | ({} if there else {"ablations": []})
+    return run | {"benchmarks": [benchmark]}
 
 
 def _valid(settings: dict, scale: str, errors: list[str]) -> bool:
     """Whether stage plan would pass, but for roots that are null: those are named with the others that are missing."""
     section = settings["scales"][scale]
-    filled = section | {"roots": {name: where or "." for name, where in section["roots"].items()}}
+    if isinstance(section.get("roots"), dict):
+        section = section | {"roots": {name: where or "." for name, where in section["roots"].items()}}
     with _collected(errors):
-        schema.check(settings | {"scale": scale, "scales": settings["scales"] | {scale: filled}})
+        schema.check(settings | {"scale": scale, "scales": settings["scales"] | {scale: section}})
         return True
     return False
 

@@ -29,5 +29,6 @@ def main(*, page_file: Path | None = None) -> None:
     said = f"{done} of {wanted} finetunings have a result; dvc status says whether it is of today's settings."
     print(said)
     if page_file is not None:
-        files.write_text(page_file, page.render(tables, scale=scale, lead=[said], pictures={}, rows=rows, whole=False))
+        given = {"scale": scale, "lead": [said], "pictures": {}, "rows": rows, "whole": scale == "paper"}
+        files.write_text(page_file, page.render(tables, **given, alone=True))
         print(f"wrote {page_file}")

@@ -124,7 +124,7 @@ def run(
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
     facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "recall_points": recall_points}
-    facts |= {"device": str(where), "precision": str(kind), "processes": environment.world()}
+    facts |= devices.facts(where, kind)
     files.write_json(results / "run.json", files.provenance(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")
 

@@ -26,8 +26,8 @@ class Before:
 
     out: Path
     results: Path
-    #: What a trained backbone depends on beside its own settings: digests of code and images.
-    depends: dict
+    #: Trained backbone -> what it depends on beside its settings: digests of its code, and a survey of its images.
+    depends: dict[str, dict]
 
     def weights(self, name: str, of: dict) -> dict | None:
         """A backbone that was trained of the very same, as it was written; None where there is none."""
@@ -54,8 +54,9 @@ def make(
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
         ``seed``, as :func:`proseco.plan.backbones` resolves them.
     :param roots: backbone -> root of its images.
-    :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv and
-        views.png, what it is trained on; ``scratch`` one for states to go on from; ``before`` what an earlier run left.
+    :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv, a
+        run.json of its own and views.png, what it is trained on; ``scratch`` one for states to go on from; ``before``
+        what an earlier run left.
     :raises InputError: a checkpoint is missing or is not of this network.
     """
     made, of = {}, {}
@@ -63,7 +64,8 @@ def make(
         if "checkpoint" in entry:
             made[name] = backbone.read(entry["checkpoint"], prefix=entry.get("prefix"))
         else:
-            of[name] = {key: plan[key] for key in ("body", "seed", "precision")} | {"entry": entry, **before.depends}
+            settings = {key: plan[key] for key in ("body", "seed", "precision")}
+            of[name] = {**settings, "entry": entry, **before.depends[name]}
             kept = before.weights(name, of[name])
             if kept is not None:
                 print(f"backbone {name}: as before, for nothing that it is made of has changed")
@@ -110,5 +112,6 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
         title=f"backbone {name}",
         snapshots=Snapshots(scratch, environment.checkpoint_every()),
     )
+    files.write_json(results / "run.json", files.provenance(device=str(device)))
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

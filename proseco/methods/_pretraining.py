@@ -67,7 +67,7 @@ def run(
     made = {"method": plan["method"], "loss": plan["loss"], "steps": steps, "detector": plan["detector"]}
     checkpoint.save(out, method.weights_of(), made)
     files.write_json(results / "metrics.json", {"steps": steps})
-    facts = {"device": str(where), "precision": str(precision), "processes": environment.world()}
+    facts = devices.facts(where, precision)
     inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
     files.write_json(results / "run.json", files.provenance(plan=plan, **facts, inputs=inputs))
 

@@ -103,6 +103,11 @@ class Encoder(nn.Module):
         return x
 
 
+#: Of one layer at most; what needs another then runs as it is. Training, teacher and validation need one each for
+#: batches in general, and further ones for a batch of one image or of as many as there are levels.
+_PROGRAMS = 32
+
+
 @lru_cache(maxsize=1)
 def compiled() -> Callable:
     """:meth:`EncoderLayer.forward`, compiled for any sizes: one program for all layers of student and teacher.
@@ -113,6 +118,8 @@ def compiled() -> Callable:
 
     The program raises InputError where it cannot be made, as without a C++ compiler.
     """
+    environment.attention()  # a wrong one is said here: in the midst of tracing it would be torch's error
+    torch._dynamo.config.recompile_limit = max(_PROGRAMS, torch._dynamo.config.recompile_limit)
     program = torch.compile(EncoderLayer.forward, dynamic=True)
 
     def run(*arguments) -> Tensor:

@@ -59,19 +59,23 @@ def ablations(summary: pandas.DataFrame, reference_title: str, *, of: dict[str, 
     :param of: ablation -> title of its method; ``steps`` -> those of its pretraining, which may be fewer.
     """
     benchmarks = dict(zip(summary["benchmark"], summary["benchmark_title"], strict=True))
-    heads = ["Ablation", "of", "steps of pretraining"]
-    for title in benchmarks.values():
-        heads += [f"{title}<br>AP", "AP50", "AP75", f"gain of AP over {reference_title}"]
-    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
-    for name, cells in summary.groupby("method", sort=False):
-        line = [cells["method_title"].iloc[0], of[name], f"{steps[name]:,}"]
-        by_benchmark = {cell["benchmark"]: cell for cell in cells.to_dict("records")}
-        for benchmark in benchmarks:
-            cell = by_benchmark[benchmark]
-            line += [number(cell[metric], cell[f"{metric}_std"]) for metric in METRICS]
-            line.append(number(cell["AP_gain"], cell["AP_gain_std"], signed=True))
-        lines.append(line)
-    return "\n".join(_line(line) for line in lines) + "\n"
+    cells = {(cell["method"], cell["benchmark"]): cell for cell in summary.to_dict("records")}
+    titles, tables = dict(zip(summary["method"], summary["method_title"], strict=True)), []
+    names, at_once = list(benchmarks), WIDTH // (len(METRICS) + 1)
+    for group in (names[start : start + at_once] for start in range(0, len(names), at_once)):
+        heads = ["Ablation", "of", "steps of pretraining"]
+        for benchmark in group:
+            heads += [f"{benchmarks[benchmark]}<br>AP", *METRICS[1:], f"gain of AP over {reference_title}"]
+        lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+        for name, title in titles.items():
+            line = [title, of[name], f"{steps[name]:,}"]
+            for benchmark in group:
+                cell = cells[name, benchmark]
+                line += [number(cell[metric], cell[f"{metric}_std"]) for metric in METRICS]
+                line.append(number(cell["AP_gain"], cell["AP_gain_std"], signed=True))
+            lines.append(line)
+        tables.append("\n".join(map(_line, lines)))
+    return "\n\n".join(tables) + "\n"
 
 
 def _line(cells: list[str]) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from proseco.tables.cells import MADE
 from proseco.tables.formats import joined
-from proseco.tables.layout import Table
+from proseco.tables.layout import OWN, Table
 
 #: Heads of what made a cell, as ``cells.MADE``.
 _MADE_HEADS = dict(zip(MADE, ("commit", "parameters", "labels", "start", "pretraining", "its data"), strict=True))
@@ -21,7 +21,14 @@ _QUALITY = 70
 
 
 def render(
-    tables: list[Table], *, scale: str, lead: list[str], pictures: dict[str, Path], rows: dict[str, dict], whole: bool
+    tables: list[Table],
+    *,
+    scale: str,
+    lead: list[str],
+    pictures: dict[str, Path],
+    rows: dict[str, dict],
+    whole: bool,
+    alone: bool = False,
 ) -> str:
     """The page.
 
@@ -29,7 +36,8 @@ def render(
     :param pictures: caption -> PNG.
     :param rows: as from :func:`proseco.wording.every`.
     :param whole: whether tables without any cell that was run are shown too; else they are listed with the command that
-        would fill them.
+        would fill them. The paper's figures are in those tables then.
+    :param alone: whether no other files of the tables stand beside the page.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -42,8 +50,9 @@ def render(
     environment.filters |= {"groups": _groups, "joined": joined, "key": _key, "short": _short}
     return environment.get_template("page.html").render(
         shown=[table for table in tables if whole or table.run],
-        left=[(table, command(table, rows)) for table in tables if not (whole or table.run)],
+        left=[(table, command(table, rows)) for table in tables if not (whole or table.run or table.name == OWN)],
         whole=whole,
+        alone=alone,
         scale=scale,
         lead=lead,
         pictures={caption: _inline(path) for caption, path in pictures.items()},

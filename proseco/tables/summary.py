@@ -17,12 +17,18 @@ from proseco.tables.paper import METRICS
 
 
 def collect(
-    results_dir: str | Path, methods: dict[str, str], benchmarks: dict[str, str], seeds: Iterable[int]
+    results_dir: str | Path,
+    methods: dict[str, str],
+    benchmarks: dict[str, str],
+    seeds: Iterable[int],
+    *,
+    stage: str = "finetune",
 ) -> pandas.DataFrame:
     """Read ``<results_dir>/finetune/<method>/<benchmark>/<seed>/metrics.json`` of exactly the cells asked for.
 
     :param results_dir: folder of one scale; its name is the scale (``results/demo``).
     :param methods: name -> title, in the order of the rows; ``benchmarks`` likewise, of the columns.
+    :param stage: that makes these cells.
     :returns: a row a cell: method, method_title, benchmark, benchmark_title, seed, labels, AP, AP50, AP75.
     :raises InputError: a cell is missing, is not what its folder says, or differs in the number of labelled images
         from the first method's.
@@ -35,18 +41,23 @@ def collect(
                 path = results_dir / "finetune" / method / benchmark / str(seed) / "metrics.json"
                 names = {"method": method, "benchmark": benchmark, "seed": seed}
                 titles = {"method_title": method_title, "benchmark_title": benchmark_title}
-                rows.append({**names, **titles, **read_metrics(path, results_dir.name, names)})
+                rows.append({**names, **titles, **read_metrics(path, results_dir.name, names, stage)})
     if not rows:
         raise InputError(f"nothing to tabulate: methods {[*methods]}, benchmarks {[*benchmarks]}, seeds {seeds}")
     frame = pandas.DataFrame(rows)
+    check_labels(frame)
+    return frame
+
+
+def check_labels(frame: pandas.DataFrame) -> None:
+    """Refuse rows that are compared and were not finetuned on the same number of labelled images."""
     for (benchmark, seed), cells in frame.groupby(["benchmark", "seed"], sort=False):
         if cells["labels"].nunique() > 1:
             counts = ", ".join(f"{cell.method} {cell.labels}" for cell in cells.itertuples())
             raise InputError(f"{benchmark}, seed {seed}: not the same number of labelled images: {counts}")
-    return frame
 
 
-def read_metrics(path: Path, scale: str, names: dict) -> dict:
+def read_metrics(path: Path, scale: str, names: dict, stage: str = "finetune") -> dict:
     """The figures of one finetuning: ``labels`` and the APs.
 
     :param names: method, benchmark and seed, as the folder of ``path`` says them.
@@ -54,7 +65,7 @@ def read_metrics(path: Path, scale: str, names: dict) -> dict:
     """
     if not path.is_file():
         item = "-".join(str(part) for part in (scale, *names.values()))
-        raise InputError(f"no result {path.as_posix()!r}; `dvc repro finetune@{item}` makes it")
+        raise InputError(f"no result {path.as_posix()!r}; `dvc repro {stage}@{item}` makes it")
     record = read_json(path)
     for key, value in names.items():
         if (said := record.get(key)) != value:

@@ -60,3 +60,9 @@ def prepare(device: torch.device) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a help for finding bugs, and slow
+
+
+def facts(device: torch.device, precision: torch.dtype) -> dict:
+    """For ``run.json``: on what a training ran, and which programs the environment asked for."""
+    how = {"attention": environment.attention(), "compiled": environment.compiles()}
+    return {"device": str(device), "precision": str(precision), "processes": environment.world(), **how}

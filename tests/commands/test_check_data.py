@@ -191,6 +191,29 @@ def test_folders_and_checkpoints_of_the_run_are_named_all_at_once(folder, capsys
     assert "error: no key of loss named 'dleta'" in failing(capsys).err
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s["scales"]["demo"].pop("roots"), "scales.demo lacks roots"),
+        (lambda s: s["scales"]["demo"].update(roots=None), "scales.demo.roots is None; it must be dict"),
+        (lambda s: s["run"].pop("ablation_benchmarks"), "run lacks ablation_benchmarks"),
+        (lambda s: s["run"].update(ablation_benchmarks=None), "run.ablation_benchmarks is None; it must be list"),
+    ],
+)
+@pytest.mark.parametrize("benchmark", [None, "coco_1x"])
+def test_parameters_that_are_wrong_are_a_line(folder, capsys, change, words, benchmark):
+    settings = params.load()
+    change(settings)
+    YAML().dump(settings, Path("params.yaml"))
+    if "roots" in words:  # nothing can be looked at then
+        with pytest.raises((SystemExit, InputError)) as error:
+            check_data.main(benchmark=benchmark)
+        said = capsys.readouterr().err + str(error.value)
+    else:
+        said = failing(capsys, benchmark=benchmark).err
+    assert words in said
+
+
 def test_images_to_pretrain_on_may_be_a_tar(folder, capsys):
     (folder / "train.tar").touch()
 

@@ -40,6 +40,18 @@ def test_nothing_is_done(folder, capsys):
     assert "\n0 of 10 finetunings" in capsys.readouterr().out
 
 
+def test_the_page_of_nothing_and_at_paper_scale(folder):
+    shutil.rmtree("results")
+    so_far.main(page_file=Path("nothing.html"))
+    page = Page(Path("nothing.html").read_text())
+    assert "Table results" not in page.text and "Table 1a." in page.text and "stand beside" not in page.text
+    settings = params.load()
+    YAML().dump(settings | {"scale": "paper"}, Path("params.yaml"))
+    so_far.main(page_file=Path("paper.html"))
+    page = Page(Path("paper.html").read_text())
+    assert "below it the paper's figure" in page.text and {"results", "table-1a", "table-10"} <= page.ids
+
+
 def test_the_page(folder):
     so_far.main(page_file=Path("deep/page.html"))
     page = Page(Path("deep/page.html").read_text())

@@ -1,14 +1,22 @@
 """A trained backbone stays as it is when a row is added, whichever machine has made it."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
-from proseco.base import files
+from proseco import plan
+from proseco.base import files, params
+from proseco.base.errors import InputError
 from proseco.methods import _backbones
+from stages import backbone
 from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SCHEDULE = {"batch": 4, "lr": 0.05, "lr_backbone": 0.05, "steps": 2, "log_every": 1, "optimizer": "sgd", "clip": None}
 ENTRY = {"name": "classification", "side": 48, "smoothing": 0.1, "root": "images", "schedule": SCHEDULE}
@@ -35,12 +43,13 @@ def make(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_backbones, "_train", lambda name, *given: trained.append(name) or train(name, *given))
     out, results = tmp_path / "out", tmp_path / "results"
 
-    def run(plan, **depends):
+    def run(plan, **changes):
         del trained[:]
         (tmp_path / "scratch").mkdir(exist_ok=True)
         for state in (tmp_path / "scratch").rglob("*.pt"):
             state.unlink()
-        before = _backbones.Before(out, results, {"code": {"a.py": "1"}, "images": {}} | depends)
+        depends = dict.fromkeys(plan["backbones"], {"code": {"a.py": "1"}, "images": {}} | changes)
+        before = _backbones.Before(out, results, depends)
         with files.replacing(out) as new, files.replacing(results) as said:
             said.mkdir()
             where = {"device": "cpu", "scratch": tmp_path / "scratch"}
@@ -83,3 +92,58 @@ def test_nor_is_a_file_believed_that_is_another(make, tmp_path):
     assert make(PLAN) == ["own"]
     (tmp_path / "results/run.json").unlink()
     assert make(PLAN) == ["own"]
+    shutil.rmtree(tmp_path / "results/own")
+    assert make(PLAN) == ["own"]
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """The stage over params.yaml of the demo with these methods; what it hands on to be made, or an error."""
+    monkeypatch.chdir(tmp_path)
+    settings = params.load(ROOT / "params.yaml")
+    Path("data/demo/imagenet").mkdir(parents=True)
+    files.write_json("work/demo/inventory/backbones.json", {"supervised": 1, "swav": 2, "scrl": 3})
+    given = []
+
+    def make(plan, roots, out, results, *, before, error=None, **where):
+        given.append(before)
+        if failing:
+            raise InputError("no")
+        out.mkdir()
+        (out / "one").write_text("made")
+
+    failing = []
+    monkeypatch.setattr(_backbones, "make", make)
+
+    def run(*methods, fails=False):
+        failing[:] = [1] * fails
+        settings["run"]["methods"] = list(methods)
+        YAML().dump(settings, Path("params.yaml"))
+        files.write_json("work/demo/plan/backbone.json", plan.backbones(settings, "demo"))
+        backbone.main(scale="demo")
+        return given[-1]
+
+    run.given = given
+    return run
+
+
+def test_what_it_depends_on_is_its_own(stage):
+    alone, beside = stage("supervised").depends, stage("supervised", "proseco", "swav", "scrl").depends
+    assert alone.keys() == {"supervised"} and beside.keys() == {"supervised", "swav", "scrl"}
+    assert beside["supervised"] == alone["supervised"] and alone["supervised"]["images"] == 1
+    methods = {name: {path for path in of["code"] if "/methods/" in path} for name, of in beside.items()}
+    assert "proseco/methods/swav.py" in methods["swav"] - methods["supervised"]
+    assert "proseco/training/loop.py" in alone["supervised"]["code"]
+
+
+def test_after_a_failure_nothing_stands_in_the_place_of_the_outputs_and_nothing_is_lost(stage):
+    stage("supervised")
+    out = Path("checkpoints/demo/backbone/one")
+    assert out.read_text() == "made"
+    for _ in range(2):
+        with pytest.raises(InputError):
+            stage("supervised", "swav", fails=True)
+        assert not out.exists() and not Path("results/demo/backbone").exists()
+        assert (stage.given[-1].out / "one").read_text() == "made"
+    before = stage("supervised", "swav")
+    assert out.read_text() == "made" and not before.out.exists()

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.utils.checkpoint import checkpoint
 
 from proseco.base.errors import InputError
 from proseco.nn import deformable_transformer, sampling
@@ -134,7 +135,20 @@ def test_no_compiler_is_one_line(monkeypatch, tmp_path):
     assert "compiler" in said and "Traceback" not in done.stderr
 
 
+def test_under_a_second_forward_pass(monkeypatch, traced):
+    """As micro_batch has it: what the layers keep is dropped and computed again, dropout's masks among it."""
+    made = encoder(dropout=0.3)
+    plain = run(made, monkeypatch, True, *SIZES[0])
+    forward = made.forward
+    monkeypatch.setattr(made, "forward", lambda *given: checkpoint(forward, *given, use_reentrant=False))
+    assert all(torch.equal(a, b) for a, b in zip(plain, run(made, monkeypatch, True, *SIZES[0]), strict=True))
+
+
 def test_what_the_environment_may_say(monkeypatch):
     monkeypatch.setenv("PROSECO_COMPILE", "yes")
     with pytest.raises(InputError, match="PROSECO_COMPILE is 'yes'; it must be 0 or 1"):
+        encoder()(*torch.randn(2, 1, 4, 32), [(2, 2)], torch.ones(1, 1, 2), torch.zeros(1, 4, dtype=torch.bool))
+    monkeypatch.setenv("PROSECO_COMPILE", "1")
+    monkeypatch.setenv("PROSECO_ATTENTION", "fast")
+    with pytest.raises(InputError, match="no attention named 'fast'"):
         encoder()(*torch.randn(2, 1, 4, 32), [(2, 2)], torch.ones(1, 1, 2), torch.zeros(1, 4, dtype=torch.bool))
