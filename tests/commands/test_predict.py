@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file, save_file
 
-from proseco.__main__ import COMMANDS
-from proseco.base import cli, plugins
+from proseco.base import plugins
 from proseco.base.files import read_json
 from proseco.data import images as pixels
 from proseco.data.annotations import instances
@@ -33,18 +33,8 @@ CATEGORIES = [{"id": 0, "name": "boat", "original_id": 7}, {"id": 1, "name": "bu
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["proseco", "predict", *map(str, words)])
-        code = 0
-        try:
-            cli.run(COMMANDS)
-        except SystemExit as end:
-            code = end.code
-        done = capsys.readouterr()
-        return code, done.out.strip(), done.err
-
-    return run
+def run(called):
+    return partial(called, "predict")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +119,7 @@ def test_detections_are_those_that_finetuning_scored(name, run, folder, truth, t
     labels.write_text(json.dumps(instances(truth, description="")))
     file, out = tmp_path / "best.safetensors", tmp_path / "found.json"
     # COCO's way round: the labels' images and numbers. Batches are the pipeline's, so every bit is.
-    code, said, _ = run(file, folder, "--labels", labels, "--out", out)
+    code, (*_, said), _ = run(file, folder, "--labels", labels, "--out", out)
     assert code == 0 and said.endswith("in 5 images, seen at a short edge of 48, a long one of at most 80")
     assert len(scored) > 20 and np.array_equal(rows(out, {n: n for n in range(60)}), scored)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -177,13 +167,13 @@ def test_images_and_pictures_of_ones_choice(run, ours, folder, tmp_path):
 def test_a_public_detector_is_run_as_its_programs_evaluate(run, folder, truth, tmp_path):
     torch.save(public_files.detreg(tiny.detector()), tmp_path / "detreg.pth")
     public, out = tmp_path / "detreg.pth", tmp_path / "found.json"
-    code, said, _ = run(public, folder / "a.png", "--out", out, "--limit", 7)
+    code, (said,), _ = run(public, folder / "a.png", "--out", out, "--limit", 7)
     assert code == 0 and "in 1 images, seen at a short edge of 800, a long one of at most 1333" in said
     assert {(d["category_id"], d["category"]) for d in read_json(out)} <= {(i, f"LABEL_{i}") for i in range(5)}
     labels = tmp_path / "labels.json"
     content = instances(truth, description="") | {"categories": [{"id": 7, "name": "boat"}, {"id": 3, "name": "buoy"}]}
     labels.write_text(json.dumps(content))
-    code, said, _ = run(public, folder, "--labels", labels, "--out", out, "--short-edge", 40)
+    code, (said,), _ = run(public, folder, "--labels", labels, "--out", out, "--short-edge", 40)
     assert code == 0 and said.endswith("in 5 images, seen at a short edge of 40")  # and no limit of the file's
     there = {(d["category_id"], d["category"]) for d in read_json(out)}
     assert (3, "buoy") in there and there <= {(3, "buoy"), *((i, f"LABEL_{i}") for i in (0, 1, 2, 4))}

@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import DeformableDetrForObjectDetection
 
-from proseco.__main__ import COMMANDS
-from proseco.base import cli
 from proseco.weights import checkpoint, detector
 from tests import public_files, tiny
 
@@ -19,18 +18,8 @@ MODEL = tiny.detector(box_refinement=True)
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["proseco", "weights", *map(str, words)])
-        code = 0
-        try:
-            cli.run(COMMANDS)
-        except SystemExit as end:
-            code = end.code
-        done = capsys.readouterr()
-        return code, done.out.splitlines(), done.err
-
-    return run
+def run(called):
+    return partial(called, "weights")
 
 
 @pytest.fixture
