@@ -40,7 +40,7 @@ from benchmarks.locsce import plain as plain_loss
 from proseco import rows
 from proseco.base import cli, environment, params, plugins
 from proseco.base.errors import InputError
-from proseco.data.loader import Batch
+from proseco.data.batch import Batch
 from proseco.methods import proseco as method_file
 from proseco.nn import backbone, deformable_attention, matcher, sampling
 from proseco.training import cost, devices, loop

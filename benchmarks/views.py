@@ -30,7 +30,7 @@ from proseco.base import cli, files, params
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
 from proseco.data import images as decoding
-from proseco.data.loader import collate
+from proseco.data.batch import collate
 from proseco.data.sample import Sample
 from proseco.data.views import TwoViews
 from proseco.nn.backbone import MEAN, STD, normalise

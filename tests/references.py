@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from transformers import DeformableDetrForObjectDetection
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher, DeformableDetrImageLoss
 
-from proseco.data.loader import Batch
+from proseco.data.batch import Batch
 from proseco.detectors import deformable_detr
 from proseco.weights import huggingface
 from tests import tiny

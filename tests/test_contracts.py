@@ -17,7 +17,7 @@ from proseco import selection
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import annotations, demo
-from proseco.data.loader import collate
+from proseco.data.batch import collate
 from proseco.data.sample import Sample
 from proseco.data.sources import AnnotatedImages
 from proseco.nn.backbone import ResNet, freeze

@@ -2,7 +2,7 @@
 
 import torch
 
-from proseco.data.loader import Batch
+from proseco.data.batch import Batch
 from proseco.detectors import deformable_detr
 
 BODY = {"block": "basic", "layers": (1, 1, 1, 1), "stem": 8, "widths": (8, 12, 16, 24)}

@@ -10,7 +10,7 @@ from torch import Tensor
 from proseco import boxes as box_ops
 from proseco import pictures
 from proseco.base.randomness import generator
-from proseco.data.loader import Batch, collate
+from proseco.data.batch import Batch, collate
 
 
 def draw_views(method, source, path: Path, *, seed: int, images: int = 4) -> None:

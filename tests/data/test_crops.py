@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from proseco import boxes as box_ops
+from proseco.data.batch import collate
 from proseco.data.crops import ProposalViews, SharedRegions
-from proseco.data.loader import collate
 from proseco.data.sample import Sample
 
 PLAIN = dict.fromkeys(("jitter_probability", "grayscale_probability", "blur_probability"), 0.0)

@@ -10,6 +10,7 @@ import torch
 
 from proseco.base.errors import InputError
 from proseco.data import loader
+from proseco.data.batch import Batch, Whole, _pack, collate
 from proseco.data.sample import Sample
 from proseco.data.views import Crop, Example, FixedView, TwoViews
 
@@ -69,7 +70,7 @@ def test_collate_pads_at_the_right_and_at_the_bottom():
         )
         for i, (h, w) in enumerate([(5, 9), (7, 4), (6, 6)])
     ]
-    batch = loader.collate(examples)
+    batch = collate(examples)
     assert batch.views.shape == (2, 3, 3, 7, 9) and batch.views.dtype == torch.uint8
     assert batch.mask.shape == (3, 7, 9) and batch.mask.dtype == torch.bool
     for i, example in enumerate(examples):
@@ -169,18 +170,18 @@ def test_the_parts_of_several_processes_are_the_batch_of_one():
         extents = [part.extent() for part in parts]
         parts = [part.within(extents, rank) for rank, part in enumerate(parts)]
         assert [part.whole for part in parts] == [
-            loader.Whole((3, 3, 2), sum(map(len, whole.boxes)), first) for first in (0, 3, 6)
+            Whole((3, 3, 2), sum(map(len, whole.boxes)), first) for first in (0, 3, 6)
         ]
         assert sum(part.share for part in parts) == pytest.approx(1) and parts[2].share == 2 / 8
         assert equal(joined(parts), whole)
-        assert whole.whole == loader.Whole((8,), sum(map(len, whole.boxes))) and whole.share == 1
+        assert whole.whole == Whole((8,), sum(map(len, whole.boxes))) and whole.share == 1
         halves = parts[1].split(2)
         assert [(len(half), half.whole.first) for half in halves] == [(2, 3), (1, 5)]
         assert equal(joined(halves), parts[1])
 
 
 def joined(parts):
-    return loader.Batch(
+    return Batch(
         keys=[key for part in parts for key in part.keys],
         views=torch.cat([part.views for part in parts], 1),
         mask=torch.cat([part.mask for part in parts]),
@@ -374,12 +375,12 @@ def test_a_batch_crosses_processes_unchanged_and_in_few_files():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
     try:
-        batches = list(torch.utils.data.DataLoader([*many(300)], 150, collate_fn=loader.collate, num_workers=1))
+        batches = list(torch.utils.data.DataLoader([*many(300)], 150, collate_fn=collate, num_workers=1))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     examples = [*many(300)]
     for found, start in zip(batches, (0, 150), strict=True):
-        expected = loader.collate(examples[start : start + 150])
+        expected = collate(examples[start : start + 150])
         assert equal(found, expected) and found.whole == expected.whole
         for mine, theirs in zip(found.crops, expected.crops, strict=True):
             assert mine.images.equal(theirs.images)
@@ -388,7 +389,7 @@ def test_a_batch_crosses_processes_unchanged_and_in_few_files():
 
 def test_what_was_pinned_is_what_is_copied():
     """Boxes that are put together anew for the copy would lie in other memory."""
-    batch = loader.collate([*many(5)])
+    batch = collate([*many(5)])
     given, made = [], []
 
     def change(tensor):
@@ -407,8 +408,8 @@ def test_what_was_pinned_is_what_is_copied():
 
 
 def test_a_batch_of_no_image_can_be_copied_too():
-    batch = loader.collate([*many(2)])
-    empty = loader.Batch(keys=[], views=batch.views[:, :0], mask=batch.mask[:0], boxes=[], labels=[], sizes=batch.sizes)
+    batch = collate([*many(2)])
+    empty = Batch(keys=[], views=batch.views[:, :0], mask=batch.mask[:0], boxes=[], labels=[], sizes=batch.sizes)
     assert copy.deepcopy(empty).to(CPU).boxes == []
 
 
@@ -417,7 +418,7 @@ def test_batches_are_pinned_beside_a_gpu():
     cuda = torch.device("cuda")
     (batch,) = loader.training_batches(Source(), TwoViews(WEAK, boxes=2), batch=3, steps=1, seed=5, device=cuda)
     assert batch.views.is_pinned() and batch.mask.is_pinned() and all(b.is_pinned() for b in batch.boxes)
-    assert all(loader._pack(tensors)[0].is_pinned() for tensors in (batch.boxes, batch.labels))
+    assert all(_pack(tensors)[0].is_pinned() for tensors in (batch.boxes, batch.labels))
     assert equal(batch, training(steps=1)[0])
 
 
@@ -476,11 +477,11 @@ def test_masks_of_objects_stay_with_their_images():
     ]
     for example, own in zip(examples, masks, strict=True):
         example.object_masks = own
-    batch = loader.collate(examples).to(torch.device("cpu"))
+    batch = collate(examples).to(torch.device("cpu"))
     assert [target.get("masks") is None for target in batch.targets()] == [False, True, False]
     first, second = batch.split(2)
     assert first.object_masks[0].shape == (2, 5, 6) and first.object_masks[0].dtype == torch.uint8
     assert len(second.object_masks) == 1 and second.object_masks[0].shape == (0, 4, 7)
     for example in examples:
         example.object_masks = None
-    assert all("masks" not in target for target in loader.collate(examples).targets())
+    assert all("masks" not in target for target in collate(examples).targets())

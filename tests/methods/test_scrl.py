@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from proseco.data.loader import collate
+from proseco.data.batch import collate
 from proseco.data.sample import Sample
 from proseco.methods import scrl
 from proseco.nn.backbone import ResNet

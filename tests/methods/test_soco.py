@@ -9,7 +9,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 
-from proseco.data.loader import collate
+from proseco.data.batch import collate
 from proseco.data.sample import Sample
 from proseco.methods import soco
 from proseco.nn.backbone import ResNet

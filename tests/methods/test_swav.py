@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from proseco.base.errors import InputError
-from proseco.data.loader import Batch, Crops, Whole, collate
+from proseco.data.batch import Batch, Crops, Whole, collate
 from proseco.data.sample import Sample
 from proseco.methods import swav
 from proseco.nn.backbone import ResNet

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from proseco.data.loader import collate
+from proseco.data.batch import collate
 from proseco.methods import proseco
 from proseco.training.devices import autocast
 from proseco.training.schedules import Pixels

@@ -1,0 +1,217 @@
+"""A batch: images of several sizes padded to one, what is known of each, and parts of it."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proseco.data.views import Crop, Example
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a batch is a part of: the batch of a step over all processes.
+
+    :param shares: images of each process; ``boxes`` of all images of all processes.
+    :param first: number of the part's first image among all images.
+    """
+
+    shares: tuple[int, ...]
+    boxes: int
+    first: int = 0
+
+
+@dataclass
+class Crops:
+    """One crop of each of B images: ``images`` (B, 3, h, w) uint8; ``boxes`` per image (n, 4) float32 cxcywh of it."""
+
+    images: Tensor
+    boxes: list[Tensor]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Crops":
+        return Crops(change(self.images), _in_one(self.boxes, change))
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"boxes": _pack(self.boxes)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state | {"boxes": _unpack(*state["boxes"])}
+
+
+def _pack(tensors: list[Tensor]) -> tuple[Tensor, list[int]]:
+    """One tensor instead of one an image, and their lengths. Between processes each tensor is a file descriptor, of
+    which a system may allow 1,024, and to a GPU each is a copy of its own.
+
+    What :func:`_unpack` gave is put together without a copy: of page-locked memory that would not be page-locked.
+    """
+    lengths = [len(tensor) for tensor in tensors]
+    whole = tensors[0]._base if tensors else torch.zeros(0)
+    if whole is not None and len(whole) == sum(lengths):
+        starts = itertools.accumulate(lengths[:-1], initial=0)
+        places = zip(tensors, starts, strict=bool(tensors))
+        if all(t._base is whole and t.storage_offset() == start * whole.stride(0) for t, start in places):
+            return whole, lengths
+    return torch.cat(tensors), lengths
+
+
+def _unpack(whole: Tensor, lengths: list[int]) -> list[Tensor]:
+    return list(whole.split(lengths))
+
+
+def _in_one(tensors: list[Tensor], change: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    whole, lengths = _pack(tensors)
+    return _unpack(change(whole), lengths)
+
+
+@dataclass
+class Batch:
+    """B images in V views of one frame each, and in crops of frames of their own.
+
+    ``views`` (V, B, 3, H, W) uint8, 0 on padding; ``mask`` (B, H, W) bool, True on padding; ``boxes`` per image (n, 4)
+    float32 cxcywh relative to the image (not the padding); ``labels`` per image (n,); ``sizes`` (B, 2) width and height
+    of the stored images in pixels; ``crops`` none, or one :class:`Crops` a place. V may be 0; then H = W = 0.
+    ``object_masks`` per image (n, h, w) uint8 of the image without padding, 1 on the object, or None where unknown.
+    ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
+    """
+
+    keys: list[str]
+    views: Tensor
+    mask: Tensor
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    sizes: Tensor
+    crops: list[Crops] = field(default_factory=list)
+    whole: Whole = None
+    object_masks: list[Tensor | None] = None
+
+    def __post_init__(self):
+        if self.whole is None:
+            self.whole = Whole((len(self.keys),), sum(map(len, self.boxes)))
+        if self.object_masks is None:
+            self.object_masks = [None] * len(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def share(self) -> float:
+        """Its images over those of the whole: what a mean over its images weighs in the mean over all."""
+        return len(self) / sum(self.whole.shares)
+
+    def extent(self) -> list[int]:
+        """Images, boxes, height and width, for :meth:`within`."""
+        return [len(self), self.whole.boxes, *self.mask.shape[1:]]
+
+    def within(self, extents: list[list[int]], rank: int) -> "Batch":
+        """The batch as a part of that of all processes, padded to one size, so that it is the same for any number.
+
+        :param extents: of each process, this one's at ``rank``.
+        """
+        images, boxes, heights, widths = zip(*extents, strict=True)
+        height, width = self.mask.shape[1:]
+        frame = (0, max(widths) - width, 0, max(heights) - height)
+        return replace(
+            self,
+            views=F.pad(self.views, frame),
+            mask=F.pad(self.mask, frame, value=True),
+            whole=Whole(images, sum(boxes), sum(images[:rank])),
+        )
+
+    def at_a_time(self, limit) -> int:
+        """Images of a part, where a process may not hold more: a number of them, or of their views' pixels
+        (:class:`proseco.training.schedules.Pixels`); None: all.
+        """
+        if limit is None:
+            return len(self)
+        return min(limit if isinstance(limit, int) else limit.images(*self.mask.shape[1:]), len(self))
+
+    def split(self, limit) -> list["Batch"]:
+        """Parts of as many images as :meth:`at_a_time` says, the last perhaps smaller; itself if it is all."""
+        size = self.at_a_time(limit)
+        if size == len(self):
+            return [self]
+        return [self._part(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _part(self, images: slice) -> "Batch":
+        return Batch(
+            keys=self.keys[images],
+            views=self.views[:, images],
+            mask=self.mask[images],
+            boxes=self.boxes[images],
+            labels=self.labels[images],
+            sizes=self.sizes[images],
+            crops=[Crops(c.images[images], c.boxes[images]) for c in self.crops],
+            whole=replace(self.whole, first=self.whole.first + images.start),
+            object_masks=self.object_masks[images],
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """A copy on the device. To a GPU the program does not wait for it; from one it does, for the host reads it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"))
+
+    def pin_memory(self) -> "Batch":
+        """A copy in page-locked memory, asked for by the loader beside a GPU: :meth:`to` then need not wait."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            views=change(self.views),
+            mask=change(self.mask),
+            boxes=_in_one(self.boxes, change),
+            labels=_in_one(self.labels, change),
+            crops=[crops._each(change) for crops in self.crops],
+            object_masks=[masks if masks is None else change(masks) for masks in self.object_masks],
+        )
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"boxes": _pack(self.boxes), "labels": _pack(self.labels)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state | {key: _unpack(*state[key]) for key in ("boxes", "labels")}
+
+    def content(self) -> dict:
+        """What it holds, as tensors and plain values in dictionaries and lists."""
+        kept = {name: value for name, value in vars(self).items() if name != "whole"}
+        return kept | {"crops": [vars(crops) for crops in self.crops]}
+
+    def targets(self) -> list[dict]:
+        """Per image ``key``, ``boxes``, ``labels`` and, where known, ``masks``, as detectors' losses take them."""
+        rows = zip(self.keys, self.boxes, self.labels, strict=True)
+        targets = [{"key": key, "boxes": boxes, "labels": labels} for key, boxes, labels in rows]
+        for target, masks in zip(targets, self.object_masks, strict=True):
+            if masks is not None:
+                target["masks"] = masks
+        return targets
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Pad to the largest height and width of the batch, at the right and at the bottom."""
+    height = max((view.shape[0] for e in examples for view in e.views[:1]), default=0)
+    width = max((view.shape[1] for e in examples for view in e.views[:1]), default=0)
+    views = np.zeros((len(examples[0].views), len(examples), height, width, 3), np.uint8)
+    mask = np.ones((len(examples), height, width), bool)
+    for i, example in enumerate(examples):
+        for v, view in enumerate(example.views):
+            h, w = view.shape[:2]
+            mask[i, :h, :w] = False
+            views[v, i, :h, :w] = view
+    return Batch(
+        keys=[e.key for e in examples],
+        views=torch.from_numpy(views).permute(0, 1, 4, 2, 3),
+        mask=torch.from_numpy(mask),
+        boxes=[torch.from_numpy(e.boxes_cxcywh) for e in examples],
+        labels=[torch.from_numpy(e.labels) for e in examples],
+        sizes=torch.tensor([e.size for e in examples]),
+        crops=[_stack(crops) for crops in zip(*(e.crops for e in examples), strict=True)],
+        object_masks=[None if e.object_masks is None else torch.from_numpy(e.object_masks) for e in examples],
+    )
+
+
+def _stack(crops: Sequence[Crop]) -> Crops:
+    images = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
+    return Crops(images, [torch.from_numpy(crop.boxes_cxcywh) for crop in crops])
