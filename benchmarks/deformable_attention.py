@@ -1,14 +1,14 @@
 """Deformable attention's sampling: the compiled kernel, on a GPU Triton's, against PyTorch's own operations.
 
     python -m benchmarks.deformable_attention [--images 1] [--height 480] [--width 640] [--rounds 9]
-    python -m benchmarks.deformable_attention --device cuda --images 64 [--precision bfloat16] [--queries 8 --warps 1]
+    python -m benchmarks.deformable_attention --device cuda --images 64 [--precision bfloat16] [--backward 4x1]
 
 What an encoder layer of paper scale samples (8 heads, width 256, strides 8 to 64, 4 points a level, every pixel a
 query), forward and with gradients; on a CPU on one core and one thread. The peer is the form of the public
 Deformable DETR, one ``grid_sample`` a level, which in bfloat16 works in float32, as under autocast; each round times
 both in turn. The last line has the ratio of the median times of forward and backward together, and the largest
-difference of the results, relative to the largest value. ``--queries`` and ``--warps`` change what a program of the
-Triton kernel has.
+difference of the results, relative to the largest value. ``--forward`` and ``--backward`` are queries x warps of a
+program of the Triton kernels, as in :mod:`benchmarks.sampling_code`.
 """
 
 import os
@@ -34,8 +34,8 @@ def main(
     rounds: int = 9,
     device: str = "cpu",
     precision: str = "float32",
-    queries: int | None = None,
-    warps: int | None = None,
+    forward: str | None = None,
+    backward: str | None = None,
 ) -> None:
     """Time both forms, and compare what they give."""
     for name, value in (("images", images), ("height", height), ("width", width), ("rounds", rounds)):
@@ -43,17 +43,16 @@ def main(
             raise InputError(f"--{name} is {value}; it must be at least 1")
     where = devices.pick_device(device)
     kind = devices.pick_precision(precision, where)
-    for name, value in (("queries", queries), ("warps", warps)):
-        if value is not None and where.type != "cuda":
-            raise InputError(f"--{name} is {value}; it is of the Triton kernel and needs --device cuda")
-        if value is not None and (value < 1 or value & (value - 1)):
-            raise InputError(f"--{name} is {value}; it must be a power of two")
+    for name, words in (("forward", forward), ("backward", backward)):
+        if words is not None and where.type != "cuda":
+            raise InputError(f"--{name} is {words!r}; it is of the Triton kernels and needs --device cuda")
     if where.type == "cuda":
         os.environ["PROSECO_ATTENTION"] = "triton"
+        from benchmarks.sampling_code import program
         from proseco.nn import _sampling_gpu
 
-        _sampling_gpu.QUERIES = queries or _sampling_gpu.QUERIES
-        _sampling_gpu.WARPS = warps or _sampling_gpu.WARPS
+        _sampling_gpu.FORWARD = program("forward", forward)
+        _sampling_gpu.BACKWARD = program("backward", backward)
     else:
         torch.set_num_threads(1)
         if hasattr(os, "sched_setaffinity"):

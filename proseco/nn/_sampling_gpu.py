@@ -13,7 +13,9 @@ from torch import Tensor
 
 from proseco.nn.constants import constant
 
-QUERIES, WARPS = 32, 4  # of a program
+# Queries and warps of a program. A thread reads 16 bytes at once but adds at most four float32 to memory. Were its part
+# of a row not the same for both, each addition would go through shared memory: backward, four channels a thread.
+FORWARD, BACKWARD = (32, 4), (16, 4)
 
 # Sizes change from batch to batch; code of its own for those that 16 divides gains nothing: strides come from WIDTH.
 _kernel = triton.jit(do_not_specialize=["queries", "pixels", "heads"])
@@ -46,12 +48,12 @@ def _corners(x, y, w, h):
 @triton.jit
 def _read(plane, pixel, on, channels, real, stride, kind: tl.constexpr):
     """(queries, channels) of one pixel a query, 0 where it is not on the map."""
-    return tl.load(plane + (pixel * stride)[:, None] + channels, mask=on[:, None] & real, other=0).to(kind)
+    return tl.load(plane + ((pixel * stride)[:, None] + channels), mask=on[:, None] & real, other=0).to(kind)
 
 
 @triton.jit
 def _add(plane, pixel, on, channels, real, stride, amount):
-    tl.atomic_add(plane + (pixel * stride)[:, None] + channels, amount, mask=on[:, None] & real, sem="relaxed")
+    tl.atomic_add(plane + ((pixel * stride)[:, None] + channels), amount, mask=on[:, None] & real, sem="relaxed")
 
 
 @_kernel
@@ -87,6 +89,7 @@ def _forward(
             sample = (row * LEVELS + level) * COUNT + p
             x, y = _place(points + 2 * sample, there, w, h)
             weight = tl.load(weights + sample, mask=there, other=0)
+            weight = tl.where((x != x) | (y != y), x + y, weight)  # NaN, whatever is read
             first, x1, y1, on = _corners(x, y, w, h)
             x0, y0 = 1 - x1, weight * (1 - y1)
             y1 = weight * y1
@@ -94,7 +97,6 @@ def _forward(
             total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, real, stride, kind)
             total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, real, stride, kind)
             total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, real, stride, kind)
-            total += tl.where((x != x) | (y != y), x + y, 0)[:, None]
         plane += h * w * stride
     tl.store(out + row[:, None] * WIDTH + channels, total, mask=there[:, None] & real)
 
@@ -116,15 +118,21 @@ def _backward(
     COUNT: tl.constexpr,
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``above``: the gradient of what :func:`_forward` gives. Adds to ``of_value``, fills the other two."""
+    """``above``: the gradient of what :func:`_forward` gives. Adds to ``of_value``, fills the other two.
+
+    Gradients of a level's points lie side by side, and so do those of its weights. They are collected as columns of a
+    block like that of the channels, at least as wide as they need, and leave together: one at a time they would cross
+    from thread to thread, with a barrier each.
+    """
     kind: tl.constexpr = points.dtype.element_ty
     blocks = tl.cdiv(queries, BLOCK)
     item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = (item // heads).to(tl.int64), item % heads
     query = block * BLOCK + tl.arange(0, BLOCK)
-    channels = tl.arange(0, CHANNELS)[None, :]
+    channels, columns = tl.arange(0, CHANNELS)[None, :], tl.arange(0, COLUMNS)[None, :]
     there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
     row = (image * queries + query) * heads + head
     start = image * pixels * stride + head * WIDTH
@@ -132,6 +140,7 @@ def _backward(
     for level in range(LEVELS):
         h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
         plane, of_plane = value + start, of_value + start
+        to_points, to_weights = tl.zeros((BLOCK, COLUMNS), kind), tl.zeros((BLOCK, COLUMNS), kind)
         for p in tl.static_range(COUNT):
             sample = (row * LEVELS + level) * COUNT + p
             x, y = _place(points + 2 * sample, there, w, h)
@@ -145,25 +154,29 @@ def _backward(
             upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
             along_x = weight * w.to(kind) * (y0 * (d1 - d0) + y1 * (d3 - d2))
             along_y = weight * h.to(kind) * (lower - upper)
-            tl.store(of_weights + sample, y0 * upper + y1 * lower, mask=there)
-            tl.store(of_points + 2 * sample, along_x, mask=there)
-            tl.store(of_points + 2 * sample + 1, along_y, mask=there)
+            to_points = tl.where(columns == 2 * p, along_x[:, None], to_points)
+            to_points = tl.where(columns == 2 * p + 1, along_y[:, None], to_points)
+            to_weights = tl.where(columns == p, (y0 * upper + y1 * lower)[:, None], to_weights)
             y0, y1 = weight * y0, weight * y1
             _add(of_plane, first, on[0], channels, real, stride, (y0 * x0)[:, None] * g)
             _add(of_plane, first + 1, on[1], channels, real, stride, (y0 * x1)[:, None] * g)
             _add(of_plane, first + w, on[2], channels, real, stride, (y1 * x0)[:, None] * g)
             _add(of_plane, first + w + 1, on[3], channels, real, stride, (y1 * x1)[:, None] * g)
+        at = ((row * LEVELS + level) * COUNT)[:, None]
+        tl.store(of_points + 2 * at + columns, to_points, mask=there[:, None] & (columns < 2 * COUNT))
+        tl.store(of_weights + at + columns, to_weights, mask=there[:, None] & (columns < COUNT))
         start += h * w * stride
 
 
-def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> None:
+def _launch(kernel, program: tuple[int, int], shapes, value: Tensor, points: Tensor, *others: Tensor, **sizes) -> None:
     b, pixels, heads, width = value.shape
     queries, levels, count = points.shape[1], *points.shape[3:5]
-    programs = b * heads * triton.cdiv(queries, QUERIES)
+    block, warps = program
+    programs = b * heads * triton.cdiv(queries, block)
     if not programs:
         return
     shapes = constant(tuple(map(tuple, shapes)), value.device, torch.int32)
-    sizes = {"LEVELS": levels, "COUNT": count, "WIDTH": width, "CHANNELS": triton.next_power_of_2(width)}
+    sizes |= {"LEVELS": levels, "COUNT": count, "WIDTH": width, "CHANNELS": triton.next_power_of_2(width)}
     with torch.cuda.device_of(value):  # of several, the kernel runs on the current one
         # Fused multiply and add places points as grid_sample on a GPU does, on the same side of a kink.
         kernel[(programs,)](
@@ -175,8 +188,8 @@ def _launch(kernel, shapes, value: Tensor, points: Tensor, *others: Tensor) -> N
             pixels,
             heads,
             **sizes,
-            BLOCK=QUERIES,
-            num_warps=WARPS,
+            BLOCK=block,
+            num_warps=warps,
             enable_fp_fusion=True,
         )
 
@@ -186,7 +199,7 @@ def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weight
     value, points, weights = (tensor.contiguous() for tensor in (value, points, weights))
     b, _, heads, width = value.shape
     out = value.new_empty(b, points.shape[1], heads, width)
-    _launch(_forward, shapes, value, points, weights, out)
+    _launch(_forward, FORWARD, shapes, value, points, weights, out)
     return out.flatten(2)
 
 
@@ -195,5 +208,7 @@ def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weigh
     value, points, weights, above = (tensor.contiguous() for tensor in (value, points, weights, above))
     of_value = torch.zeros_like(value, dtype=points.dtype)
     of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
-    _launch(_backward, shapes, value, points, weights, above, of_value, of_points, of_weights)
+    columns = triton.next_power_of_2(max(value.shape[-1], 2 * points.shape[4]))
+    others = (points, weights, above, of_value, of_points, of_weights)
+    _launch(_backward, BACKWARD, shapes, value, *others, COLUMNS=columns)
     return of_value.to(value.dtype), of_points, of_weights
