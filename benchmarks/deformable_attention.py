@@ -41,8 +41,8 @@ def main(
     for name, value in (("images", images), ("height", height), ("width", width), ("rounds", rounds)):
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    where = devices.pick_device(device)
-    kind = devices.pick_precision(precision, where)
+    where = devices.pick_device(device, "--device")
+    kind = devices.pick_precision(precision, where, "--precision")
     for name, words in (("forward", forward), ("backward", backward)):
         if words is not None and where.type != "cuda":
             raise InputError(f"--{name} is {words!r}; it is of the Triton kernels and needs --device cuda")

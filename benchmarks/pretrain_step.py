@@ -77,8 +77,8 @@ def main(
     for name, value in (counts | {"peer-batch": peer_batch}).items():
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    where = devices.pick_device(device)
-    kind = devices.pick_precision(precision, where)
+    where = devices.pick_device(device, "--device")
+    kind = devices.pick_precision(precision, where, "--precision")
     devices.prepare(where)
     if images:
         group = row.pretrain["schedule"].get("group_steps", 1)

@@ -57,8 +57,8 @@ def main(
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a whole number above 0")
     known = _instances.read(labels, folder=".") if labels else None
     source = _Images(_labelled(images, labels, known) if known else _listed(images))
-    where = devices.pick_device(device)
-    kind = devices.pick_precision(precision, where)
+    where = devices.pick_device(device, "--device")
+    kind = devices.pick_precision(precision, where, "--precision")
     found = trained.load(file, network=network, heads=heads)
     view = {"long_edge": None, "batch": 1, **found.scored, **({"long_edge": None} if short_edge else {})}
     view |= {key: value for key, value in asked.items() if value is not None}

@@ -10,15 +10,16 @@ from proseco.base.errors import InputError, one_of
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, place: str = "params.yaml: device") -> torch.device:
     """``auto`` takes a CUDA device, else the CPU; of several processes on a machine each takes a device of its own.
 
+    :param place: where the name stands.
     :raises InputError: unknown; CUDA asked for where there is none; more processes than devices.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise one_of("device", name, ("auto", "cpu", "cuda"), "params.yaml: device")
+        raise one_of("device", name, ("auto", "cpu", "cuda"), place)
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is 'cuda', but torch sees no CUDA device; choose auto or cpu (params.yaml: device)")
+        raise InputError(f"device is 'cuda', but torch sees no CUDA device; choose auto or cpu ({place})")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     number, there = environment.local_rank(), torch.cuda.device_count()
@@ -27,15 +28,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
+def pick_precision(name: str, device: torch.device, place: str = "params.yaml: precision") -> torch.dtype:
     """``auto`` is bfloat16 on a GPU and float32 on a CPU, which has no faster bfloat16 to offer.
 
+    :param place: where the name stands.
     :raises InputError: unknown.
     """
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in PRECISIONS:
-        raise one_of("precision", name, ("auto", *PRECISIONS), "params.yaml: precision")
+        raise one_of("precision", name, ("auto", *PRECISIONS), place)
     return PRECISIONS[name]
 
 

@@ -10,8 +10,10 @@ CPU = torch.device("cpu")
 def test_devices():
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(InputError, match="no device named 'gpu'; there is auto, cpu, cuda"):
+    with pytest.raises(InputError, match=r"no device named 'gpu'; there is auto, cpu, cuda \(params.yaml: device\)"):
         pick_device("gpu")
+    with pytest.raises(InputError, match=r"cpu, cuda \(--device\)"):
+        pick_device("gpu", "--device")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -38,6 +40,8 @@ def test_precisions():
     assert pick_precision("auto", torch.device("cuda")) == pick_precision("bfloat16", CPU) == torch.bfloat16
     with pytest.raises(InputError, match="no precision named 'half'; there is auto, bfloat16, float32"):
         pick_precision("half", CPU)
+    with pytest.raises(InputError, match=r"float32 \(--precision\)"):
+        pick_precision("half", CPU, "--precision")
     layer, x = torch.nn.Linear(2, 3), torch.ones(1, 2)
     with autocast(CPU, torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
