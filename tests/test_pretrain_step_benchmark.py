@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pretrain_step
+from benchmarks import _steps, pretrain_step
 from proseco import rows
 from proseco.base import params
 from proseco.base.errors import InputError
@@ -36,23 +36,23 @@ def test_it_ends_with_its_ratio():
 
 def test_the_peer_may_have_smaller_batches_or_run_out_of_memory(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(pretrain_step, "WARM", 1)
-    sizes, public = [], pretrain_step._public
+    monkeypatch.setattr(_steps, "WARM", 1)
+    sizes, public = [], pretrain_step.public
     options = {"scale": "demo", "batch": 3, "height": 64, "width": 64, "steps": 1}
-    monkeypatch.setattr(pretrain_step, "_public", lambda step, batch: sizes.append(len(batch)) or public(step, batch))
+    monkeypatch.setattr(pretrain_step, "public", lambda step, batch: sizes.append(len(batch)) or public(step, batch))
     pretrain_step.main(**options, peer_batch=2)
     assert set(sizes) == {2} and "speedup" in capsys.readouterr().out
 
-    def too_large(step, batch):
+    def too_large(step, batch, **options):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(pretrain_step, "_public", too_large)
+    monkeypatch.setattr(pretrain_step, "public", too_large)
     with pytest.raises(InputError, match="a step of 3 images does not fit the device"):
-        monkeypatch.setattr(pretrain_step, "_warm", lambda form, batches: form is None)
+        monkeypatch.setattr(_steps.Trainer, "step", too_large)
         pretrain_step.main(**options)
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(pretrain_step, "_public", too_large)
+    monkeypatch.setattr(pretrain_step, "public", too_large)
     pretrain_step.main(**options)
     said = capsys.readouterr().out
     assert said.startswith("public: out of memory with batches of 3\n") and "speedup" not in said and "backbone" in said
@@ -75,10 +75,10 @@ def test_wrong_options(words, why):
 
 def gradients(row, batch, *, public):
     """Of a step from the first weights."""
-    trainer = pretrain_step.Trainer(row, len(batch), torch.device("cpu"))
+    trainer = pretrain_step.build(row, len(batch), torch.device("cpu"))
     step = partial(trainer.step, precision=torch.float32)
     with mock.patch.object(trainer.optimizer, "step"):
-        pretrain_step._public(step, batch) if public else step(batch)
+        pretrain_step.public(step, batch) if public else step(batch)
     return torch.cat([parameter.grad.flatten() for parameter in trainer.trained])
 
 
@@ -86,7 +86,7 @@ def test_the_peer_is_the_same_step():
     """From equal weights both forms come to equal ones, up to rounding; the peer has the paper's loss as written."""
     row = rows.row(params.load(ROOT / "params.yaml"), "demo", "proseco")
     row.loss["normalize_target"] = False
-    batch = pretrain_step.draw(np.array([[64, 96], [80, 64], [64, 64]]), 4, torch.device("cpu"))
+    batch = _steps.draw(np.array([[64, 96], [80, 64], [64, 64]]), 4, torch.device("cpu"))
     assert batch.mask.float().mean() == pytest.approx(1 - (64 * 96 + 80 * 64 + 64 * 64) / (3 * 80 * 96))
     ours, theirs = (gradients(row, batch, public=public) for public in (False, True))
     assert (ours - theirs).norm() < 1e-3 * ours.norm()
@@ -97,7 +97,7 @@ def test_the_peer_is_the_same_step():
 def test_scipy_finds_assignments_of_equal_cost():
     costs = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     for counts in (None, [9, 4, 1]):
-        ours, theirs = (solve(costs, counts) for solve in (matcher.assign, pretrain_step._scipy))
+        ours, theirs = (solve(costs, counts) for solve in (matcher.assign, _steps.scipy))
         for layer, (a, b) in enumerate(zip(ours, theirs, strict=True)):
             for image, (one, two) in enumerate(zip(a, b, strict=True)):
                 assert costs[layer, image][one].sum() == pytest.approx(float(costs[layer, image][two].sum()), abs=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from proseco.data.batch import Batch
 from proseco.data.loader import ordered_batches
 from proseco.data.sources import AnnotatedImages
 from proseco.training import distributed
@@ -37,25 +38,32 @@ def predict(
     mine, begin = [], time.perf_counter()
     batches = ordered_batches(source, view, batch=batch, device=device, rank=rank, world=world)
     for examples in tqdm(batches, desc=title, unit="batch", mininterval=1.0, leave=False, disable=rank > 0):
-        examples = examples.to(device)
-        with autocast(device, precision):
-            found = detector.detect(examples.views[0], examples.mask, examples.sizes.to(device))
-        rows = []
-        for key, one in zip(examples.keys, found, strict=True):
-            boxes = one["boxes_xyxy"].double().cpu().numpy()
-            row = np.empty((len(boxes), 7))
-            row[:, 0] = numbers[key]
-            row[:, 1:3] = boxes[:, :2]
-            row[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
-            row[:, 5] = one["scores"].double().cpu().numpy()
-            row[:, 6] = one["labels"].cpu().numpy()
-            rows.append(row)
-        mine.append(np.concatenate(rows))
+        ids = [numbers[key] for key in examples.keys]
+        mine.append(detect(detector, examples, ids, device=device, precision=precision))
     every = distributed.every(mine)
     if log is not None and rank == 0:
         _note(log, len(source), time.perf_counter() - begin)
     count = sum(map(len, every))
     return np.concatenate([every[number % world][number // world] for number in range(count)])
+
+
+def detect(detector, batch: Batch, numbers: list[int], *, device: torch.device, precision: torch.dtype) -> np.ndarray:
+    """Rows of a batch, as of :func:`predict`, by a detector in evaluation mode; ``numbers`` are the ids of its images.
+
+    From a GPU all come together: each copy of its own would be waited for.
+    """
+    batch = batch.to(device)
+    with autocast(device, precision):
+        found = detector.detect(batch.views[0], batch.mask, batch.sizes.to(device))
+    columns = [[one["boxes_xyxy"], one["scores"][:, None], one["labels"][:, None]] for one in found]
+    images = [torch.cat([column.double() for column in image], 1) for image in columns]
+    values = torch.cat(images).cpu().numpy()
+    rows = np.empty((len(values), 7))
+    rows[:, 0] = np.repeat(numbers, list(map(len, images)))
+    rows[:, 1:3] = values[:, :2]
+    rows[:, 3:5] = values[:, 2:4] - values[:, :2]
+    rows[:, 5:] = values[:, 4:]
+    return rows
 
 
 def _note(log: Path, images: int, seconds: float) -> None:
