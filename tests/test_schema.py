@@ -15,7 +15,7 @@ REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
     *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps"),
-    "frozen_stages",
+    *("frozen_stages", "prefix"),
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),

@@ -3,16 +3,21 @@
 import argparse
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torchvision.models import resnet18
 
+from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.nn.backbone import Body, ResNet
 from proseco.weights import backbone, checkpoint
 from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def network(seed=0):
@@ -32,6 +37,13 @@ def prefixed(prefix, state):
     return OrderedDict((prefix + name, value) for name, value in state.items())
 
 
+def numbered(state):
+    """As the children of a ResNet are named in a Sequential."""
+    net = ResNet(**tiny.BODY, num_classes=6)
+    net.load_state_dict(state)
+    return nn.Sequential(*list(net.children())[:-1]).state_dict()
+
+
 NET = network()
 HEADS = {"module.projection_head.0.weight": torch.ones(7, 24), "module.prototypes.weight": torch.ones(5, 8)}
 WAYS = {
@@ -40,7 +52,8 @@ WAYS = {
     "state_dict": {"epoch": 800, "arch": "resnet50", "state_dict": prefixed("module.", NET), "best": 0.5},
     "state_dict in model": {"model": {"state_dict": NET}},
     "arguments": {"model": NET, "args": argparse.Namespace(lr=2e-4, dilation=False), "optimizer": {"state": {}}},
-    "byol": {"online_network": prefixed("encoder.", NET), "predictor": {"weight": torch.ones(2)}},
+    "online": {"online_network": prefixed("encoder.", NET), "predictor": {"weight": torch.ones(2)}},
+    "numbered": {"encoder": numbered(NET) | {"projector.0.weight": torch.ones(7, 24)}},
     "moco": {"state_dict": prefixed("module.encoder_q.", NET) | {"module.queue": torch.ones(8, 3)}},
     "half": {name: v.half().float() if v.is_floating_point() else v for name, v in NET.items()},
 }
@@ -94,6 +107,25 @@ def test_of_two_networks_one_must_be_chosen(tmp_path):
     assert equal(backbone.read(path, prefix="online."), body_of(NET))
     with pytest.raises(InputError, match=r"no prefix named 'online'; there is 'online\.', 'target\.' \(.*pair\.pth\)"):
         backbone.read(path, prefix="online")
+
+
+def test_scrls_file(tmp_path):
+    """Its program saves two networks, whose ResNets it has put into Sequentials, and all that training goes on from."""
+
+    def backbone_of(state):
+        head = {"projector.linear1.weight": torch.ones(7, 24), "projector.bn1.weight": torch.ones(7)}
+        return prefixed("encoder.", numbered(state)) | head
+
+    other, path = network(1), tmp_path / "scrl_1000ep.pth"
+    optimizer = {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.2, "params": [0]}]}
+    whole = {"tag": "1000", "epoch": 1000, "max_eval_score": 70.67, "max_eval_epoch": 1000}
+    whole |= {"online_network_state_dict": backbone_of(NET), "target_network_state_dict": backbone_of(other)}
+    whole |= {"predictor_state_dict": {"bn1.weight": torch.ones(5)}, "optimizer_state_dict": optimizer}
+    torch.save(whole, path)
+    entry = params.load(ROOT / "params.yaml")["scales"]["paper"]["backbones"]["scrl"]
+    assert equal(backbone.read(path, prefix=entry["prefix"]), body_of(NET))
+    with pytest.raises(InputError, match=r"several ResNets \(online_network_state_dict\.encoder\., target_network_"):
+        backbone.read(path)
 
 
 def test_a_file_without_a_resnet(tmp_path):
