@@ -20,7 +20,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     chosen |= {"recall_points": plan["recall_points"]}
     chosen |= {"precision": settings["precision"], **section["finetune"]}
     code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
-    inputs = [*parts.values(), start]
+    inputs = [*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start]
     with (
         scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as kept,
         launch.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,

@@ -55,6 +55,8 @@ def main(*, scale: str, benchmark: str) -> None:
                 if part != "train":  # boxes are what is scored
                     chosen = annotations.without_masks(chosen)
                 files.write_json(out / str(seed) / f"{part}.json", chosen, indent=None)
+                # Images that change while labels do not: by this, what reads both runs anew.
+                files.write_text(out / str(seed) / f"{part}.images.txt", annotations.image_files(chosen, root))
 
 
 if __name__ == "__main__":

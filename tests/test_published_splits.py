@@ -106,3 +106,9 @@ def test_the_stage_writes_these_bytes(name, tmp_path, monkeypatch):
     for path, file in written.items():
         assert file.read_bytes() == (ROOT / "splits" / path).read_bytes()
     assert [p.name for p in (tmp_path / "work/paper/annotations" / name).iterdir()] == ["44"]
+    made = tmp_path / "work/paper/annotations" / name / "44"
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    (tmp_path / "x/x.jpg").write_bytes(b"another image under the same labels")
+    split.main(scale="paper", benchmark=name)
+    changed = {path.name for path in made.iterdir() if path.read_bytes() != before[path.name]}
+    assert changed == {"train.images.txt", "val.images.txt", "test.images.txt"} and len(before) == 6

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from proseco.base.errors import InputError
+from proseco.base.files import listing_digest
 
 #: Pixels that a box may reach outside its image before it counts as outside: x + w is a rounded sum.
 SLACK = 1e-6
@@ -211,6 +212,13 @@ def missing_images(annotations: dict, root: str | Path) -> list[str]:
         if name not in listings[folder]:
             missing.append(image["file_name"])
     return missing
+
+
+def image_files(annotations: dict, root: str | Path) -> str:
+    """A line: how many image files there are, their bytes, and a digest of their names and sizes."""
+    names = sorted({image["file_name"] for image in annotations["images"]})
+    sizes = [(name, (Path(root) / name).stat().st_size) for name in names]
+    return f"{len(sizes)} images, {sum(size for _, size in sizes)} bytes, {listing_digest(sizes)}\n"
 
 
 def check_objects(annotations: dict, *, source: str, scored: bool = False) -> None:
