@@ -6,6 +6,8 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
 
 from proseco import boxes as box_ops
 from proseco.data.crops import ProposalViews
@@ -68,7 +70,19 @@ class _Encoder(nn.Module):
         size = constant((width, height), images.device)
         corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
         maps = self.backbone(normalise(images))
-        return self.projector(self.box_head(self.pool(maps, corners, [(height, width)] * len(images))))
+        return self.projector(self.box_head(_pool(self.pool, maps, corners, [(height, width)] * len(images))))
+
+
+def _pool(pool: MultiScaleRoIAlign, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list) -> Tensor:
+    """What lies in the boxes, xyxy in pixels: as ``roi_align`` with ``aligned``, an option that ``pool`` does not have.
+
+    Without it a box is pooled half a pixel of its level's map further right and below, mirrored or not, and views are
+    mirrored one by one.
+    """
+    finest = 2  # of stride 2^2
+    levels = LevelMapper(finest, finest + len(pool.featmap_names) - 1, pool.canonical_scale, pool.canonical_level)
+    half = (2.0 ** (levels(boxes) + finest - 1))[:, None].split([len(each) for each in boxes])
+    return pool(maps, [each - pixels for each, pixels in zip(boxes, half, strict=True)], sizes)
 
 
 class SoCo(_byol.Byol):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchvision import ops
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
@@ -81,6 +82,24 @@ def test_a_box_is_pooled_from_the_level_of_its_size(side, level):
         encoder.pool(maps | {"pool": torch.full((1, 12, 1, 1), 9.0)}, [box], [(64, 64)]).round().unique().item()
         == level
     )
+
+
+def test_a_mirrored_view_has_the_mirrored_boxes_features():
+    pool = made().student.encoder.pool
+    draws = torch.Generator().manual_seed(0)
+    maps = {str(i): torch.randn(1, 12, 16 // 2**i, 16 // 2**i, generator=draws).expand(2, -1, -1, -1) for i in range(4)}
+    boxes = torch.tensor([[3.0, 5.0, 16.0, 18.0], [8.0, 9.0, 29.0, 36.0], [10.0, 6.0, 58.0, 50.0]])
+    mirrored = torch.stack([64 - boxes[:, 2], boxes[:, 1], 64 - boxes[:, 0], boxes[:, 3]], 1)
+    found = soco._pool(pool, maps, [boxes[:1], boxes[1:]], [(64, 64)] * 2)
+    flipped = {name: level.flip(-1) for name, level in maps.items()}
+    other = soco._pool(pool, flipped, [mirrored[:1], mirrored[1:]], [(64, 64)] * 2)
+    assert torch.allclose(other.flip(-1), found, atol=1e-5)
+    for row, level in enumerate((0, 1, 2)):
+        given = {"output_size": 7, "spatial_scale": 1 / 2 ** (level + 2), "sampling_ratio": 2}
+        whole = ops.roi_align(maps[str(level)][:1], [boxes[row : row + 1]], **given, aligned=True)
+        assert torch.allclose(found[row : row + 1], whole, atol=1e-5)
+        beside = ops.roi_align(maps[str(level)][:1], [boxes[row : row + 1]], **given, aligned=False)
+        assert not torch.allclose(found[row : row + 1], beside, atol=0.1)
 
 
 def test_all_that_is_finetuned_is_trained_and_nothing_else_leaves():
