@@ -85,10 +85,21 @@ def flatten(pairs: list[tuple], queries: int, counts: list[int], device: torch.d
 
     One move to the device instead of two an image.
     """
-    starts = itertools.accumulate(counts[:-1], initial=0)
-    rows = torch.cat([rows + image * queries for image, (rows, _) in enumerate(pairs)])
-    columns = torch.cat([columns + start for (_, columns), start in zip(pairs, starts, strict=True)])
-    return tuple(send(torch.stack([rows, columns]), device))
+    return flatten_each([pairs], [queries], counts, device)[0]
+
+
+def flatten_each(
+    layers: list[list[tuple]], queries: list[int], counts: list[int], device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """:func:`flatten` of the pairs of several layers, of so many queries each; one move to the device for all."""
+    starts = list(itertools.accumulate(counts[:-1], initial=0))
+    numbers = []
+    for pairs, width in zip(layers, queries, strict=True):
+        rows = torch.cat([rows + image * width for image, (rows, _) in enumerate(pairs)])
+        columns = torch.cat([columns + start for (_, columns), start in zip(pairs, starts, strict=True)])
+        numbers.append(torch.stack([rows, columns]))
+    found = send(torch.cat(numbers, 1), device).split([each.shape[1] for each in numbers], 1)
+    return [(rows, columns) for rows, columns in found]
 
 
 def fetch(tensor: Tensor) -> Tensor:

@@ -26,7 +26,10 @@ def matched_boxes(boxes: Tensor, targets: list[Tensor], pairs: list[tuple]) -> t
 
 def box_terms(boxes: Tensor, targets: list[Tensor], pairs: list[tuple], count: Tensor | float) -> tuple[Tensor, Tensor]:
     """L1 and 1 - GIoU of the matched pairs, summed over pairs and divided by ``count`` (eq. 5). boxes (B, N, 4)."""
-    ours, theirs = matched_boxes(boxes, targets, pairs)
+    return _differences(*matched_boxes(boxes, targets, pairs), count)
+
+
+def _differences(ours: Tensor, theirs: Tensor, count: Tensor | float) -> tuple[Tensor, Tensor]:
     l1 = (ours - theirs).abs().sum()
     overlap = box_ops.giou(box_ops.cxcywh_to_xyxy(ours), box_ops.cxcywh_to_xyxy(theirs))
     return l1 / count, (1 - overlap).sum() / count
@@ -58,14 +61,16 @@ def set_loss(
         matched = matched + match(out["encoder"]["logits"][None], out["encoder"]["boxes"][None], plain, weights)
         stages.append((out["encoder"]["logits"], out["encoder"]["boxes"], plain))
     count = max(sum(len(t["labels"]) for t in targets) if count is None else count, 1)
+    queries, counts = [logits.shape[1] for logits, _, _ in stages], [len(t["boxes"]) for t in targets]
+    numbers = matcher.flatten_each(matched, queries, counts, out["boxes"].device)
+    all_boxes = torch.cat([t["boxes"] for t in targets])
     sums = {name: out["boxes"].new_zeros(()) for name in weights}
-    for (logits, boxes, wanted), pairs in zip(stages, matched, strict=True):
-        target_boxes = [t["boxes"] for t in wanted]
+    for (logits, boxes, wanted), (rows, columns) in zip(stages, numbers, strict=True):
         one_hot = logits.new_zeros(logits.shape)
-        rows, columns = matcher.flatten(pairs, logits.shape[1], [len(b) for b in target_boxes], logits.device)
         labels = torch.cat([t["labels"] for t in wanted])[columns]
         one_hot.view(-1).scatter_(0, rows * logits.shape[2] + labels, 1.0)  # an assignment would wait for a GPU
-        l1, giou = box_terms(boxes, target_boxes, pairs, count)
+        ours, theirs = matcher.lift(boxes.flatten(0, 1)[rows]), matcher.lift(all_boxes[columns])
+        l1, giou = _differences(ours, theirs, count)
         sums["class"] = sums["class"] + weights["class"] * focal(logits, one_hot) / count
         sums["coord"] = sums["coord"] + weights["coord"] * l1
         sums["giou"] = sums["giou"] + weights["giou"] * giou
