@@ -10,7 +10,7 @@ from pathlib import Path
 from proseco import rows
 from proseco.base import plugins, sources
 from proseco.rows import Row
-from proseco.schema import COCO_POINTS, check
+from proseco.schema import check
 from proseco.training.schedules import changed
 
 
@@ -68,13 +68,13 @@ def pretraining(params: dict, row: Row) -> dict:
 
 def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
     """What the finetuning of a row on a benchmark depends on, beside what is the same for all: ``detector``,
-    ``schedule``, ``recall_points`` and ``code``.
+    ``schedule``, ``scoring`` and ``code``.
     """
     schedules = section["schedules"]
     schedule = schedules.get(benchmark, schedules.get("default"))
     used = code(("detectors", row.detector["name"]))
     chosen = {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
-    return chosen | {"recall_points": params["benchmarks"][benchmark].get("recall_points", COCO_POINTS)}
+    return chosen | {"scoring": params["benchmarks"][benchmark].get("scoring", "coco")}
 
 
 def backbones(params: dict, scale: str) -> dict:

@@ -9,8 +9,6 @@ from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.tables import overview, paper, published, summary
 
-COCO_POINTS = 101  # of recall, of which nothing is said
-
 
 def write(
     out: Path,
@@ -125,8 +123,8 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
         cells = [files.read_json(folder / "metrics.json") for folder in folders]
         count = _span([cell["steps"] for cell in cells])
-        points = cells[0].get("recall_points", COCO_POINTS)
-        how = "" if points == COCO_POINTS else f" at {points} points of recall"
+        scoring = cells[0].get("scoring", "coco")  # of which nothing is said
+        how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
         parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 

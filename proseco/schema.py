@@ -20,8 +20,7 @@ ABLATION = {"title": "str", "of": "str", "set": "dict"}
 BENCHMARK = dict.fromkeys(("name", "title", "root", "train", "rule"), "str")
 BENCHMARK |= {"test": "str | None"}
 #: Keys that some rules need, or that a data set may have.
-BENCHMARK_OPTIONS = {"fraction": "float", "ids": "str", "drop_other_sizes": "bool", "recall_points": "int"}
-COCO_POINTS = 101  # of recall
+BENCHMARK_OPTIONS = {"fraction": "float", "ids": "str", "drop_other_sizes": "bool", "scoring": "Literal['coco', 'voc']"}
 #: Keys of rows and columns -> the section of each scale that says what the name stands for.
 NAMED = {"backbone": "backbones", "root": "roots", "detector": "detectors", "data": "propose.unlabelled"}
 PARTS = ("backbones", "roots", "detectors")
@@ -89,9 +88,6 @@ def benchmark(entry: dict, place: str) -> None:
         raise InputError(f"{place} lacks {needed}, which rule {entry['rule']} needs (params.yaml)")
     for key in {"fraction", "ids"} & set(entry) - {needed}:
         raise InputError(f"{place}.{key} is of no use: rule {entry['rule']} does not read it (params.yaml)")
-    if entry.get("recall_points", COCO_POINTS) not in (11, COCO_POINTS):
-        why = f"AP averages precision at {COCO_POINTS} points of recall, COCO's, or 11, VOC 2007's"
-        raise InputError(f"{place}.recall_points is {entry['recall_points']}; {why} (params.yaml)")
     if not 0 < entry.get("fraction", 1) <= 1:
         raise InputError(f"{place}.fraction is {entry['fraction']}; it must lie in (0, 1] (params.yaml)")
     for key in {"train", "test", "images"} & set(entry):

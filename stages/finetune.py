@@ -16,8 +16,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     start = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     cell = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
-    chosen = {"detector": plan["detector"], "views": section["views"], "schedule": plan["schedule"]}
-    chosen |= {"recall_points": plan["recall_points"]}
+    chosen = {key: plan[key] for key in ("detector", "schedule", "scoring")} | {"views": section["views"]}
     chosen |= {"precision": settings["precision"], **section["finetune"]}
     code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
     inputs = [*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start]

@@ -53,11 +53,51 @@ def _one_average_precision(objects, detections, threshold, low, high, max_detect
     return sum(max((p for r, p in curve if r >= level), default=0.0) for level in levels) / len(levels)
 
 
+def _one_voc_average_precision(objects, detections, threshold, low, high):
+    """As above, by VOC 2007's rule: the object of highest IoU or none."""
+
+    def difficult(thing):
+        return thing["iscrowd"] or thing["difficult"] or not low <= thing["area"] <= high
+
+    count = sum(not difficult(thing) for thing in objects)
+    if count == 0:
+        return None
+    taken, right, wrong, curve = [], 0, 0, []
+    for detection in sorted(detections, key=lambda detection: (-detection["score"], detection["image_id"])):
+        best, highest = None, 0
+        for thing in objects:
+            if thing["image_id"] == detection["image_id"]:
+                iou = _iou_xywh(detection["bbox"], thing["bbox"], crowd=False)
+                if iou > highest:
+                    best, highest = thing, iou
+        if highest >= threshold and difficult(best):
+            continue
+        if highest >= threshold and best["id"] not in taken:
+            taken.append(best["id"])
+            right += 1
+        elif low <= detection["bbox"][2] * detection["bbox"][3] <= high:
+            wrong += 1
+        if right + wrong:
+            curve.append((right, right / (right + wrong)))
+    return sum(max((p for found, p in curve if 10 * found >= tenth * count), default=0) for tenth in range(11)) / 11
+
+
+def voc_average_precision_oracle(annotations, detections):
+    """As :func:`average_precision_oracle`, by VOC 2007's rule. Scores may be equal."""
+    return _figures(annotations, detections, _one_voc_average_precision)
+
+
 def average_precision_oracle(annotations, detections, max_detections=100, recall_points=101):
     """COCO's six figures in percent, and the AP of each class, None where there is nothing to find.
 
     :param detections: list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` without equal scores.
     """
+    return _figures(
+        annotations, detections, lambda *given: _one_average_precision(*given, max_detections, recall_points)
+    )
+
+
+def _figures(annotations, detections, average_precision):
     ranges = {"all": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
     thresholds = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     table = {}
@@ -66,8 +106,7 @@ def average_precision_oracle(annotations, detections, max_detections=100, recall
         mine = [d for d in detections if d["category_id"] == category["id"]]
         for size, (low, high) in ranges.items():
             for t in thresholds:
-                ap = _one_average_precision(objects, mine, t, low, high, max_detections, recall_points)
-                table[category["name"], size, t] = ap
+                table[category["name"], size, t] = average_precision(objects, mine, t, low, high)
 
     def mean(select):
         values = [ap for key, ap in table.items() if ap is not None and select(*key)]

@@ -63,11 +63,9 @@ def test_a_pretraining_that_searches_depends_on_what_it_searches_with():
 
 def test_a_benchmark_says_how_it_is_scored():
     found = plan.resolve(REAL)
-    recall_points = {
-        name: found[f"finetune/proseco/{name}.json"]["recall_points"] for name in REAL["run"]["benchmarks"]
-    }
-    assert recall_points == {"mini_coco_5": 101, "mini_voc_10": 11}
-    assert changes("benchmarks/mini_voc_10/recall_points", 101) == {
+    scoring = {name: found[f"finetune/proseco/{name}.json"]["scoring"] for name in REAL["run"]["benchmarks"]}
+    assert scoring == {"mini_coco_5": "coco", "mini_voc_10": "voc"}
+    assert changes("benchmarks/mini_voc_10/scoring", "coco") == {
         "finetune/supervised/mini_voc_10.json",
         "finetune/proseco/mini_voc_10.json",
     }

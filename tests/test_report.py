@@ -42,13 +42,13 @@ def test_how_long_was_trained_is_said_of_all_cells(tmp_path):
         for benchmark, counted in (("few", count), ("many", 70)):
             folder = tmp_path / "demo/finetune" / method / benchmark / str(seed)
             folder.mkdir(parents=True)
-            points = 11 if benchmark == "many" else 101
-            found = {"steps": counted, "test_images": 50, "recall_points": points}
+            scoring = "voc" if benchmark == "many" else "coco"
+            found = {"steps": counted, "test_images": 50, "scoring": scoring}
             (folder / "metrics.json").write_text(json.dumps(found))
     said = report._budget(tmp_path / "demo", {"a": "A", "b": "B"}, {"few": "Few", "many": "Many"}, [1, 2], [])
     assert said == (
         "Scale: demo. Few finetuned for 900 to 1,500 and scored on 50 images; "
-        "Many finetuned for 70 and scored on 50 images at 11 points of recall."
+        "Many finetuned for 70 and scored on 50 images by VOC's rule."
     )
 
 

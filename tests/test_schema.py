@@ -21,7 +21,7 @@ OPTIONAL = {
     *("boxes", "ema_rate", "projector", "smoothing", "mode", "proposals.long_edge"),
     *("jitter_probability", "jitter", "grayscale_probability", "blur_probability", "blur_sigma"),
     *("width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels", "points", "queries"),
-    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks", "recall_points"),
+    *("box_refinement", "two_stage", "proseco.loss", "drop_other_sizes", "masks", "scoring"),
     *("scrl.side", "soco.method.side", "area", "min_size", "max_iou", "canonical_size", "scratch", "extra_side"),
     *("solarise_probability", "momentum", "trust", "warmup", "decay"),
     *("draw", "search", "stride", "method.side", "patches", "method.min_side", "mask_ratio"),
@@ -289,7 +289,7 @@ def test_odd_values_never_escape_as_another_error():
         ),
         ("scales/demo/schedules/mini_voc_5/validations", None, ["mini_voc_5 needs either validations or validate_"]),
         ("scales/demo/schedules/mini_voc_5/patience", 0, ["schedules.mini_voc_5.patience is 0"]),
-        ("benchmarks/mini_voc_5/recall_points", 10, ["benchmarks.mini_voc_5.recall_points is 10", "11, VOC 2007's"]),
+        ("benchmarks/mini_voc_5/scoring", "vco", ["benchmarks.mini_voc_5.scoring is 'vco'", "one of ['coco', 'voc']"]),
         ("scales/demo/schedules/mini_voc_5/frozen_stages", 6, ["schedules.mini_voc_5.frozen_stages is 6", "5 stages"]),
         (
             "scales/demo/pretrain/proseco/schedule/patience",

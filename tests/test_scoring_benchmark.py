@@ -16,7 +16,7 @@ def test_it_ends_with_its_ratio_and_equal_figures():
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 and re.match(r"12 images, \d+ objects, 1200 detections", lines[0])
-    last = re.fullmatch(r"scoring: speedup \d+\.\d difference (\S+)", lines[-1])
+    last = re.fullmatch(r"scoring: speedup \d+\.\d difference (\S+) voc \d+\.\d\d", lines[-1])
     assert last and float(last[1]) < 1e-9, lines
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from faster_coco_eval import COCO, COCOeval_faster
 from proseco.base import files
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-RECALLS = 101
 
 
 class _Eval(COCOeval_faster):
@@ -32,7 +32,6 @@ def score(
     *,
     max_detections: int = 100,
     ignore_difficult: bool = True,
-    recall_points: int = RECALLS,
 ) -> dict:
     """Average precision over IoU .50:.95 and its relatives.
 
@@ -44,18 +43,11 @@ def score(
     :param detections: Nx7 numbers, one row a box: image id, x, y, w, h (pixels), score, category id: the array form
         of pycocotools' ``loadRes``. float64, as float32 does not hold image ids above 2^24.
     :param max_detections: the best so many of each image and class count.
-    :param recall_points: from 0 to 1, at which precision is averaged: COCO's 101, or the 11 of VOC 2007, with which
-        DETReg's public code scores VOC.
     :returns: ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` in percent, None where there is no object to
         find; and ``per_class``: name -> these six of the class alone, and ``objects``, how many there are to find.
-    :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category; other
-        points of recall than some of COCO's, evenly spaced from 0 to 1.
+    :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category.
     """
-    if recall_points < 2 or (RECALLS - 1) % (recall_points - 1):
-        raise ValueError(
-            f"recall_points is {recall_points}; some of COCO's {RECALLS} evenly spaced: 11 or {RECALLS}, say"
-        )
-    detections = _checked(annotations, detections)
+    detections = checked(annotations, detections)
     truth = COCO()
     truth.dataset = {
         "info": {},
@@ -73,11 +65,41 @@ def score(
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., -1]  # thresholds x recall_points x classes x areas
-    precision = precision[:, :: (RECALLS - 1) // (recall_points - 1)]
+    passed = [record["iscrowd"] or record["ignored"] for record in truth.dataset["annotations"]]
+    return summary(annotations, evaluation.eval["precision"][..., -1], passed)
+
+
+def checked(annotations: dict, detections: np.ndarray) -> np.ndarray:
+    """The rows that :func:`score` takes, an empty array of any shape as none of them.
+
+    :raises ValueError: as :func:`score`.
+    """
+    detections = np.asarray(detections)
+    if detections.size == 0:
+        detections = np.zeros((0, 7))
+    if detections.ndim != 2 or detections.shape[1] != 7 or detections.dtype != np.float64:
+        raise ValueError(f"detections are {detections.dtype} of shape {detections.shape}; expected float64, Nx7")
+    if not np.isfinite(detections).all():
+        raise ValueError("detections hold a number that is not finite")
+    for what, column, records in (("image", 0, "images"), ("category", 6, "categories")):
+        unknown = np.setdiff1d(
+            detections[:, column].astype(np.int64), [record["id"] for record in annotations[records]]
+        )
+        if unknown.size:
+            raise ValueError(f"detections name {what} {unknown[0]}, which is not in the annotations")
+    return detections
+
+
+def summary(annotations: dict, precision: np.ndarray, passed: Sequence[bool]) -> dict:
+    """What :func:`score` returns.
+
+    :param precision: at levels of recall, 0..1, -1 where there is no object to find: thresholds .50:.95 x levels x
+        classes x areas (all, small, medium, large).
+    :param passed: of each annotation whether it need not be found.
+    """
     counts = dict.fromkeys((category["id"] for category in annotations["categories"]), 0)
-    for record in truth.dataset["annotations"]:
-        counts[record["category_id"]] += not (record["iscrowd"] or record["ignored"])
+    for record, ignored in zip(annotations["annotations"], passed, strict=True):
+        counts[record["category_id"]] += not ignored
     per_class = {
         name: {"objects": counts[category["id"]]} | _figures(precision[:, :, row : row + 1])
         for row, (name, category) in enumerate(zip(_names(annotations), annotations["categories"], strict=True))
@@ -107,7 +129,7 @@ def _names(annotations: dict) -> list[str]:
 
 
 def _figures(precision: np.ndarray) -> dict[str, float | None]:
-    """:data:`METRICS` of thresholds x recall_points x classes x areas."""
+    """:data:`METRICS` of thresholds x levels of recall x classes x areas."""
     parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., i] for i in (1, 2, 3))]
     return {name: _percent(part) for name, part in zip(METRICS, parts, strict=True)}
 
@@ -124,20 +146,3 @@ def _nothing(truth: COCO) -> COCO:
     found.dataset = {**truth.dataset, "annotations": []}
     found.createIndex()
     return found
-
-
-def _checked(annotations: dict, detections: np.ndarray) -> np.ndarray:
-    detections = np.asarray(detections)
-    if detections.size == 0:
-        detections = np.zeros((0, 7))
-    if detections.ndim != 2 or detections.shape[1] != 7 or detections.dtype != np.float64:
-        raise ValueError(f"detections are {detections.dtype} of shape {detections.shape}; expected float64, Nx7")
-    if not np.isfinite(detections).all():
-        raise ValueError("detections hold a number that is not finite")
-    for what, column, records in (("image", 0, "images"), ("category", 6, "categories")):
-        unknown = np.setdiff1d(
-            detections[:, column].astype(np.int64), [record["id"] for record in annotations[records]]
-        )
-        if unknown.size:
-            raise ValueError(f"detections name {what} {unknown[0]}, which is not in the annotations")
-    return detections

@@ -14,7 +14,7 @@ from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import AnnotatedImages
 from proseco.data.views import FixedView
-from proseco.evaluation import coco_ap
+from proseco.evaluation import coco_ap, voc_ap
 from proseco.evaluation.predict import predict
 from proseco.nn import backbone
 from proseco.training import devices, distributed
@@ -23,6 +23,8 @@ from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
 from proseco.weights.start import BODY
+
+SCORINGS = {"coco": coco_ap, "voc": voc_ap}
 
 
 def run(
@@ -42,7 +44,7 @@ def run(
     precision: str,
     init_from: str,
     predict_batch: int,
-    recall_points: int = coco_ap.RECALLS,
+    scoring: str = "coco",
 ) -> None:
     """Train on ``annotations["train"]``, choose by AP on ``["val"]``, report AP on ``["test"]``.
 
@@ -54,7 +56,7 @@ def run(
     :param digest: of the annotations' files, for ``run.json``.
     :param start: checkpoint of stage ``pretrain``; what it does not hold is drawn from the seed.
     :param init_from: its network, ``student`` or ``teacher``.
-    :param recall_points: of all APs, see :func:`proseco.evaluation.coco_ap.score`.
+    :param scoring: whose rule all APs follow, a key of SCORINGS.
     :param out: file for the best weights; ``results`` a folder for metrics.json, per_class.csv, log.csv, speed.csv,
         predict.csv, detections.png and run.json; ``scratch`` a folder for states to go on from.
     """
@@ -80,7 +82,7 @@ def run(
         log = results / "predict.csv"
         find = partial(predict, model, view=view, batch=predict_batch, device=where, precision=kind, log=log)
         validate = partial(find, sources["val"], title=f"validate {title}")
-        score = partial(coco_ap.score, recall_points=recall_points)
+        score = SCORINGS[scoring].score
         course = partial(plan.course, steps=steps)
         best = _Best(model, validate, partial(score, annotations["val"]), title=title, course=course)
         ran = fit(
@@ -112,18 +114,13 @@ def run(
     made["category_ids"] = [c["original_id"] for c in classes]
     made["predict"] = {**views["predict"], "batch": predict_batch}
     checkpoint.save(out, {"detector": best.weights}, made)
-    counts = {
-        "labels": len(sources["train"]),
-        "test_images": len(sources["test"]),
-        "steps": ran,
-        "recall_points": recall_points,
-    }
+    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": ran, "scoring": scoring}
     chosen = {"best_step": best.step, "validation": best.history, "dropped_at": best.drop if best.drop < ran else None}
     why = f"no AP above that of step {best.step} in {plan.patience} validations" if ran < steps else None
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen, "stopped_early": why})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
-    facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "recall_points": recall_points}
+    facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "scoring": scoring}
     facts |= devices.facts(where, kind)
     files.write_json(results / "run.json", files.provenance(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")

@@ -10,51 +10,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from proseco.benchmarks import coco
-from proseco.evaluation.coco_ap import METRICS, score, write_per_class
+from proseco.evaluation.coco_ap import score, write_per_class
 from tests.oracles import average_precision_oracle
+from tests.scenes import FIGURES, as_records, box, figures, odd_scenes, one_object, scene, two_objects
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
-FIGURES = list(METRICS)
-
-
-def scene(seed, *, images=7, classes=5, crowds=True, difficult=True):
-    """Objects of all sizes, and detections near them and elsewhere. The last class has none, the last image neither."""
-    rng = np.random.default_rng(seed)
-    records, rows = [], []
-    for image in range(1, images):
-        for _ in range(rng.integers(3, 9)):
-            category = int(rng.integers(classes - 1))
-            w, h = np.exp(rng.uniform(2.3, 5.3, 2))
-            x, y = rng.uniform(0, 300, 2)
-            crowd = int(crowds and rng.random() < 0.15)
-            hard = int(difficult and not crowd and rng.random() < 0.25)
-            records.append(
-                {"id": len(records) + 1, "image_id": image, "category_id": category, "bbox": [x, y, w, h]}
-                | {"area": w * h * rng.uniform(0.5, 1), "iscrowd": crowd, "difficult": hard}
-            )
-            for _ in range(rng.integers(0, 5)):
-                s = rng.uniform(0.01, 0.25)
-                near = [x + s * w * rng.normal(), y + s * h * rng.normal()]
-                size = [w * np.exp(s * rng.normal()), h * np.exp(s * rng.normal())]
-                rows.append([image, *near, *size, rng.random(), category])
-    for image in range(1, images + 1):
-        for _ in range(4):
-            box = [*rng.uniform(0, 300, 2), *np.exp(rng.uniform(2.3, 5.3, 2))]
-            rows.append([image, *box, rng.random(), rng.integers(classes)])
-    annotations = {
-        "images": [
-            {"id": i, "key": str(i), "file_name": f"{i}.jpg", "width": 500, "height": 470} for i in range(1, images + 1)
-        ],
-        "annotations": records,
-        "categories": [{"id": c, "name": f"class{c}", "original_id": c + 3} for c in range(classes)],
-    }
-    return annotations, np.array(rows)
-
-
-def as_records(rows):
-    return [
-        {"image_id": int(r[0]), "bbox": r[1:5].tolist(), "score": float(r[5]), "category_id": int(r[6])} for r in rows
-    ]
 
 
 class Reference(COCOeval):
@@ -86,30 +46,12 @@ def reference(annotations, rows, max_detections=100):
     return six(values), [six(values[:, :, row : row + 1]) for row in range(values.shape[2])]
 
 
-def figures(result):
-    return [np.nan if result[name] is None else result[name] for name in FIGURES]
-
-
-def box(image, x, y, w, h, points, category=0):
-    return [image, x, y, w, h, points, category]
-
-
-def one_object(**changes):
-    """An image of one 60 x 40 object, and one without objects."""
-    record = {"id": 1, "image_id": 1, "category_id": 0, "bbox": [10.0, 20.0, 60.0, 40.0], "area": 2400.0}
-    return {
-        "images": [{"id": i, "key": str(i), "file_name": f"{i}.jpg", "width": 200, "height": 100} for i in (1, 2)],
-        "annotations": [{**record, "iscrowd": 0, "difficult": 0, **changes}],
-        "categories": [{"id": 0, "name": "cat", "original_id": 17}],
-    }
-
-
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("max_detections", "recall_points"), [(2, 101), (100, 101), (100, 11)])
-def test_equals_the_obvious_formula(seed, max_detections, recall_points):
+@pytest.mark.parametrize("max_detections", [2, 100])
+def test_equals_the_obvious_formula(seed, max_detections):
     annotations, rows = scene(seed)
-    result = score(annotations, rows, max_detections=max_detections, recall_points=recall_points)
-    expected = average_precision_oracle(annotations, as_records(rows), max_detections, recall_points)
+    result = score(annotations, rows, max_detections=max_detections)
+    expected = average_precision_oracle(annotations, as_records(rows), max_detections)
     assert 1 < expected["AP"] < 99
     assert any(r["difficult"] for r in annotations["annotations"])
     assert any(r["iscrowd"] for r in annotations["annotations"])
@@ -117,41 +59,6 @@ def test_equals_the_obvious_formula(seed, max_detections, recall_points):
     of_classes = {name: row["AP"] for name, row in result["per_class"].items()}
     assert of_classes == pytest.approx(expected["per_class"], abs=1e-9)
     assert of_classes["class4"] is None
-
-
-def test_eleven_points_of_recall():
-    """VOC 2007's formula: one object of two found gives a precision of 1 up to a recall of .5, six points of 11."""
-    annotations = one_object()
-    annotations["annotations"].append(annotations["annotations"][0] | {"id": 2, "bbox": [100.0, 20.0, 60.0, 40.0]})
-    found = np.array([box(1, 10, 20, 60, 40, 0.5)])
-    assert score(annotations, found, recall_points=11)["AP"] == pytest.approx(100 * 6 / 11)
-    assert score(annotations, found)["AP"] == pytest.approx(100 * 51 / 101)
-
-
-@pytest.mark.parametrize("points", [0, 1, 10, 102])
-def test_points_of_recall_that_coco_has_not(points):
-    with pytest.raises(ValueError, match=f"recall_points is {points}; some of COCO's 101"):
-        score(one_object(), np.array([box(1, 10, 20, 60, 40, 0.5)]), recall_points=points)
-
-
-def odd_scenes():
-    """Scenes of crowds, difficult objects, both or neither; ties of scores and of overlaps; over 100 boxes an image."""
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        sizes = {"images": int(rng.integers(3, 9)), "classes": int(rng.integers(2, 6))}
-        annotations, rows = scene(seed, **sizes, crowds=seed % 2 == 0, difficult=seed % 3 > 0)
-        if seed % 4 == 0:
-            rows = np.concatenate([rows, rows[:60]])  # equal boxes and, rounded, equal scores
-            rows[:, 5] = rows[:, 5].round(1)
-        if seed % 5 == 0:
-            rows[:, 1:5] = rows[:, 1:5].round(-1) + 1
-            for record in annotations["annotations"]:
-                record["bbox"] = [float(round(value, -1) + 1) for value in record["bbox"]]
-        if seed % 7 == 0:
-            rows = np.concatenate([rows] * 9)
-            rows[:, 1:3] += rng.normal(0, 3, (len(rows), 2))
-            rows[:, 6] = np.where(rng.random(len(rows)) < 0.8, 0, rows[:, 6])
-        yield annotations, rows, (100, 100, 2, 7)[seed % 4]
 
 
 def test_equals_pycocotools():
@@ -236,13 +143,6 @@ def test_nothing_to_find_is_undefined_not_zero():
     result = score(annotations, np.array([box(1, 10, 20, 60, 40, 0.5)]))
     assert all(result[name] is None for name in FIGURES)
     assert result["per_class"] == {"cat": dict.fromkeys(FIGURES) | {"objects": 0}}
-
-
-def two_objects(**changes):
-    annotations = one_object()
-    second = {**annotations["annotations"][0], "id": 2, "bbox": [110.0, 20.0, 60.0, 40.0], **changes}
-    annotations["annotations"].append(second)
-    return annotations
 
 
 def test_difficult_objects_are_ignored_or_not():

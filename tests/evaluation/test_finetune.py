@@ -67,17 +67,17 @@ def cell(tmp_path):
 def run(cell, folder, aps, monkeypatch):
     """What metrics.json says, the learning rates of the log, and how often was scored."""
     found = iter(aps)
-    score = mock.Mock(side_effect=lambda truth, detections, recall_points: SCORES | {"AP": next(found)})
-    points = cell.get("recall_points", 101)
-    monkeypatch.setattr(finetune.coco_ap, "score", score)
+    score = mock.Mock(side_effect=lambda truth, detections: SCORES | {"AP": next(found)})
+    scoring = cell.get("scoring", "coco")
+    for name, module in finetune.SCORINGS.items():
+        monkeypatch.setattr(module, "score", score if name == scoring else None)
     monkeypatch.setattr(finetune.coco_ap, "write_per_class", lambda path, rows: None)
     for name in ("results", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     finetune.run(**cell, out=folder / "out.safetensors", results=folder / "results", scratch=folder / "scratch")
     made = read_json(folder / "results" / "run.json")
-    assert (made["annotations"], made["recall_points"]) == (cell["digest"], points)
-    assert read_json(folder / "results" / "metrics.json")["recall_points"] == points
-    assert {call.kwargs["recall_points"] for call in score.call_args_list} == {points}
+    assert (made["annotations"], made["scoring"]) == (cell["digest"], scoring)
+    assert read_json(folder / "results" / "metrics.json")["scoring"] == scoring
     with open(folder / "results" / "log.csv", newline="") as file:
         rates = [(int(row["step"]), float(row["lr"])) for row in csv.DictReader(file)]
     return read_json(folder / "results" / "metrics.json"), rates, score.call_count
@@ -103,7 +103,7 @@ def test_it_ends_where_ap_has_stopped_rising_and_says_why(cell, tmp_path, monkey
 
 def test_frozen_stages_leave_as_they_began(cell, tmp_path, monkeypatch):
     begun = checkpoint.load(cell["start"], "student")
-    cell |= {"schedule": SCHEDULE | {"frozen_stages": 2}, "recall_points": 11}
+    cell |= {"schedule": SCHEDULE | {"frozen_stages": 2}, "scoring": "voc"}
     run(cell, tmp_path / "cell", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], monkeypatch)
     ended = checkpoint.load(tmp_path / "cell" / "out.safetensors", "detector")
     convolutions = [key for key in begun if key.startswith("backbone.") and "conv" in key]
