@@ -96,8 +96,8 @@ def fit(
     :param batches: called with ``batch``, ``steps``, ``seed``, ``device``, ``first_step``, ``rank`` and ``world``, as
         ``proseco.data.loader.training_batches``: this process's share of the batches from that step to the last.
     :param factor: what all learning rates are multiplied by at a step, from 0; the schedule's where it is None.
-    :param at_step: what to call after so many steps; 0 is before the first. In all processes. Where it returns True,
-        in all of them, the training ends there.
+    :param at_step: what to call after so many steps; 0 is before the first. The same steps in all processes, for the
+        state is saved before. Where it returns True, in all of them, the training ends there.
     :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv and
         cost.json.
     :param watching: what ``at_step`` fills, by name. It is whole when ``factor`` is asked.
@@ -135,7 +135,7 @@ def fit(
 
     share = {"batch": schedule.batch, "steps": steps, "seed": seed, "device": device, "first_step": begin}
     share |= {"rank": distributed.rank(), "world": distributed.world()}
-    done, over = begin, over or pause(begin)  # a state is saved before what is done at its step, but for the end
+    done, over = begin, over or pause(begin)  # a state is of before what is done at its step, unless it says over
     with _sigterm() as asked:
         for step, batch in enumerate(() if over else batches(**share), begin):
             now = factor(step)
@@ -169,7 +169,8 @@ def fit(
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
                 flush(done)
-            if snapshots and (stop or done == steps or done % snapshots.every == 0):
+            # What is done at a step may outlast the time that is left after a SIGTERM.
+            if snapshots and (stop or done == steps or done % snapshots.every == 0 or done in at_step):
                 _save(snapshots, done, kept)
             if stop:
                 raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")

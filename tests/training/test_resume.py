@@ -133,10 +133,32 @@ def test_a_finetuning_goes_on_with_what_it_chose(tmp_path):
         finetune(killed, plan, at, kill=7)
     found, validated = finetune(killed, plan, at)
     assert equal(truth, found)
-    assert validated == [6, 10]  # the state is of step 4: the validation of step 6 is done again
+    assert validated == [6, 10]  # the state is of step 6, before the validation, which is done again
 
 
-@pytest.mark.parametrize(("kill", "again"), [(3, [1, 2, 3, 4, 5, 6, 7, 8]), (5, [4, 5, 6, 7, 8]), (6, [4, 5, 6, 7, 8])])
+def test_what_is_done_at_a_step_has_a_state_before(tmp_path):
+    """A kill in a validation, or in the time that is left after SIGTERM, costs the validation and no step."""
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    seen = []
+
+    def pretrain(folder, look):
+        options = {"at_step": dict.fromkeys((0, 4, 7), look), "snapshots": Snapshots(folder, 100)}
+        return shared.train(shared.pretraining(), folder / "log.csv", **options)
+
+    def end(step):
+        seen.append((step, [path.name[:14] for path in killed.glob("step-*.pt")]))
+        if step == 4:
+            raise Killed
+
+    truth = pretrain(undisturbed, lambda step: None)
+    with pytest.raises(Killed):
+        pretrain(killed, end)
+    assert seen == [(0, []), (4, ["step-000000004"])]
+    assert equal(truth, pretrain(killed, seen.append))
+    assert seen[2:] == [4, 7]
+
+
+@pytest.mark.parametrize(("kill", "again"), [(3, [3, 4, 5, 6, 7, 8]), (5, [5, 6, 7, 8]), (6, [6, 7, 8])])
 def test_a_finetuning_goes_on_in_the_middle_of_its_patience(tmp_path, kill, again):
     """No new best after step 3, so the rate drops after step 5; none after step 6, so the end comes after step 8."""
     undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
@@ -195,11 +217,11 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, har
     truth = run(shared.pretraining(), undisturbed)
     with pytest.raises(Killed):
         run(ending(shared.pretraining(), 8), killed)
-    harm(max(killed.glob("step-000000006-*.pt")))
+    harm(max(killed.glob("step-000000007-*.pt")))
     (killed / ".snapshot.part").write_bytes(b"half")  # as of a kill while it was written
     capsys.readouterr()
-    assert Snapshots(killed, 3).load()["step"] == 3
-    assert "warning: the state of step 6 is damaged" in capsys.readouterr().err
+    assert Snapshots(killed, 3).load()["step"] == 6
+    assert "warning: the state of step 7 is damaged" in capsys.readouterr().err
     assert equal(truth, run(shared.pretraining(), killed))
 
 
@@ -217,7 +239,7 @@ def test_sigterm_ends_it_after_the_step_with_a_state(tmp_path):
     with pytest.raises(InputError, match="ended by SIGTERM after step 5 of 10; the same command goes on from there"):
         run(ending(shared.pretraining(), 4, error=None), ended, every=100)
     assert signal.getsignal(signal.SIGTERM) == before
-    assert [path.name[:14] for path in ended.glob("*.pt")] == ["step-000000005"]
+    assert max(path.name[:14] for path in ended.glob("*.pt")) == "step-000000005"
     assert equal(truth, run(shared.pretraining(), ended, every=100))
 
 
