@@ -160,7 +160,7 @@ def fit(
             *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
             loss = torch.stack(totals[: len(terms)]).sum()
             norm = nn.utils.clip_grad_norm_(trained, math.inf if schedule.clip is None else schedule.clip)
-            # The one time in a step that the program waits for a GPU: nothing is updated with what is not finite.
+            # The one time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
             total, stop = torch.stack([norm + loss, asked_somewhere]).tolist()
             if not math.isfinite(total):
                 bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
