@@ -17,6 +17,9 @@ from pathlib import Path
 
 from proseco.base.errors import InputError
 
+#: Folders of code, from the root of the working tree.
+_CODE = (":/proseco", ":/stages")
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -184,15 +187,30 @@ def listing_digest(listing: list[tuple[str, int]]) -> str:
 
 
 def provenance(**facts) -> dict:
-    """What an artifact says of itself in ``run.json``: code, versions, machine kind, and the facts given."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    """What an artifact says of itself in ``run.json``: code, versions, machine kind, and the facts given.
+
+    ``commit`` is None where Git is not there or knows none, ``dirty`` whether code differs from it. Of code alone: DVC
+    writes its own files in Git, tables among them, while stages run.
+    """
+    commit = _git("rev-parse", "HEAD") or None
+    changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     versions = {
         name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "opencv-contrib-python-headless")
     }
     return {
-        "commit": git.stdout.strip() or None,
+        "commit": commit,
+        "dirty": None if commit is None or changes is None else bool(changes),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": versions,
         **facts,
     }
+
+
+def _git(*words: str) -> str | None:
+    """What Git says; None where there is no Git, or it has nothing to say here."""
+    try:
+        git = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return git.stdout.strip() if git.returncode == 0 else None

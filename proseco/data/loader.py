@@ -8,8 +8,10 @@ which is drawn before an image is read.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -122,13 +124,39 @@ def _collate(examples: list[Example | InputError]) -> Batch | InputError:
 
 
 class _Loader(DataLoader):
-    """A DataLoader that raises the errors of its workers as they were."""
+    """A DataLoader that raises the errors of its workers as they were, and whose workers outlive others' SIGTERM."""
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
+        for batch in self._begin():
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+    def _begin(self) -> Iterator[Batch | InputError]:
+        """Start the workers. SIGTERM is held back meanwhile, in them until :func:`_outlive_sigterm` takes over."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _outlive_sigterm(starter: int, worker: int) -> None:
+    """Let a worker end by the SIGTERM of the process that started it alone.
+
+    Slurm, ``timeout`` and others send it to all processes of a training. That ends after the step at hand, and torch
+    would end it in the middle of one if a worker died. SIGTERM is not just ignored: it is what Python ends workers by
+    when it ends with an error that holds their loader, and it would wait for them for ever.
+    """
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != starter:
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # lest another thread than that take it
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
@@ -139,6 +167,7 @@ def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
         collate_fn=_collate,
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        worker_init_fn=partial(_outlive_sigterm, os.getpid()),
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
     )

@@ -39,10 +39,11 @@ def run(
         steps = schedule.count(len(reader))
         method = _build(plan, schedule, steps, backbone, where)
         path = results / "boxes.png" if distributed.rank() == 0 else None
-        album, moments = None, set()
+        album, looks = None, {}
         if plan["pictures"] is not None:
             album = Album(method, reader, path, seed=seed, device=where)
-            moments = {round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(min(plan["pictures"], steps + 1))}
+            moments = (round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(min(plan["pictures"], steps + 1)))
+            looks = dict.fromkeys(moments, album.take if path is not None else lambda step: None)
         elif path is not None:
             draw_views(method, reader, path, seed=seed)
         if path is not None:
@@ -58,7 +59,7 @@ def run(
             precision=precision,
             log=results / "log.csv",
             title=f"pretrain {title}",
-            at_step=dict.fromkeys(moments, album.take) if album and path is not None else None,
+            at_step=looks,
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
             watching={"album": album} if album else None,
         )

@@ -13,7 +13,7 @@ from proseco.tables.paper import METRICS
 from proseco.tables.summary import mean_std, read_metrics
 
 #: What ``files.provenance`` and the stages say of a run's surroundings: neither a parameter nor data.
-_SURROUNDINGS = {"commit", "python", "machine", "versions", "device", "processes", "hardware"}
+_SURROUNDINGS = {"commit", "dirty", "python", "machine", "versions", "device", "processes", "hardware"}
 _SURROUNDINGS |= {"attention", "compiled"}
 _NAMES = {"method", "benchmark", "seed"}
 _DATA = {"inputs", "backbone", "digest", "start", "annotations"}

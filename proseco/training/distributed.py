@@ -98,21 +98,26 @@ def with_norm_over_all(module: torch.nn.Module) -> torch.nn.Module:
 def add_up(parameters: list[torch.nn.Parameter], values: Tensor) -> Tensor:
     """Sum gradients over the processes, in place, and a vector of values.
 
-    A parameter without gradient in all processes keeps none, as in one process.
+    A parameter without gradient in all processes keeps none, as in one process. The host waits for a GPU only where one
+    has no gradient here, which is rare.
 
     :param values: (n,) float32.
     :returns: their sum, (n,).
     """
     if world() == 1:
         return values
-    there = torch.tensor([float(p.grad is not None) for p in parameters], device=values.device)
+    missing = [number for number, p in enumerate(parameters) if p.grad is None]
+    there = torch.ones(len(parameters), device=values.device)
+    if missing:
+        there[missing] = 0
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([part.flatten() for part in parts] + [there, values])
     with _peers():
         dist.all_reduce(flat)
     *sums, there, values = flat.split([p.numel() for p in parameters] + [len(there), len(values)])
-    for parameter, total, count in zip(parameters, sums, there, strict=True):
-        if parameter.grad is not None or count > 0:
+    counts = there.tolist() if missing else [1.0] * len(parameters)
+    for parameter, total, count in zip(parameters, sums, counts, strict=True):
+        if count > 0:
             parameter.grad = total.view_as(parameter)
     return values
 

@@ -1,6 +1,7 @@
 """The one training loop. It knows the Method protocol and nothing of detectors, losses or data sets."""
 
 import math
+import shutil
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, PeerLost
 from proseco.base.randomness import seed as derive_seed
 from proseco.training import cost, distributed
 from proseco.training.devices import autocast
@@ -19,6 +20,9 @@ from proseco.training.lars import LARS
 from proseco.training.log import Log
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
+
+#: What is kept of a failure, beside the states: batches, the step and the process following, and the log.
+_FAILED, _LOG = "not-finite-step-", "log.csv"
 
 
 class Method(Protocol):
@@ -96,14 +100,14 @@ def fit(
     :param batches: called with ``batch``, ``steps``, ``seed``, ``device``, ``first_step``, ``rank`` and ``world``, as
         ``proseco.data.loader.training_batches``: this process's share of the batches from that step to the last.
     :param factor: what all learning rates are multiplied by at a step, from 0; the schedule's where it is None.
-    :param at_step: what to call after so many steps; 0 is before the first. In all processes. Where it returns True,
-        in all of them, the training ends there.
+    :param at_step: what to call after so many steps; 0 is before the first. The same steps in all processes, for the
+        state is saved before. Where it returns True, in all of them, the training ends there.
     :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv and
         cost.json.
     :param watching: what ``at_step`` fills, by name. It is whole when ``factor`` is asked.
     :returns: how many steps there were, ``steps`` at most.
-    :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where the batch is
-        kept. Nothing was updated.
+    :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where batch and
+        log are kept. Nothing was updated.
     :raises InputError: SIGTERM came; the step was finished and the state saved.
     """
     factor = factor or (lambda step: schedule.factor(step, steps))
@@ -130,13 +134,13 @@ def fit(
         writer.clock.resume()
         return over
 
-    def flush(done: int) -> None:
+    def flush() -> None:
         writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor(done - 1))
 
     share = {"batch": schedule.batch, "steps": steps, "seed": seed, "device": device, "first_step": begin}
     share |= {"rank": distributed.rank(), "world": distributed.world()}
-    done, over = begin, over or pause(begin)  # a state is saved before what is done at its step, but for the end
-    with _sigterm() as asked:
+    done, over = begin, over or pause(begin)  # a state is of before what is done at its step, unless it says over
+    with _sigterm() as asked, _keeping(writer, flush, snapshots):
         for step, batch in enumerate(() if over else batches(**share), begin):
             now = factor(step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -149,13 +153,14 @@ def fit(
             try:
                 terms, figures = _backward(method, batch, device, precision)
             except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
-                raise _failure(f"step {step}: {error}", step, batch, snapshots) from None
+                logged = distributed.rank() == 0  # who comes to hear of it another way, or is killed before
+                raise _failure(f"step {step}: {error}", step, batch, snapshots, logged=logged) from None
             names = [*terms, *figures]
             mine = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(asked)), device=device)])
             *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
             loss = torch.stack(totals[: len(terms)]).sum()
             norm = nn.utils.clip_grad_norm_(trained, math.inf if schedule.clip is None else schedule.clip)
-            # The one time in a step that the program waits for a GPU: nothing is updated with what is not finite.
+            # The one time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
             total, stop = torch.stack([norm + loss, asked_somewhere]).tolist()
             if not math.isfinite(total):
                 bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
@@ -168,8 +173,9 @@ def fit(
             writer.add(values, batch.mask)
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
-                flush(done)
-            if snapshots and (stop or done == steps or done % snapshots.every == 0):
+                flush()
+            # What is done at a step may outlast the time that is left after a SIGTERM.
+            if snapshots and (stop or done == steps or done % snapshots.every == 0 or done in at_step):
                 _save(snapshots, done, kept)
             if stop:
                 raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")
@@ -177,7 +183,7 @@ def fit(
                 break
         if done < steps:
             if writer.count:
-                flush(done)
+                flush()
             if snapshots:
                 _save(snapshots, done, kept, over=True)
     writer.close()
@@ -241,13 +247,32 @@ def _guilty(terms: dict, batch) -> str:
     return ", ".join(key for keys in chosen for key in keys)
 
 
-def _failure(message: str, step: int, batch, snapshots: Snapshots | None) -> FloatingPointError:
-    """The error, when the batch is kept for ``torch.load``."""
+def _failure(message: str, step: int, batch, snapshots: Snapshots | None, *, logged: bool = True) -> FloatingPointError:
+    """The error, when the batch is kept for ``torch.load``.
+
+    :param logged: whether the log surely is kept too.
+    """
     if snapshots:
         content = batch.to(torch.device("cpu")).content()
-        name = f"not-finite-step-{step}-process-{distributed.rank()}.pt"
-        message += f" (the batch is kept in {snapshots.keep(name, content)})"
+        path = snapshots.keep(f"{_FAILED}{step}-process-{distributed.rank()}.pt", content)
+        message += f" (the batch is kept in {path}{f', the log in {snapshots.folder / _LOG}' if logged else ''})"
     return FloatingPointError(message)
+
+
+@contextmanager
+def _keeping(log: Log, flush: Callable[[], None], snapshots: Snapshots | None) -> Iterator[None]:
+    """Keep the log, the interval begun included, beside a batch that is kept: its own folder goes with the error.
+
+    The first process has the log, and the batch may be another's.
+    """
+    try:
+        yield
+    except (FloatingPointError, PeerLost):
+        if snapshots and distributed.rank() == 0 and any(snapshots.folder.glob(f"{_FAILED}*.pt")):
+            if log.count:
+                flush()
+            shutil.copyfile(log.rows.path, snapshots.folder / _LOG)
+        raise
 
 
 @contextmanager

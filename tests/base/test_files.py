@@ -190,7 +190,36 @@ def test_provenance_says_what_ran(monkeypatch, tmp_path):
     assert json.dumps(facts)
     monkeypatch.chdir(tmp_path)  # no repository here
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(Path(tmp_path).parent))
-    assert files.provenance()["commit"] is None
+    assert files.provenance()["commit"] is None and files.provenance()["dirty"] is None
+
+
+def test_provenance_without_git_is_that_of_an_unknown_commit(monkeypatch, tmp_path):
+    """At the end of a training, which must not fail for it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    facts = files.provenance(seed=3)
+    assert (facts["commit"], facts["dirty"], facts["seed"]) == (None, None, 3)
+
+
+def test_provenance_says_whether_code_was_changed(monkeypatch, tmp_path):
+    def git(*words):
+        name = ["-c", "user.name=n", "-c", "user.email=e"]
+        subprocess.run(["git", *name, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    git("init")
+    assert files.provenance()["commit"] is None  # of a repository without any
+    for path in ("proseco/boxes.py", "stages/plan.py", "tables/results.md"):
+        files.write_text(path, "as it was")
+    git("add", ".")
+    git("commit", "-m", "all")
+    assert len(files.provenance()["commit"]) == 40 and files.provenance()["dirty"] is False
+    files.write_text("proseco/new.py", "no part of the commit, but of the next")
+    files.write_text("tables/results.md", "DVC's")
+    assert files.provenance()["dirty"] is False
+    files.write_text("stages/plan.py", "changed")
+    assert files.provenance()["dirty"] is True
+    monkeypatch.chdir("tables")
+    assert files.provenance()["dirty"] is True
 
 
 def test_leftovers_of_a_kill_are_removed_and_a_living_writer_is_respected(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -84,3 +85,17 @@ def test_a_kill_changes_nothing(given, tmp_path, monkeypatch):
     again, _ = run(given, tmp_path / "two")
     assert len(calls) == 3 + 3  # the third step was not saved
     assert whole.read_bytes() == again.read_bytes()
+
+
+def test_pictures_come_at_the_same_steps_in_all_processes(given, tmp_path, monkeypatch):
+    """All wait for the state before each, though only the first looks."""
+    found = []
+    for rank in (0, 1):
+        monkeypatch.setattr(_pretraining.distributed, "rank", lambda rank=rank: rank)
+        fit = mock.Mock(side_effect=KeyboardInterrupt)
+        monkeypatch.setattr(_pretraining, "fit", fit)
+        with pytest.raises(KeyboardInterrupt):
+            run(given, tmp_path, pictures=3)
+        found.append(fit.call_args.kwargs["at_step"])
+    first, second = found
+    assert set(first) == set(second) == {0, 2, 5} and {look(2) for look in second.values()} == {None}

@@ -47,7 +47,7 @@ def test_what_made_it(results):
     [
         ("finetune/proseco/few/0/run.json", {"schedule": {"batch": 5}}, True),
         ("pretrain/proseco/run.json", {"plan": {"method": "proseco", "lr": 1}}, True),
-        ("finetune/proseco/few/0/run.json", {"device": "cuda", "commit": "f" * 40}, False),
+        ("finetune/proseco/few/0/run.json", {"device": "cuda", "commit": "f" * 40, "dirty": True}, False),
         ("finetune/proseco/few/0/run.json", {"start": "ff" * 16}, False),
     ],
 )

@@ -22,6 +22,7 @@ from proseco.methods import proseco, supervised
 from proseco.training import distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Finetuning, Schedule
+from proseco.training.snapshots import Snapshots
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -135,7 +136,10 @@ def everything(folder):
 
 
 def stopping(folder):
-    """A finetuning that ends where AP has stopped rising. AP is scripted, and scored in the first process alone."""
+    """A finetuning that ends where AP has stopped rising. AP is scripted, and scored in the first process alone. Each
+    validation has a state before it, which all processes wait for.
+    """
+    (folder / "states").mkdir(exist_ok=True)
     aps, steps = iter([2.0, 3.0, 1.0, 1.0]), 8
     plan = Finetuning(batch=BATCH, lr=1e-3, steps=steps, validations=4, patience=1)
     made = finetuning()
@@ -150,6 +154,8 @@ def stopping(folder):
         folder / "stopping.csv",
         steps=steps,
         at_step=dict.fromkeys((1, 2, 3, 4), best.validate),
+        snapshots=Snapshots(folder / "states", 100),
+        watching={"best": best},
         factor=lambda step: plan.factor(step, steps, drop=best.drop),
     )
     return found | {"history": best.history, "left": len(list(aps)), "drop": best.drop}

@@ -1,12 +1,13 @@
 """A training that ends halfway and is taken up again: equal bits, or a refusal to take up what is not whole."""
 
+import csv
 import os
 import signal
 
 import pytest
 import torch
 
-from proseco.base.errors import InputError
+from proseco.base.errors import InputError, PeerLost
 from proseco.evaluation.finetune import _Best
 from proseco.methods._album import Album
 from proseco.training.devices import prepare
@@ -133,10 +134,32 @@ def test_a_finetuning_goes_on_with_what_it_chose(tmp_path):
         finetune(killed, plan, at, kill=7)
     found, validated = finetune(killed, plan, at)
     assert equal(truth, found)
-    assert validated == [6, 10]  # the state is of step 4: the validation of step 6 is done again
+    assert validated == [6, 10]  # the state is of step 6, before the validation, which is done again
 
 
-@pytest.mark.parametrize(("kill", "again"), [(3, [1, 2, 3, 4, 5, 6, 7, 8]), (5, [4, 5, 6, 7, 8]), (6, [4, 5, 6, 7, 8])])
+def test_what_is_done_at_a_step_has_a_state_before(tmp_path):
+    """A kill in a validation, or in the time that is left after SIGTERM, costs the validation and no step."""
+    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
+    seen = []
+
+    def pretrain(folder, look):
+        options = {"at_step": dict.fromkeys((0, 4, 7), look), "snapshots": Snapshots(folder, 100)}
+        return shared.train(shared.pretraining(), folder / "log.csv", **options)
+
+    def end(step):
+        seen.append((step, [path.name[:14] for path in killed.glob("step-*.pt")]))
+        if step == 4:
+            raise Killed
+
+    truth = pretrain(undisturbed, lambda step: None)
+    with pytest.raises(Killed):
+        pretrain(killed, end)
+    assert seen == [(0, []), (4, ["step-000000004"])]
+    assert equal(truth, pretrain(killed, seen.append))
+    assert seen[2:] == [4, 7]
+
+
+@pytest.mark.parametrize(("kill", "again"), [(3, [3, 4, 5, 6, 7, 8]), (5, [5, 6, 7, 8]), (6, [6, 7, 8])])
 def test_a_finetuning_goes_on_in_the_middle_of_its_patience(tmp_path, kill, again):
     """No new best after step 3, so the rate drops after step 5; none after step 6, so the end comes after step 8."""
     undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
@@ -195,11 +218,11 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, har
     truth = run(shared.pretraining(), undisturbed)
     with pytest.raises(Killed):
         run(ending(shared.pretraining(), 8), killed)
-    harm(max(killed.glob("step-000000006-*.pt")))
+    harm(max(killed.glob("step-000000007-*.pt")))
     (killed / ".snapshot.part").write_bytes(b"half")  # as of a kill while it was written
     capsys.readouterr()
-    assert Snapshots(killed, 3).load()["step"] == 3
-    assert "warning: the state of step 6 is damaged" in capsys.readouterr().err
+    assert Snapshots(killed, 3).load()["step"] == 6
+    assert "warning: the state of step 7 is damaged" in capsys.readouterr().err
     assert equal(truth, run(shared.pretraining(), killed))
 
 
@@ -217,31 +240,59 @@ def test_sigterm_ends_it_after_the_step_with_a_state(tmp_path):
     with pytest.raises(InputError, match="ended by SIGTERM after step 5 of 10; the same command goes on from there"):
         run(ending(shared.pretraining(), 4, error=None), ended, every=100)
     assert signal.getsignal(signal.SIGTERM) == before
-    assert [path.name[:14] for path in ended.glob("*.pt")] == ["step-000000005"]
+    assert max(path.name[:14] for path in ended.glob("*.pt")) == "step-000000005"
     assert equal(truth, run(shared.pretraining(), ended, every=100))
 
 
-def test_the_batch_of_a_failure_is_kept(tmp_path):
-    with pytest.raises(FloatingPointError, match=r"step 2: a cost of image image1 .* kept in") as caught:
-        run(ending(shared.pretraining(), 2, FloatingPointError("a cost of image image1 is not finite")), tmp_path)
+def failing(step, bad):
+    """A pretraining whose terms at a step are what ``bad`` makes of them; and the batches that it has seen."""
     made = shared.pretraining()
     losses, calls = made.losses, []
 
-    def bad(batch):
+    def wrapped(batch):
         calls.append(batch)
         terms, figures = losses(batch)
-        return (terms | {"giou": terms["giou"] / 0} if len(calls) == 3 else terms), figures
+        return (bad(terms) if len(calls) == step + 1 else terms), figures
 
-    made.losses = bad
+    made.losses = wrapped
+    return made, calls
+
+
+def test_the_batch_of_a_failure_is_kept_and_the_log(tmp_path):
+    """The log to the last whole step, in the middle of an interval; the folder that it lies in goes with the error."""
+    whole, results, kept = folders(tmp_path, "whole", "results", "kept")
+    truth = run(shared.pretraining(), whole)["rows"]
+    snapshots = Snapshots(kept, 100)
+    with pytest.raises(FloatingPointError, match=r"step 2: a cost of image image1 .* kept in") as caught:
+        made = ending(shared.pretraining(), 2, FloatingPointError("a cost of image image1 is not finite"))
+        run(made, results, snapshots=snapshots)
+    made, calls = failing(2, lambda terms: terms | {"giou": terms["giou"] / 0})
     with pytest.raises(
         FloatingPointError, match=r"step 2: giou is not finite; images image\d, .* \(the batch is kept in"
     ):
-        run(made, tmp_path, every=100)
-    path = tmp_path / "not-finite-step-2-process-0.pt"
-    assert str(path) in str(caught.value)
-    kept = torch.load(path, weights_only=True)
-    assert kept["keys"] == calls[2].keys and torch.equal(kept["views"], calls[2].views)
-    assert equal(kept["boxes"], calls[2].boxes)
+        run(made, results, snapshots=snapshots, changes={"log_every": 4})
+    path = kept / "not-finite-step-2-process-0.pt"
+    assert f"(the batch is kept in {path}, the log in {kept / 'log.csv'})" in str(caught.value)
+    content = torch.load(path, weights_only=True)
+    assert content["keys"] == calls[2].keys and torch.equal(content["views"], calls[2].views)
+    assert equal(content["boxes"], calls[2].boxes)
+    with open(kept / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "2"
+    assert float(row["loss"]) == pytest.approx((truth[0]["loss"] + truth[1]["loss"]) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_is_kept", [True, False])
+def test_the_first_process_keeps_the_log_where_another_one_failed(tmp_path, batch_is_kept):
+    """It hears only that the other has ended, for whatever reason; a kept batch says for which."""
+    results, kept = folders(tmp_path, "results", "kept")
+    if batch_is_kept:
+        (kept / "not-finite-step-3-process-1.pt").touch()
+    with pytest.raises(PeerLost):
+        run(ending(shared.pretraining(), 3, PeerLost("closed")), results, snapshots=Snapshots(kept, 100))
+    assert (kept / "log.csv").exists() == batch_is_kept
+    if batch_is_kept:
+        assert (kept / "log.csv").read_bytes() == (results / "log.csv").read_bytes()
 
 
 @pytest.mark.gpu
