@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks import _steps
-from proseco import rows
 from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError, one_of
 from proseco.data.batch import Batch
 from proseco.evaluation import predict
+from proseco.experiment import rows
 from proseco.nn import backbone, set_loss
 from proseco.training import devices
 from proseco.training.schedules import Finetuning

@@ -11,9 +11,9 @@ ratio of the pixels that a network works on.
 from pathlib import Path
 
 from benchmarks import _frames
-from proseco import rows
 from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError
+from proseco.experiment import rows
 
 GROUPS = (1, 4, 16, 64)  # steps; the first by chance, the last that of params.yaml
 

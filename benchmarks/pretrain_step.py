@@ -29,10 +29,10 @@ import torch
 
 from benchmarks import _frames, _steps
 from benchmarks.locsce import plain as plain_loss
-from proseco import rows
 from proseco.base import cli, params, plugins
 from proseco.base.errors import InputError
 from proseco.data.batch import Batch
+from proseco.experiment import rows
 from proseco.methods import proseco as method_file
 from proseco.training import devices
 from proseco.training.schedules import Schedule

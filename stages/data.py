@@ -6,7 +6,7 @@ from PIL import Image
 
 from proseco.base import cli, files, params
 from proseco.base.errors import InputError
-from proseco.data import demo
+from proseco.demo import data_sets
 
 #: What this stage writes in the folder of a scale, and replaces.
 OURS = {"roots.json"}
@@ -22,8 +22,8 @@ def main(*, scale: str) -> None:
     _refuse_others(Path("data", scale), OURS if generate is None else OURS | DRAWN)
     with files.replacing(Path("data", scale)) as out:
         if generate is not None:
-            demo.write(out, **generate)
-            Image.fromarray(demo.contact_sheet(out)).save(out / "scenes.png")
+            data_sets.write(out, **generate)
+            Image.fromarray(data_sets.contact_sheet(out)).save(out / "scenes.png")
         else:
             files.write_json(out / "roots.json", _found(settings, scale, roots))
 

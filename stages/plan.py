@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from proseco import plan
 from proseco.base import cli, files, params
+from proseco.experiment import plan
 
 
 def main(*, scale: str) -> None:

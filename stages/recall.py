@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-from proseco import rows
 from proseco.base import cli, files, params
 from proseco.data import filters
 from proseco.evaluation import recall
+from proseco.experiment import rows
 
 
 def main(*, scale: str) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from proseco import report, rows, wording
 from proseco.base import cli, files, params
+from proseco.experiment import rows, wording
+from proseco.tables import report
 
 
 def main(*, scale: str) -> None:

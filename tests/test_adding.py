@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import rows
+from proseco.experiment import rows
 from tests.test_pipeline import change, dvc, make_small, ran
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def test_style_of_the_examples(project):
 
 
 SELECTED = """
-from proseco import plan, schema
+from proseco.experiment import plan, schema
 from proseco.base import params
 from proseco.base.errors import InputError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import plan, rows
 from proseco.base import params, plugins
+from proseco.experiment import plan, rows
 
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part imports itself and what is further down, not its neighbours.
@@ -20,7 +20,8 @@ LAYERS = (
     ("base",),
     ("boxes",),
     ("data", "losses", "training", "tables"),
-    ("proposals", "benchmarks", "splits", "nn", "weights"),
+    ("proposals", "benchmarks", "splits", "demo", "nn", "weights"),
+    ("experiment",),
     ("detectors",),
     ("methods",),
     ("evaluation",),
@@ -29,10 +30,7 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Single files that belong to a part of another name.
-BELONGS = dict.fromkeys(("figures", "pictures", "report"), "tables")
-BELONGS |= dict.fromkeys(("plan", "rows", "selection", "wording", "checks"), "splits")
-BELONGS |= dict.fromkeys(("schema", "schema_scales", "schema_trainings"), "splits")
-BELONGS |= dict.fromkeys(("matrix", "counts", "cost", "needs"), "splits")
+BELONGS = {"pictures": "tables"}
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("proseco", "stages")

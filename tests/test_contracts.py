@@ -13,13 +13,14 @@ import pytest
 import torch
 from torchvision.ops import FrozenBatchNorm2d
 
-from proseco import selection
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
-from proseco.data import annotations, demo
+from proseco.data import annotations
 from proseco.data.batch import collate
 from proseco.data.sample import Sample
 from proseco.data.sources import AnnotatedImages
+from proseco.demo import data_sets
+from proseco.experiment import selection
 from proseco.nn.backbone import ResNet, freeze
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,7 +300,7 @@ def test_methods_that_pretrain_give_two_detectors(name):
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
     counts = {"scenes": 1, "objects": 12, "coco_train": 7, "coco_val": 6, "voc_trainval": 13, "voc_test": 6}
-    demo.write(out, seed=1, side=48, object_side=32, fsod_train=6, fsod_test=7, workers=1, **counts)
+    data_sets.write(out, seed=1, side=48, object_side=32, fsod_train=6, fsod_test=7, workers=1, **counts)
     return out
 
 
@@ -323,7 +324,7 @@ def places(name):
 def test_benchmarks(name, data):
     load, (folder, subsets) = plugins.load("benchmarks", name), places(name)
     root = data / folder
-    assert root.is_dir(), f"proseco.data.demo writes no folder {folder!r} in the layout of benchmark {name}"
+    assert root.is_dir(), f"proseco.demo.data_sets writes no folder {folder!r} in the layout of benchmark {name}"
     for subset in subsets:
         found = load(root, subset)
         assert found == load(root, subset) and found == load(str(root), subset)

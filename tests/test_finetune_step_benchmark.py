@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import _steps, finetune_step
-from proseco import rows
 from proseco.base import params
+from proseco.experiment import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--scale", "demo", "--height", 64, "--width", 96, "--steps", 2, "--classes", 3)

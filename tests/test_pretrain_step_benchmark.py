@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks import _steps, pretrain_step
-from proseco import rows
 from proseco.base import params
 from proseco.base.errors import InputError
+from proseco.experiment import rows
 from proseco.nn import matcher
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proseco import cost, rows
 from proseco.base import files, plugins
 from proseco.base.errors import InputError
-from proseco.data import demo, images
+from proseco.data import images
+from proseco.demo import data_sets
+from proseco.experiment import cost, rows
 
 #: Steps of each training, and from one reading of the clock to the next: a rate is the median of what was read.
 _STEPS, _EVERY = 14, 2
@@ -165,7 +166,8 @@ def search(settings: dict) -> cost.Rate:
     seconds = []
     with tempfile.TemporaryDirectory(prefix="proseco-cost-") as name:
         small = {"voc_trainval": 2, "voc_test": 1, "fsod_train": 1, "fsod_test": 1, "coco_train": 1, "coco_val": 1}
-        demo.write(Path(name, "data"), seed=0, side=side, object_side=32, scenes=12, objects=16, workers=1, **small)
+        small |= {"scenes": 12, "objects": 16}
+        data_sets.write(Path(name, "data"), seed=0, side=side, object_side=32, workers=1, **small)
         scenes = Path(name, "data/scenes")
         for path, _ in files.list_files(scenes, images.SUFFIXES):
             image, _ = images.inspect((scenes / path).read_bytes())

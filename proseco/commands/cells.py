@@ -5,10 +5,10 @@ import shlex
 import subprocess
 import sys
 
-from proseco import matrix, schema
 from proseco.base import environment, params
 from proseco.base.errors import InputError
 from proseco.commands import _jobs
+from proseco.experiment import matrix, schema
 
 #: Stages whose items run side by side; the others are made before, one after the other.
 TRAININGS = ("pretrain", "pretrain_ablation", "finetune", "finetune_ablation")

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from proseco import needs, plan, schema, splits
+from proseco import splits
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
 from proseco.data.annotations import check_classes, check_objects
+from proseco.experiment import needs, plan, schema
 from proseco.weights import wanted
 
 OWN = Path("splits", "own")  # id files that users bring; stage split reads them there

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from proseco import cost, matrix, plan
 from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.commands import _measure
+from proseco.experiment import cost, matrix, plan
 
 
 def main(

@@ -1,7 +1,7 @@
 """Put one of the lists of rows, benchmarks and seeds that ``selections`` of params.yaml holds into ``run``."""
 
-from proseco import schema, selection
 from proseco.base import params
+from proseco.experiment import schema, selection
 
 
 def main(name: str) -> None:

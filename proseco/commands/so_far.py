@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from proseco import schema, wording
 from proseco.base import files, params
 from proseco.base.errors import InputError
+from proseco.experiment import schema, wording
 from proseco.tables import formats, page, published
 
 

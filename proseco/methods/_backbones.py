@@ -52,7 +52,7 @@ def make(
     that a further row of the tables changes no other's start, whichever machine has made it.
 
     :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
-        ``seed``, as :func:`proseco.plan.backbones` resolves them.
+        ``seed``, as :func:`proseco.experiment.plan.backbones` resolves them.
     :param roots: backbone -> root of its images.
     :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv, a
         run.json of its own and views.png, what it is trained on; ``scratch`` one for states to go on from; ``before``

@@ -24,7 +24,7 @@ def run(
     run.json. Of several processes the first writes. On boxes.png are the drawn boxes, and those predicted for them by a
     method that predicts any.
 
-    :param plan: of :func:`proseco.plan.pretraining`.
+    :param plan: of :func:`proseco.experiment.plan.pretraining`.
     :param backbone: file of stage ``backbone``.
     :param scratch: folder for states to go on from.
     """

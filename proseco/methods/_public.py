@@ -16,7 +16,8 @@ from proseco.weights import architecture, checkpoint, detector
 def run(plan: dict, out: Path, results: Path) -> None:
     """What stage ``pretrain`` does for a row whose detector comes from a file: both networks hold it.
 
-    :param plan: of :func:`proseco.plan.pretraining`; ``detector`` (the scale's entry) and ``checkpoint`` (the row's).
+    :param plan: of :func:`proseco.experiment.plan.pretraining`; ``detector`` (the scale's entry) and ``checkpoint``
+        (the row's).
     :param out: checkpoint with ``student`` and ``teacher``; ``results`` a folder for metrics.json and run.json.
     :raises InputError: the file is of another model, or of a Deformable DETR that is not the scale's.
     """

@@ -34,7 +34,7 @@ def render(
 
     :param lead: paragraphs at the top.
     :param pictures: caption -> PNG.
-    :param rows: as from :func:`proseco.wording.every`.
+    :param rows: as from :func:`proseco.experiment.wording.every`.
     :param whole: whether tables without any cell that was run are shown too; else they are listed with the command that
         would fill them. The paper's figures are in those tables then.
     :param alone: whether no other files of the tables stand beside the page.

@@ -84,7 +84,7 @@ def build(
     """All tables of APs, in the paper's order.
 
     :param results: folder of one scale.
-    :param rows: row of the parameters -> what is said of it, as from :func:`proseco.wording.settings`.
+    :param rows: row of the parameters -> what is said of it, as from :func:`proseco.experiment.wording.settings`.
     :param benchmarks: name -> title.
     :param selected: (row, benchmark) of all cells that the run selects; others are not run, whatever files there are.
     :param alias: row -> the row whose results serve, where two are the same.

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from proseco.figures import INK, PALETTE, STYLE, WIDTH_IN, columns_of, save
+from proseco.tables.figures import INK, PALETTE, STYLE, WIDTH_IN, columns_of, save
 
 _MARKERS = "os^Dv"
 _PALE = {"linestyle": "--", "alpha": 0.35}

@@ -6,8 +6,9 @@ from pathlib import Path
 def missing(backbones: dict[str, dict], *, scale: str) -> list[str]:
     """A line for each file that is not there, with the key that names it.
 
-    :param backbones: those that the selected rows use, as :func:`proseco.plan.backbones` resolves them: a key of
-        ``scales.<scale>.backbones`` -> its entry; ``<row>@<file>`` -> that of a row whose whole detector is in a file.
+    :param backbones: those that the selected rows use, as :func:`proseco.experiment.plan.backbones` resolves them: a
+        key of ``scales.<scale>.backbones`` -> its entry; ``<row>@<file>`` -> that of a row whose whole detector is in
+        a file.
     """
     lines = []
     for name, entry in backbones.items():

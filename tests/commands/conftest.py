@@ -6,7 +6,7 @@ import pytest
 
 from proseco.__main__ import COMMANDS
 from proseco.base import cli
-from proseco.data import demo
+from proseco.demo import data_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def drawn(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
     counts = {"scenes": 1, "objects": 12, "coco_train": 13, "coco_val": 6, "voc_trainval": 9, "voc_test": 6}
-    demo.write(out, seed=3, side=48, object_side=32, fsod_train=6, fsod_test=7, workers=1, **counts)
+    data_sets.write(out, seed=3, side=48, object_side=32, fsod_train=6, fsod_test=7, workers=1, **counts)
     return out
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import cost as library
-from proseco import matrix, plan, rows, schema
 from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.commands import _measure, cost
+from proseco.experiment import cost as library
+from proseco.experiment import matrix, plan, rows, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

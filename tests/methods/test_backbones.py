@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from proseco import plan
 from proseco.base import files, params
 from proseco.base.errors import InputError
+from proseco.experiment import plan
 from proseco.methods import _backbones
 from stages import backbone
 from tests import tiny

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas
 import pytest
 
-from proseco import wording
 from proseco.base import params
+from proseco.experiment import wording
 from proseco.tables import published
 from tests.tables.html import Page
 from tests.tables.trees import write

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proseco import wording
 from proseco.base import params
+from proseco.experiment import wording
 from proseco.tables import paper, shapes
 from proseco.tables.layout import NOT_RUN
 from tests.tables.trees import write

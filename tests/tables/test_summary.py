@@ -224,5 +224,5 @@ def test_number(value, std, signed, text):
 
 
 def test_no_torch():
-    code = "import sys, proseco.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, proseco.tables.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

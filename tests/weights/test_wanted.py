@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import plan
 from proseco.base import params
 from proseco.base.errors import InputError
+from proseco.experiment import plan
 from proseco.weights import wanted
 from stages import backbone
 from stages import plan as planning

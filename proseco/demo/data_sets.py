@@ -1,0 +1,211 @@
+"""The demo's data: generated pictures in the official layouts of ImageNet, COCO, Pascal VOC and FSOD.
+
+Everything follows from the seed: a picture depends on (seed, data set, index) alone, so any number of workers writes
+equal bytes. How the pictures look is in :mod:`proseco.demo.scenes`. Two things to know before reading results:
+
+* the labelled single-object folder holds all twelve kinds of object, the eight of the detection data sets among them;
+  a backbone trained on it has seen, cut out, the shapes that the detectors are asked to find;
+* the unlabelled scenes, COCO and VOC are drawn by one recipe with the same eight kinds; FSOD's two parts share none:
+  these eight in ``fsod_train``, the other four in ``fsod_test``.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from proseco.base.errors import InputError
+from proseco.base.files import read_json, replacing
+from proseco.base.randomness import generator
+from proseco.data.images import read
+from proseco.demo import layouts
+from proseco.demo.scenes import Thing, scene
+from proseco.demo.shapes import DETECTION, KINDS
+
+#: One picture in so many shows no object, the sixth of each subset first.
+EMPTY_EVERY, EMPTY_FIRST = 24, 5
+_CHUNK = 64  # pictures a task: long enough to hide the hand-over, short enough to share evenly
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+class Picture(NamedTuple):
+    """One picture to draw: ``index`` within ``data_set``, ``side`` in pixels, ``path`` below the folder written."""
+
+    data_set: str
+    index: int
+    side: int
+    path: str
+
+
+def draw(seed: int, data_set: str, index: int, side: int) -> tuple[np.ndarray, list[Thing]]:
+    """One picture: ``(H, W, 3)`` uint8 RGB and its objects, rearmost first.
+
+    Scenes are ``side`` x ``side``; one in eight is three quarters as high, one in eight as wide.
+
+    :param data_set: ``imagenet`` (kind ``index % 12``, one object), else the name of a scene subset.
+    """
+    rng = generator(seed, "demo", data_set, index)
+    if data_set == "imagenet":
+        return scene(rng, side, side, kinds=[index % len(KINDS)], count=1, radius=(0.26, 0.42), spread=0.22)
+    kinds = range(DETECTION, len(KINDS)) if data_set == "fsod_test" else range(DETECTION)
+    short = side * 3 // 4
+    height, width = {2: (short, side), 6: (side, short)}.get(index % 8, (side, side))
+    count = 0 if index % EMPTY_EVERY == EMPTY_FIRST else int(rng.integers(1, 6))
+    return scene(rng, height, width, kinds=kinds, count=count)
+
+
+def write(
+    out: str | Path,
+    *,
+    seed: int,
+    side: int,
+    object_side: int,
+    scenes: int,
+    objects: int,
+    coco_train: int,
+    coco_val: int,
+    voc_trainval: int,
+    voc_test: int,
+    fsod_train: int,
+    fsod_test: int,
+    workers: int | None = None,
+) -> None:
+    """Write the four data sets below ``out``.
+
+    ``imagenet/`` (labelled single objects and ``classes.txt``), ``scenes/`` (unlabelled), ``coco/``, ``voc/`` (a
+    VOCdevkit folder with ``classes.txt``) and ``fsod/``. Boxes bound what shows of an object; in VOC an object of which
+    less than half shows is ``difficult``.
+
+    :param side: longer side of a scene in pixels. :param object_side: side of a single-object picture.
+    :param scenes: unlabelled scenes; the other counts are pictures a subset. ``voc_trainval`` is split over two years.
+    :param workers: processes; None for one a core.
+    :raises InputError: a number out of its bounds, or ``out`` is not empty.
+    """
+    _check(seed=seed, side=side, object_side=object_side, workers=workers, scenes=scenes, objects=objects)
+    counts = {
+        **{"coco_train": coco_train, "coco_val": coco_val, "voc_trainval": voc_trainval, "voc_test": voc_test},
+        **{"fsod_train": fsod_train, "fsod_test": fsod_test},
+    }
+    _check(**counts)
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"the demo is written into a new folder, and {str(out)!r} is not empty")
+    paths = {
+        "imagenet": [layouts.imagenet_path(index) for index in range(objects)],
+        "scenes": [f"scenes/train/part_{index // 500:03d}/scene_{index:06d}.JPEG" for index in range(scenes)],
+        **layouts.detection_paths(**counts),
+    }
+    pictures = [
+        Picture(name, index, object_side if name == "imagenet" else side, path)
+        for name, subset in paths.items()
+        for index, path in enumerate(subset)
+    ]
+    records = iter(_draw_all(out, seed, pictures, workers or joblib.cpu_count()))
+    drawn = {name: [next(records) for _ in subset] for name, subset in paths.items()}
+    layouts.write_labels(out, drawn)
+
+
+#: Least and largest value of what :func:`write` takes. One single object a class at least; VOC's has two years.
+_BOUNDS = {"seed": (0, 2**63 - 1), "side": (32, 1024), "object_side": (32, 1024), "workers": (1, 1024)}
+_LEAST = {"objects": len(KINDS), "voc_trainval": 2}
+
+
+def _check(**values) -> None:
+    for name, value in values.items():
+        if name == "workers" and value is None:
+            continue
+        low, high = _BOUNDS.get(name, (_LEAST.get(name, 1), 10**6))
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InputError(f"{name} of the demo's data must be a whole number from {low} to {high}, not {value!r}")
+
+
+def _draw_all(out: Path, seed: int, pictures: list[Picture], workers: int) -> list[layouts.Drawn]:
+    chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
+    for folder in sorted({os.path.dirname(picture.path) for picture in pictures}):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    tasks = (joblib.delayed(_draw_chunk)(out, seed, chunk) for chunk in chunks)
+    results = []
+    with tqdm(total=len(pictures), desc="drawing the demo", unit="image", disable=None) as bar:
+        for records in joblib.Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(tasks):
+            results += records
+            bar.update(len(records))
+    return results
+
+
+def _draw_chunk(out: Path, seed: int, pictures: list[Picture]) -> list[layouts.Drawn]:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the pictures are small and the processes as many as the cores
+    try:
+        return [_draw_one(out, seed, picture) for picture in pictures]
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _draw_one(out: Path, seed: int, picture: Picture) -> layouts.Drawn:
+    image, things = draw(seed, picture.data_set, picture.index, picture.side)
+    encoded, data = cv2.imencode(".jpg", image[..., ::-1], _JPEG)
+    if not encoded:
+        raise RuntimeError(f"OpenCV cannot encode {picture.path}")
+    with replacing(out / picture.path) as part:
+        part.write_bytes(data.tobytes())
+    labelled = picture.data_set not in ("imagenet", "scenes")
+    return layouts.describe(picture.path, image, things if labelled else [])
+
+
+def contact_sheet(out: str | Path, *, columns: int = 5, rows: int = 3, tile: int = 288) -> np.ndarray:
+    """A grid of COCO's val pictures with their labelled boxes and class names, ``(H, W, 3)`` uint8 RGB.
+
+    All of it is read back from the files below ``out``; pictures without objects are passed over.
+
+    :param tile: side of one picture in the grid, in pixels.
+    :raises InputError: nothing was written there.
+    """
+    root = Path(out) / "coco"
+    content = read_json(root / "annotations/instances_val2017.json")
+    classes = {category["id"]: (row, category["name"]) for row, category in enumerate(content["categories"])}
+    boxes: dict[int, list] = {}
+    for record in content["annotations"]:
+        boxes.setdefault(record["image_id"], []).append((record["bbox"], *classes[record["category_id"]]))
+    shown = [record for record in content["images"] if record["id"] in boxes][: columns * rows]
+    gap = max(2, tile // 48)
+    sheet = np.full((rows * (tile + gap) + gap, columns * (tile + gap) + gap, 3), 255, np.uint8)
+    for place, record in enumerate(shown):
+        row, column = divmod(place, columns)
+        top, left = gap + row * (tile + gap), gap + column * (tile + gap)
+        image = _labelled(read(root / "val2017" / record["file_name"]), boxes[record["id"]], tile)
+        top, left = top + (tile - image.shape[0]) // 2, left + (tile - image.shape[1]) // 2
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+#: A colour a class, all light enough for dark letters.
+_MARKS = (
+    *((255, 214, 64), (255, 128, 112), (255, 150, 214), (128, 190, 255)),
+    *((255, 172, 80), (140, 226, 110), (90, 222, 214), (200, 168, 255)),
+)
+
+
+def _labelled(image: np.ndarray, boxes: list[tuple[list[float], int, str]], tile: int) -> np.ndarray:
+    scale = tile / max(image.shape[:2])
+    large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, tile / 640
+    for (x, y, width, height), row, _ in boxes:
+        near = round(x * scale), round(y * scale)
+        far = round((x + width) * scale) - 1, round((y + height) * scale) - 1
+        cv2.rectangle(large, near, far, _MARKS[row % len(_MARKS)], 2)
+    tags: list[tuple[int, int]] = []
+    for (x, y, _, box_height), row, name in boxes:  # names last, so that no box crosses one
+        (width, height), _ = cv2.getTextSize(name, font, size, 1)
+        width, height = width + 6, height + 7
+        left = min(max(round(x * scale) - 1, 0), large.shape[1] - width)
+        top = max(round(y * scale) - height + 1, 0)
+        if any(abs(left - a) < width and abs(top - b) < height for a, b in tags):  # taken: below the box
+            top = min(round((y + box_height) * scale) - 1, large.shape[0] - height)
+        tags.append((left, top))
+        cv2.rectangle(large, (left, top), (left + width - 1, top + height - 1), _MARKS[row % len(_MARKS)], -1)
+        cv2.putText(large, name, (left + 3, top + height - 4), font, size, (20, 20, 20), 1, cv2.LINE_AA)
+    return large

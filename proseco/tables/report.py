@@ -1,0 +1,134 @@
+"""Everything that stage ``tabulate`` writes: tables, the DVC metric, figures."""
+
+from pathlib import Path
+
+import pandas
+
+from proseco import pictures
+from proseco.base import files
+from proseco.base.errors import InputError
+from proseco.tables import figures, overview, paper, published, summary
+
+
+def write(
+    out: Path,
+    results: Path,
+    *,
+    run: dict[str, list],
+    rows: dict[str, dict],
+    benchmarks: dict[str, str],
+    alias: dict[str, str],
+    families: dict[str, dict[str, float]],
+    pretrained: list[str],
+    compare_with_paper: bool,
+) -> str:
+    """Write into the folder ``out`` what the run's own grid says (``results.md``, ``results.csv``, ``metrics.json``,
+    ``recall.csv``, figures), the paper's tables (``table-1a.md``, ``.csv``, ``.tex`` and so on), and ``index.html``.
+
+    :param results: folder of one scale (``results/demo``).
+    :param run: section ``run`` of the parameters: methods, benchmarks, seeds, ablations, ablation_benchmarks.
+    :param rows: as from :func:`proseco.experiment.wording.every`; ``benchmarks`` name -> title, all of the parameters.
+    :param alias: row -> the row whose results are its own.
+    :param families: as from :func:`proseco.experiment.wording.families`.
+    :param pretrained: the methods that have a pretraining to show.
+    :returns: the Markdown of the grid.
+    :raises InputError: a cell of the grid is missing; it names the command that makes it.
+    """
+    methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
+    shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
+    on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
+    everything = _everything(results, methods, shown, ablations, on, seeds)
+    found = everything[everything["method"].isin(methods)]
+    printed = paper.read() if compare_with_paper else None
+    budget = _budget(results, methods, shown, seeds, pretrained)
+    text = overview.markdown(found, paper=printed, caption=budget)
+    if ablations:
+        changed = everything[everything["method"].isin(ablations)]
+        steps = {name: files.read_json(results / "pretrain" / name / "metrics.json")["steps"] for name in ablations}
+        of = {name: rows[rows[name]["of"]]["title"] for name in ablations}
+        text += "\n" + overview.ablations(changed, methods[summary.reference_of(everything)], of=of, steps=steps)
+    files.write_text(out / "results.md", text)
+    files.write_text(out / "results.csv", summary.csv(everything))
+    files.write_json(out / "metrics.json", summary.metrics(everything))
+    # The paper's ablations have tables of their own, some of many lines.
+    drawn = {*methods, *(set(ablations) - set(paper.read()["row"]))}
+    bars = everything[everything["method"].isin(drawn)]
+    figures.ap_bars(bars, out / "ap.png", f"AP after finetuning ({results.name} scale)")
+    _pictures(out, results, methods, shown, seeds[0], pretrained)
+    _proposals(out, results, shown)
+    published.write(
+        out,
+        results,
+        run=run,
+        rows=rows,
+        benchmarks=benchmarks,
+        alias=alias,
+        families=families,
+        beside=compare_with_paper,
+        lead=[budget, *overview.sentences(found)],
+    )
+    return text
+
+
+def _everything(
+    results: Path, methods: dict, benchmarks: dict, ablations: dict, ablation_benchmarks: dict, seeds: list[int]
+) -> pandas.DataFrame:
+    """Methods on their benchmarks, then ablations on theirs, all with gains against one of the methods."""
+    cells = [summary.collect(results, methods, benchmarks, seeds)]
+    if ablations:
+        cells.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
+    together = pandas.concat(cells, ignore_index=True)
+    summary.check_labels(together)
+    return summary.summarise(together)
+
+
+def _pictures(
+    out: Path, results: Path, methods: dict[str, str], benchmarks: dict[str, str], seed: int, pretrained: list[str]
+) -> None:
+    """``loss.png``, ``detections.png`` of the first benchmark and seed, ``boxes.png`` of the pretrainings."""
+    first, title = next(iter(benchmarks.items()))
+    cells = {m: results / "finetune" / m / first / str(seed) for m in methods}
+    logs = {f"{methods[m]}, pretraining": results / "pretrain" / m / "log.csv" for m in pretrained}
+    logs |= {f"{methods[m]}, {title}": cell / "log.csv" for m, cell in cells.items()}
+    validations = {
+        f"{methods[m]}, {title}": files.read_json(cell / "metrics.json")["validation"] for m, cell in cells.items()
+    }
+    figures.loss_curves(logs, out / "loss.png", validations)
+    pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
+    if pretrained:
+        boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
+        pictures.montage(boxes, out / "boxes.png")
+
+
+def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
+    """What stage ``recall`` measured: ``recall.csv``, ``recall.png``, ``proposals.png``."""
+    table = results / "recall" / "recall.csv"
+    again = f"`dvc repro recall@{results.name}` makes it"
+    if not table.is_file():
+        raise InputError(f"no result {table.as_posix()!r}; {again}")
+    recall = pandas.read_csv(table, dtype=str)
+    if missing := sorted(set(benchmarks) - set(recall["benchmark"])):
+        raise InputError(f"{table.as_posix()!r} lacks {', '.join(missing)}; {again}")
+    files.write_text(out / "recall.csv", table.read_text(encoding="utf-8"))
+    figures.recall_curves(recall, out / "recall.png", benchmarks, "Labelled objects that the proposals cover")
+    first = recall["source"].iloc[0]
+    pictures.montage({f"proposals: {first}": table.with_name("proposals.png")}, out / "proposals.png")
+
+
+def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str]) -> str:
+    """How long was trained: a gain means little without it."""
+    steps = {m: files.read_json(results / "pretrain" / m / "metrics.json")["steps"] for m in pretrained}
+    parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
+    for name, title in benchmarks.items():
+        folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
+        cells = [files.read_json(folder / "metrics.json") for folder in folders]
+        count = _span([cell["steps"] for cell in cells])
+        scoring = cells[0].get("scoring", "coco")  # of which nothing is said
+        how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
+        parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
+    return f"Scale: {results.name}. " + "; ".join(parts) + "."
+
+
+def _span(counts: list[int]) -> str:
+    """The one number, or the least and the most: a training may end early."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
