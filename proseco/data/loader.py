@@ -7,7 +7,6 @@ Steps may be grouped: then the steps of a group, all of one epoch, share its pos
 which is drawn before an image is read.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -112,7 +111,7 @@ def _workers(device: torch.device) -> int:
     given = environment.workers()
     if given is not None:
         return given
-    cores = (os.cpu_count() or 2) // environment.local_world()
+    cores = environment.cores() // environment.local_world()
     return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
 
 

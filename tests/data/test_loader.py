@@ -357,6 +357,9 @@ def test_worker_processes_change_nothing(monkeypatch):
 def test_number_of_workers(monkeypatch):
     assert loader._workers(CPU) == 0
     assert 1 <= loader._workers(torch.device("cuda")) <= 16
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(5)), raising=False)
+    assert loader._workers(torch.device("cuda")) == 4  # one of the five that it may use is the training's
     monkeypatch.setenv("PROSECO_WORKERS", "3")
     assert loader._workers(CPU) == loader._workers(torch.device("cuda")) == 3
 
