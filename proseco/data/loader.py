@@ -7,13 +7,15 @@ Steps may be grouped: then the steps of a group, all of one epoch, share its pos
 which is drawn before an image is read.
 """
 
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from proseco.base import environment
 from proseco.base.errors import InputError
@@ -117,17 +119,43 @@ def _workers(device: torch.device) -> int:
 
 def _collate(examples: list[Example | InputError]) -> Batch | InputError:
     errors = [example for example in examples if isinstance(example, InputError)]
-    return errors[0] if errors else collate(examples)
+    if errors:
+        return errors[0]
+    # A worker's batch crosses in shared memory. Were it left to the queue to copy it there, one without room would be
+    # an error of the queue's thread, which prints it, and the training would wait for ever.
+    return collate(examples, shared=get_worker_info() is not None)
 
 
 class _Loader(DataLoader):
-    """A DataLoader that raises the errors of its workers as they were."""
+    """A DataLoader that raises the errors of its workers as they were, and says where they had no room in one line."""
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if not _NO_ROOM.search(f"{error} {error.__cause__}"):
+                raise
+            raise InputError(_without_room(self.num_workers)) from None
+
+
+#: What torch says where shared memory is full: as it is taken, or, once it is written to, of a worker that is no more.
+_NO_ROOM = re.compile(
+    r"unable to allocate shared memory|</torch_\w+>.*No space left on device|(insufficient|out of) shared memory"
+)
+
+
+def _without_room(workers: int) -> str:
+    try:
+        there = f"/dev/shm has {shutil.disk_usage('/dev/shm').total / 1e9:.2f} GB"
+    except OSError:
+        there = "there is no /dev/shm"
+    return (
+        f"no room in shared memory for the batches of {workers} loader processes: {there}; make it larger (of a "
+        f"container, --shm-size), or take fewer (PROSECO_WORKERS, now {workers}; 0 needs none); see docs/training.md"
+    )
 
 
 def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
@@ -139,7 +167,7 @@ def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
         num_workers=workers,
         pin_memory=device.type == "cuda",
         persistent_workers=False,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=2 if workers else None,  # one being made and one ready: each waits in /dev/shm
     )
 
 
