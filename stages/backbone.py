@@ -1,11 +1,8 @@
 """The backbone of each row: a public checkpoint imported, or one trained by a method over a network."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from proseco.base import cli, environment, files, params, scratch, sources
+from proseco.base import cli, files, params, scratch, sources
 from proseco.base.errors import InputError
 from proseco.methods import _backbones
 from proseco.weights import wanted
@@ -35,31 +32,14 @@ def main(*, scale: str) -> None:
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
     with (
         scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
-        _former(scale, out, results) as former,
+        # Of this working tree alone, where PROSECO_SCRATCH and the copies of `dvc exp run --queue` share one folder.
+        scratch.aside(Path(".scratch", "backbone-before", scale), out, results) as former,
         files.replacing(out) as new,
         files.replacing(results) as said,
     ):
         said.mkdir()
         before = _backbones.Before(*former, depends)
         _backbones.make(plan, roots, new, said, device=settings["device"], scratch=kept, before=before)
-
-
-@contextmanager
-def _former(scale: str, *outputs: Path) -> Iterator[list[Path]]:
-    """What the last run has left, out of the way until this one has ended well.
-
-    dvc.yaml has these outputs as persistent, so that they are still there; but after a failure they must not be, as
-    `dvc exp save` would record them as what the new settings gave.
-    """
-    aside = environment.scratch() / "backbone-before" / scale
-    places = [aside / str(number) for number in range(len(outputs))]
-    for output, place in zip(outputs, places, strict=True):
-        if output.exists():
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(output, place)
-    yield places
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 if __name__ == "__main__":

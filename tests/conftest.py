@@ -2,10 +2,12 @@
 
 import os
 
+from proseco.base import environment
+
 # As many threads as there are cores, over all of pytest-xdist's processes: torch's wait for each other by spinning.
 processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if processes > 1:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.cores() // processes)))
 
 import torch  # noqa: E402  it reads the number of threads
 

@@ -197,6 +197,20 @@ def test_only_the_parameters_know_yaml():
     assert readers and all(part(s) in allowed for s in readers), "the library takes keyword arguments"
 
 
+def test_numba_compiles_by_way_of_machine_code_alone():
+    """Its own cache takes no notice of a change in another file."""
+    compilers = re.compile(r"^import numba|^from numba import .*\b(n?jit|(gu)?vectorize|cfunc|stencil)\b", re.MULTILINE)
+    found = [s for s in SOURCES if compilers.search((ROOT / s).read_text(encoding="utf-8"))]
+    assert found == ["proseco/base/machine_code.py"]
+
+
+def test_only_the_environment_counts_cores():
+    """Else one place forgets that a program may be allowed a few of the machine's."""
+    counts = re.compile(r"\bos\.(cpu_count|process_cpu_count|sched_getaffinity)\b")
+    found = [s for s in SOURCES if counts.search((ROOT / s).read_text(encoding="utf-8"))]
+    assert found == ["proseco/base/environment.py"]
+
+
 def test_every_stage_has_its_script():
     """Ablations are rows of stages of their own, which differ in nothing else."""
     scripts = {Path(source).stem for source in SOURCES if part(source) == "stages"}

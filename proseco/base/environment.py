@@ -57,6 +57,13 @@ def compiles() -> bool:
     return given == "1"
 
 
+def cores() -> int:
+    """Cores that this program may run on: those that taskset, Slurm or a container's cpuset leave it, where the system
+    says which, else the machine's.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def rank() -> int:
     """Number of this process among those of a training, as torchrun and ours set it; 0 in one process."""
     return int(os.environ.get("RANK", 0))

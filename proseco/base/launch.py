@@ -75,7 +75,7 @@ def _start(count: int) -> int:
     folder = tempfile.mkdtemp(prefix="proseco-")
     read, write = os.pipe()  # its end of file tells the children that this process is no more
     shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-    shared |= {"OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // count), _LIFELINE: read}
+    shared |= {"OMP_NUM_THREADS": max(1, environment.cores() // count), _LIFELINE: read}
     shared |= {cli.CLAIM: os.path.join(folder, "claimed")}
     children: list[subprocess.Popen] = []
 

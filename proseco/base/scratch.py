@@ -66,6 +66,27 @@ def folder(stage: str, **depends) -> Iterator[Path]:
 
 
 @contextmanager
+def aside(folder: Path, *outputs: Path) -> Iterator[list[Path]]:
+    """What the last run has left in the place of the outputs, moved into a folder until the block ends well.
+
+    For outputs that dvc.yaml has as persistent, so that they are still there: after a failure they must not be, as
+    `dvc exp save` would record them as what the new settings gave. What a failed run has put aside is the next one's.
+
+    :returns: where each of them is, if there was one.
+    :raises InputError: as :func:`claimed`.
+    """
+    folder = folder.absolute()
+    places = [folder / str(number) for number in range(len(outputs))]
+    with claimed(folder):
+        for output, place in zip(outputs, places, strict=True):
+            if output.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.move(output, place)
+        yield places
+        shutil.rmtree(folder)
+
+
+@contextmanager
 def claimed(folder: Path, part: str = "") -> Iterator[None]:
     """Make and hold the folder: alone, or for one part beside writers of other parts.
 

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from proseco.base import files
@@ -32,14 +33,19 @@ def digests(starts: Iterable[str | Path]) -> dict[str, str]:
 
 def _imports(path: Path) -> Iterator[Path]:
     """Modules of this package that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name in _names(path.read_text(encoding="utf-8")):
+        module = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
+        if module.is_relative_to(_PACKAGE) and module.is_file():
+            yield module
+
+
+@lru_cache  # several closures hold the same files
+def _names(source: str) -> list[str]:
+    """Dotted names of this package that a source imports; of ``from a import b`` both ``a`` and ``a.b``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            module = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
-            if module.is_relative_to(_PACKAGE) and module.is_file():
-                yield module
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.startswith(f"{_PACKAGE.name}.")]

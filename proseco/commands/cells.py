@@ -65,18 +65,13 @@ def _places(device: str, jobs: int | None) -> list[dict[str, str]]:
     """
     devices = [] if device == "cpu" else _devices()
     count = jobs or len(devices) or 1
-    cores = max(1, _cores() // count)
+    cores = max(1, environment.cores() // count)
     share = {"OMP_NUM_THREADS": str(cores)}
     if devices:
         share["PROSECO_WORKERS"] = str(min(16, max(1, cores - 1)))
     share = {name: value for name, value in share.items() if name not in os.environ}
     own = [{"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {} for number in range(count)]
     return [variables | share for variables in own]
-
-
-def _cores() -> int:
-    """Cores that this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices() -> list[str]:

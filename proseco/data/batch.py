@@ -1,6 +1,7 @@
 """A batch: images of several sizes padded to one, what is known of each, and parts of it."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -189,29 +190,46 @@ class Batch:
         return targets
 
 
-def collate(examples: list[Example]) -> Batch:
-    """Pad to the largest height and width of the batch, at the right and at the bottom."""
+def collate(examples: list[Example], *, shared: bool = False) -> Batch:
+    """Pad to the largest height and width of the batch, at the right and at the bottom.
+
+    :param shared: in memory that other processes can read; images are written there, not copied.
+    :raises RuntimeError: ``shared``, and there is no room for it.
+    """
     height = max((view.shape[0] for e in examples for view in e.views[:1]), default=0)
     width = max((view.shape[1] for e in examples for view in e.views[:1]), default=0)
-    views = np.zeros((len(examples[0].views), len(examples), height, width, 3), np.uint8)
-    mask = np.ones((len(examples), height, width), bool)
+    views = _room((len(examples[0].views), len(examples), height, width, 3), shared)
+    pixels, mask = views.numpy(), np.ones((len(examples), height, width), bool)
     for i, example in enumerate(examples):
         for v, view in enumerate(example.views):
             h, w = view.shape[:2]
             mask[i, :h, :w] = False
-            views[v, i, :h, :w] = view
-    return Batch(
+            pixels[v, i, :h, :w] = view
+    batch = Batch(
         keys=[e.key for e in examples],
-        views=torch.from_numpy(views).permute(0, 1, 4, 2, 3),
+        views=views.permute(0, 1, 4, 2, 3),
         mask=torch.from_numpy(mask),
         boxes=[torch.from_numpy(e.boxes_cxcywh) for e in examples],
         labels=[torch.from_numpy(e.labels) for e in examples],
         sizes=torch.tensor([e.size for e in examples]),
-        crops=[_stack(crops) for crops in zip(*(e.crops for e in examples), strict=True)],
+        crops=[_stack(crops, shared) for crops in zip(*(e.crops for e in examples), strict=True)],
         object_masks=[None if e.object_masks is None else torch.from_numpy(e.object_masks) for e in examples],
     )
+    if shared:
+        batch.sizes.share_memory_()
+        return batch._each(Tensor.share_memory_)
+    return batch
 
 
-def _stack(crops: Sequence[Crop]) -> Crops:
-    images = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
-    return Crops(images, [torch.from_numpy(crop.boxes_cxcywh) for crop in crops])
+def _stack(crops: Sequence[Crop], shared: bool) -> Crops:
+    images = _room((len(crops), *crops[0].image.shape), shared)
+    np.stack([crop.image for crop in crops], out=images.numpy())
+    return Crops(images.permute(0, 3, 1, 2), [torch.from_numpy(crop.boxes_cxcywh) for crop in crops])
+
+
+def _room(shape: tuple[int, ...], shared: bool) -> Tensor:
+    """Zeros, uint8."""
+    if not shared or 0 in shape:
+        return torch.from_numpy(np.zeros(shape, np.uint8))  # touched where something is written
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own collate takes it
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

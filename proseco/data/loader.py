@@ -7,23 +7,19 @@ Steps may be grouped: then the steps of a group, all of one epoch, share its pos
 which is drawn before an image is read.
 """
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
 from proseco.data import grouping
-from proseco.data.batch import Batch, collate
 from proseco.data.views import Example
+from proseco.data.workers import Loader
 
 
 class _Examples(Dataset):
@@ -109,70 +105,6 @@ class _Steps:
         return (self.order.step(step, self.rank, self.world) for step in self.steps)
 
 
-def _workers(device: torch.device) -> int:
-    """Loader processes: PROSECO_WORKERS, else none on a CPU, which has better to do, and up to 16 beside a GPU."""
-    given = environment.workers()
-    if given is not None:
-        return given
-    cores = (os.cpu_count() or 2) // environment.local_world()
-    return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
-
-
-def _collate(examples: list[Example | InputError]) -> Batch | InputError:
-    errors = [example for example in examples if isinstance(example, InputError)]
-    return errors[0] if errors else collate(examples)
-
-
-class _Loader(DataLoader):
-    """A DataLoader that raises the errors of its workers as they were, and whose workers outlive others' SIGTERM."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._begin():
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
-
-    def _begin(self) -> Iterator[Batch | InputError]:
-        """Start the workers. SIGTERM is held back meanwhile, in them until :func:`_outlive_sigterm` takes over."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            return super().__iter__()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _outlive_sigterm(starter: int, worker: int) -> None:
-    """Let a worker end by the SIGTERM of the process that started it alone.
-
-    Slurm, ``timeout`` and others send it to all processes of a training. That ends after the step at hand, and torch
-    would end it in the middle of one if a worker died. SIGTERM is not just ignored: it is what Python ends workers by
-    when it ends with an error that holds their loader, and it would wait for them for ever.
-    """
-
-    def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != starter:
-            pass
-        os._exit(0)
-
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # lest another thread than that take it
-        threading.Thread(target=wait, daemon=True).start()
-
-
-def _loader(examples: _Examples, batches, device: torch.device) -> DataLoader:
-    workers = _workers(device)
-    return _Loader(
-        examples,
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=partial(_outlive_sigterm, os.getpid()),
-        persistent_workers=False,
-        prefetch_factor=4 if workers else None,
-    )
-
-
 def training_batches(
     source,
     transform: Callable,
@@ -185,7 +117,7 @@ def training_batches(
     first_step: int = 0,
     rank: int = 0,
     world: int = 1,
-) -> DataLoader:
+) -> Loader:
     """Shuffled, augmented batches; what they hold depends on the seed, the step and the arguments alone.
 
     :param batch: samples of a step over all processes.
@@ -203,13 +135,13 @@ def training_batches(
         raise InputError(f"group_steps is {group}, but {type(transform).__name__} does not know the size of its views")
     examples = _Examples(source, transform, seed)
     order = Order(count=len(source), batch=batch, steps=steps, seed=seed, group=group, frame=examples.frame)
-    return _loader(examples, _Steps(order, range(first_step, steps), rank, world), device)
+    return Loader(examples, _Steps(order, range(first_step, steps), rank, world), device)
 
 
 def ordered_batches(
     source, transform: Callable, *, batch: int, device: torch.device, rank: int = 0, world: int = 1
-) -> DataLoader:
+) -> Loader:
     """Every sample once, in order; the last batch may be smaller. Process ``rank`` has every ``world``-th batch."""
     numbers = [(0, i) for i in range(len(source))]
     batches = [numbers[i : i + batch] for i in range(0, len(numbers), batch)]
-    return _loader(_Examples(source, transform, 0), batches[rank::world], device)
+    return Loader(_Examples(source, transform, 0), batches[rank::world], device)

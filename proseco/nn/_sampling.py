@@ -11,12 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+from proseco.base.machine_code import compiler
+
+_compiled = compiler(__file__, error_model="numpy")
 # Sums may be reordered, which lets the compiler use vectors; NaN stays NaN.
-_vectors = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+_vectors = compiler(__file__, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
 @_compiled

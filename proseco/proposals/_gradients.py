@@ -7,9 +7,12 @@ is derived and turned back: that stays in the cache, and a photograph needs no m
 """
 
 import numpy as np
-from numba import njit
 
+from proseco.base.machine_code import compiler
 from proseco.proposals._vectors import LANES, blend, fma
+
+_compiled = compiler(__file__)
+_inlined = compiler(__file__, inline="always")
 
 DIRECTIONS = 4  # 0, 90, 45 and 135 degrees
 COLOUR_BINS = 25
@@ -22,7 +25,7 @@ TILE = 64  # pixels
 _SPAN = 2 * TILE  # no less than a tile's diagonal and what interpolation and Scharr need around it
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
     """Derivatives of columns ``first`` to ``last`` - 1 of row y; outside of the image they are 0."""
     height, width = image.shape[0], image.shape[1] // LANES
@@ -56,7 +59,7 @@ def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
         to_y[i] = 3 * (steep[i] + steep[i + 2 * LANES]) + 10 * steep[i + LANES]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _origins(back, corner, even, y, x0, columns, left, top, row, place, right, lower):
     """Where the pixels of a row come from: place of the pixel above left, and the shares of its right and lower ones.
 
@@ -75,14 +78,14 @@ def _origins(back, corner, even, y, x0, columns, left, top, row, place, right, l
         place[x] = (np.int32(fy) - top) * row + (np.int32(fx) - left) * LANES
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _scratch():
     """Room for :func:`_derive`."""
     line = LANES * (_SPAN + 2)
     return np.empty((2, LANES * _SPAN * _SPAN), np.float32), np.empty(line, np.int32), np.empty(line, np.int32)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _derive(view, y0, x0, rows, columns, room, out):
     """The derivatives of a tile.
 
@@ -116,7 +119,7 @@ def _derive(view, y0, x0, rows, columns, room, out):
                 blend(plane, above, above + np.uint64(row), right[x], lower[x], line, x * np.uint64(LANES))
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def extremes(view):
     """Lowest and highest derivative of each direction and plane, (4, 4) float32 each."""
     height, width = view.image.shape[0], view.image.shape[1] // LANES
@@ -141,14 +144,14 @@ def extremes(view):
     return low[:, :LANES], high[:, :LANES]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@_inlined
 def _bin(value, factor, summand):
     byte = np.rint(fma(value, factor, summand))
     byte = min(max(byte, np.float32(0)), np.float32(255))
     return np.uint8(byte / np.float32(256 / TEXTURE_BINS))
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
     """Codes of a row of derivatives; ``up`` scales those >= 0, ``down`` the others."""
     for i in range(codes.size):
@@ -156,7 +159,7 @@ def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
         codes[i] = positive if line[i] >= 0 else np.uint8(negative + np.uint8(TEXTURE_BINS))
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def count(view, fragments, number, planes, up, down, bins):
     """How many pixels of each fragment have each code and colour, (number, planes * COUNTS) uint32.
 
@@ -191,7 +194,7 @@ def count(view, fragments, number, planes, up, down, bins):
     return counts
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def zeros(up, down):
     """Bins of a derivative of 0, (2, 4, 4): in the histogram of the positive ones and in that of the negative ones."""
     bins = np.empty((2, DIRECTIONS, LANES), np.int64)

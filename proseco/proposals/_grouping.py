@@ -6,7 +6,10 @@ such as a sky full of leaves, makes as many new entries at each of thousands of 
 """
 
 import numpy as np
-from numba import njit
+
+from proseco.base.machine_code import compiler
+
+_compiled = compiler(__file__)
 
 #: Weights of colour, fill, texture and size in a similarity, in OpenCV's order and with its rounding.
 ALL = np.array([0.25, 0.25, 0.25, 0.25], np.float32)
@@ -15,7 +18,7 @@ FILL = np.array([0, 1, 0, 0], np.float32)
 SIZE = np.array([0, 0, 0, 1], np.float32)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _intersections(histograms, a, others, found):
     """Of one histogram with several. Each sum runs in order: another would round to another most similar pair.
 
@@ -43,7 +46,7 @@ def _intersections(histograms, a, others, found):
         found[n] = of_p
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _similarities(a, others, weights, colour, texture, size, box, area):
     """Of one region with each of ``others``: (n,) float32."""
     similar = np.empty(len(others), np.float32)
@@ -75,7 +78,7 @@ def _similarities(a, others, weights, colour, texture, size, box, area):
     return similar
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _merge(histograms, a, b, into, size):
     first, second = np.float32(size[a]), np.float32(size[b])
     both = np.float32(size[a] + size[b])
@@ -83,13 +86,13 @@ def _merge(histograms, a, b, into, size):
         histograms[into, i] = (histograms[a, i] * first + histograms[b, i] * second) / both
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _before(similarity, i, j):
     """Whether pair i comes before pair j; of equals the later one, as after a stable sort."""
     return similarity[i] > similarity[j] or (similarity[i] == similarity[j] and i > j)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _push(heap, used, similarity, pair):
     place = used
     while place > 0:
@@ -101,7 +104,7 @@ def _push(heap, used, similarity, pair):
     heap[place] = pair
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _add(ends, link, similarity, heap, head, a, b, pair, used):
     """Chain a pair whose similarity is known to both of its regions, and put it among the ``used`` ones of the heap."""
     ends[2 * pair], ends[2 * pair + 1] = a, b
@@ -110,7 +113,7 @@ def _add(ends, link, similarity, heap, head, a, b, pair, used):
     _push(heap, used, similarity, pair)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _pop(heap, used, similarity):
     """Take the first of ``used`` pairs out."""
     best, last, place = heap[0], heap[used - 1], 0
@@ -128,14 +131,14 @@ def _pop(heap, used, similarity):
     return best
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _grown(array, size):
     larger = np.empty(size, array.dtype)
     larger[: array.size] = array
     return larger
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _living(ends, link, similarity, heap, head, alive, count):
     """Forget the pairs of regions that have been merged.
 
@@ -154,7 +157,7 @@ def _living(ends, link, similarity, heap, head, alive, count):
     return left
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def group(pairs, size, box, colour, texture, weights, area):
     """
     :param pairs: (n, 2) touching segments, ascending.

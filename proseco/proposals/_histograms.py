@@ -5,11 +5,14 @@ Pixels are counted once, by fragment; a segment of any of the label maps is some
 
 import cv2
 import numpy as np
-from numba import njit
 
+from proseco.base.machine_code import compiler
 from proseco.proposals import _gradients
 from proseco.proposals._gradients import CODES, COLOUR_BINS, COUNTS, DIRECTIONS, TEXTURE_BINS, TILE
 from proseco.proposals._turning import turn
+
+_compiled = compiler(__file__)
+_inlined = compiler(__file__, inline="always")
 
 #: Bin of each byte, as calcHist has it.
 _COLOUR_BIN = np.floor(np.arange(256) * (COLOUR_BINS / 256)).astype(np.uint32)
@@ -38,7 +41,7 @@ def count(image: np.ndarray, fragments: np.ndarray, number: int) -> tuple[np.nda
     return _gradients.count(view, fragments, number, planes, *rows, _COLOUR_BIN), _gradients.zeros(up, down)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@_inlined
 def _normalise(row):
     """Counts to shares; their sum is taken in float and in order, as OpenCV's."""
     total = np.float32(0)
@@ -48,7 +51,7 @@ def _normalise(row):
         row[i] /= total
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def histograms(counts, zeros, labels, segments):
     """Of each segment of a label map, float32, each row sums to 1.
 

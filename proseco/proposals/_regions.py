@@ -1,12 +1,15 @@
 """Where segments are: size, box and neighbours of each."""
 
 import numpy as np
-from numba import njit
+
+from proseco.base.machine_code import compiler
+
+_compiled = compiler(__file__)
 
 _RECENT = 8  # a power of 2
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def geometry(labels, count):
     """
     :returns: (count,) int64 sizes in pixels, and (count, 4) int64 boxes: first column and row, last column and row + 1.
@@ -28,7 +31,7 @@ def geometry(labels, count):
     return size, box
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def gather(size, box, labels, segments):
     """Geometry of the segments of a label map from that of its fragments."""
     sizes = np.zeros(segments, np.int64)
@@ -43,7 +46,7 @@ def gather(size, box, labels, segments):
     return sizes, boxes
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _touching(labels, count):
     """Codes a * count + b, a < b, of labels side by side, above each other or diagonal; some of them repeatedly."""
     height, width = labels.shape

@@ -8,7 +8,11 @@ works on what they left, some thousands of segments and the edges between them, 
 
 import cv2
 import numpy as np
-from numba import njit
+
+from proseco.base.machine_code import compiler
+
+_compiled = compiler(__file__)
+_inlined = compiler(__file__, inline="always")
 
 MIN_SIZE = 100  # OpenCV's default: smaller segments are merged with a neighbour
 SIGMA = float(np.float32(0.8))  # of the blur; OpenCV's presets hold it as a float, which is not 0.8
@@ -39,7 +43,7 @@ def sorted_edges(image: np.ndarray) -> np.ndarray:
     return _by_other_digits(edges, starts)[: height * (width - 1) + (height - 1) * width]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _weights(planes):
     """(2 * H * W,) Euclidean distances, rounded where OpenCV rounds: squares in double, their sum in float."""
     channels, height, width = planes.shape
@@ -65,7 +69,7 @@ def _weights(planes):
     return weights.reshape(-1)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _starts(weights):
     """Where the edges of each digit begin, (3, 2048). The bits of floats that are not negative sort as integers do."""
     low, middle, high = np.zeros(2048, np.uint32), np.zeros(2048, np.uint32), np.zeros(2048, np.uint32)
@@ -80,7 +84,7 @@ def _starts(weights):
     return starts
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _by_first_digit(weights, starts):
     keys = weights.view(np.uint32)
     edges = np.empty(keys.size, np.uint64)
@@ -91,7 +95,7 @@ def _by_first_digit(weights, starts):
     return edges
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _by_other_digits(edges, starts):
     other = np.empty_like(edges)
     for digit in range(1, 3):
@@ -105,7 +109,7 @@ def _by_other_digits(edges, starts):
     return edges
 
 
-@njit(cache=True, nogil=True, inline="always")
+@_inlined
 def _find(parent, p):
     while parent[p] != p:
         parent[p] = parent[parent[p]]
@@ -113,14 +117,14 @@ def _find(parent, p):
     return p
 
 
-@njit(cache=True, nogil=True, inline="always")
+@_inlined
 def _nearer(parent, p):
     """An ancestor of p two steps on, which becomes its parent: without a branch, so that many run at once."""
     parent[p] = parent[parent[p]]
     return parent[p]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@_inlined
 def _join(parent, size, a, b):
     """Make one root of two; return it."""
     if size[a] < size[b]:
@@ -130,7 +134,7 @@ def _join(parent, size, a, b):
     return a
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _agreed(edges, pixels, width, k):
     """Merge pixels as long as every threshold from ``k`` on decides alike.
 
@@ -175,7 +179,7 @@ def _agreed(edges, pixels, width, k):
     return parent, size, heaviest, left
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _numbered(parent, size, heaviest):
     """Number the roots in the order in which they appear.
 
@@ -197,7 +201,7 @@ def _numbered(parent, size, heaviest):
     return pieces, sizes, weights
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _between(edges, pieces, width):
     """(n, 2) uint32 pieces that edges connect, and (n,) float32 weights; without the edges inside of a piece."""
     steps = np.array([1, width], np.uint32)
@@ -212,7 +216,7 @@ def _between(edges, pieces, width):
     return ends[:found], weights[:found]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _merged(ends, weights, size, heaviest, k):
     """The segmentation of one threshold, from the pieces on: (pieces,) int32 labels in the order of appearance."""
     size = size.copy()
@@ -263,7 +267,7 @@ def _merged(ends, weights, size, heaviest, k):
     return labels
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _meet(labels):
     """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are; numbered as they appear."""
     fragment = labels[0].copy()
@@ -283,7 +287,7 @@ def _meet(labels):
     return fragment
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _looked_up(table, index):
     found = np.empty(index.size, table.dtype)
     for i in range(index.size):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_one_process_is_the_first_of_one(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     found = environment.rank(), environment.world(), environment.local_rank(), environment.local_world()
     assert found == (0, 1, 0, 1)
+
+
+def test_cores_are_those_that_this_program_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 8}, raising=False)
+    assert environment.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert environment.cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert environment.cores() == 1

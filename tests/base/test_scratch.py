@@ -104,6 +104,37 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         pass
 
 
+def test_outputs_are_aside_until_a_run_ends_well(tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    out.mkdir()
+    (out / "weights").write_text("first")
+    for _ in range(2):
+        with pytest.raises(RuntimeError), scratch.aside(tmp_path / "aside", out, log) as (former, other):
+            assert not out.exists() and (former / "weights").read_text() == "first" and not other.exists()
+            raise RuntimeError
+    log.write_text("second")
+    with scratch.aside(tmp_path / "aside", out, log) as (former, other):
+        assert former.exists() and other.read_text() == "second"
+    assert not (tmp_path / "aside").exists() and not log.exists()
+
+
+def test_a_later_run_s_outputs_take_the_place_of_what_an_earlier_one_put_aside(tmp_path):
+    out = tmp_path / "out"
+    for text in ("first", "second"):
+        out.write_text(text)
+        with pytest.raises(RuntimeError), scratch.aside(tmp_path / "aside", out) as (former,):
+            assert former.read_text() == text
+            raise RuntimeError
+
+
+def test_outputs_are_put_aside_by_one_run_at_a_time(tmp_path, hold):
+    (tmp_path / "out").write_text("of this run")
+    _, who = hold(tmp_path / "aside")
+    with pytest.raises(InputError, match=who), scratch.aside(tmp_path / "aside", tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").read_text() == "of this run"
+
+
 def test_other_work_has_another_name(tmp_path, monkeypatch):
     (tmp_path / "input").write_text("a")
     (tmp_path / "other").write_text("b")

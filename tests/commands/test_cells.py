@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.commands import cells
 
@@ -17,7 +18,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PROSECO_WORKERS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cells, "_cores", lambda: 8)
+    monkeypatch.setattr(environment, "cores", lambda: 8)
     return tmp_path
 
 

@@ -1,19 +1,27 @@
 import copy
 import os
+import re
 import resource
+import signal
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from proseco.base.errors import InputError
-from proseco.data import loader
+from proseco.data import loader, workers
 from proseco.data.batch import Batch, Whole, _pack, collate
 from proseco.data.sample import Sample
 from proseco.data.views import Crop, Example, FixedView, TwoViews
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 WEAK = {"short_edges": [20, 25], "long_edge": 60, "first_short_edges": [24, 28], "crop_min": 16, "crop_max": 28}
 
@@ -305,6 +313,90 @@ def test_a_damaged_sample_is_one_line_from_a_worker_too(monkeypatch, workers):
         list(batches)
 
 
+FULL = {
+    "allocate": "unable to allocate shared memory(shm) for file </torch_7_1_2>: No space left on device (28)",
+    "write": "unable to write to file </torch_7_1_2>: No space left on device (28)",
+    "other": "unable to open shared memory object </torch_7_1_2> in read-write mode: Too many open files (24)",
+}
+ROOM = (
+    r"for the batches of 1 loader processes: /dev/shm has \d+\.\d\d GB; .*--shm-size\), or .*PROSECO_WORKERS, now 1; 0"
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", FULL)
+def test_no_room_in_shared_memory_is_one_line(monkeypatch, kind):
+    """Torch asks for it where a worker's batch is handed over. Another error is none of the room."""
+
+    def full(storage, *given):
+        raise RuntimeError(FULL[kind])
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", full)
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+    batches = loader.training_batches(Source(), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU)
+    if kind == "other":
+        with pytest.raises(RuntimeError, match="Too many open files"):
+            list(batches)
+        return
+    with pytest.raises(InputError, match=ROOM) as caught:
+        list(batches)
+    assert "\n" not in str(caught.value)
+
+
+class Bus(Source):
+    def __getitem__(self, number):
+        os.kill(os.getpid(), signal.SIGBUS)
+
+
+def test_so_is_a_worker_that_had_none_when_it_wrote(monkeypatch):
+    """Pages of shared memory may be found missing when they are first touched."""
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+    with pytest.raises(InputError, match=ROOM):
+        list(loader.training_batches(Bus(), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU))
+
+
+SMALL = """
+import numpy as np, torch
+from proseco.data import loader
+from proseco.data.sample import Sample
+from proseco.data.views import FixedView
+
+class Large:
+    def __len__(self):
+        return 8
+
+    def key(self, number):
+        return str(number)
+
+    def __getitem__(self, number):
+        return Sample(str(number), np.zeros((800, 800, 3), np.uint8), np.zeros((0, 4), np.float32))
+
+cpu = torch.device("cpu")
+for batch in loader.training_batches(Large(), FixedView(800, None), batch=4, steps=2, seed=5, device=cpu):
+    print(len(batch))
+"""
+
+
+@pytest.mark.slow
+def test_a_shared_memory_that_is_small():
+    """As torch has it, in a namespace with 4 MB of it."""
+    mount = "mount -t tmpfs -o size=4m tmpfs /dev/shm"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system")
+    command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", SMALL]
+    for workers, expected in (("1", r"/dev/shm has 0\.00 GB"), ("0", "^4\n4\n$")):
+        variables = os.environ | {"PROSECO_WORKERS": workers, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
+        assert re.search(expected, done.stderr if workers == "1" else done.stdout), done.stderr
+
+
+def test_each_worker_has_one_batch_ready_and_one_in_the_making(monkeypatch):
+    """More would wait in /dev/shm: at paper scale 260 MB each."""
+    monkeypatch.setenv("PROSECO_WORKERS", "2")
+    made = {"batch": 2, "seed": 5, "device": CPU}
+    assert loader.training_batches(Source(), FixedView(20, None), steps=30, **made).prefetch_factor == 2
+
+
 def test_a_batch_of_all():
     batches = training(batch=11, steps=2)
     assert [sorted(b.keys) for b in batches] == [sorted(f"key{i}" for i in range(11))] * 2
@@ -355,10 +447,13 @@ def test_worker_processes_change_nothing(monkeypatch):
 
 
 def test_number_of_workers(monkeypatch):
-    assert loader._workers(CPU) == 0
-    assert 1 <= loader._workers(torch.device("cuda")) <= 16
+    assert workers._count(CPU) == 0
+    assert 1 <= workers._count(torch.device("cuda")) <= 16
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(5)), raising=False)
+    assert workers._count(torch.device("cuda")) == 4  # one of the five that it may use is the training's
     monkeypatch.setenv("PROSECO_WORKERS", "3")
-    assert loader._workers(CPU) == loader._workers(torch.device("cuda")) == 3
+    assert workers._count(CPU) == workers._count(torch.device("cuda")) == 3
 
 
 def many(count):
@@ -370,12 +465,14 @@ def many(count):
         yield Example(f"k{number}", [image], boxes[0], np.arange(number % 4), (8, 6), crops)
 
 
-def test_a_batch_crosses_processes_unchanged_and_in_few_files():
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_batch_crosses_processes_unchanged_and_in_few_files(shared):
     """Each tensor is a file descriptor there, of which a shell often allows 1,024."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
+    collated = partial(collate, shared=shared)
     try:
-        batches = list(torch.utils.data.DataLoader([*many(300)], 150, collate_fn=collate, num_workers=1))
+        batches = list(torch.utils.data.DataLoader([*many(300)], 150, collate_fn=collated, num_workers=1))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     examples = [*many(300)]
@@ -405,6 +502,21 @@ def test_what_was_pinned_is_what_is_copied():
     assert equal(copied, batch) and equal(pinned.split(2)[1], batch.split(2)[1])
     part = pinned.split(2)[1].to(CPU)
     assert all(x.equal(y) for x, y in zip(part.boxes + part.labels, batch.boxes[2:4] + batch.labels[2:4], strict=True))
+
+
+def test_a_shared_batch_is_one_that_others_can_read():
+    batch = collate([*many(5)], shared=True)
+    assert equal(batch, collate([*many(5)]))
+    tensors = [batch.views, batch.mask, batch.sizes, *batch.boxes, *batch.labels]
+    tensors += [tensor for crops in batch.crops for tensor in (crops.images, *crops.boxes)]
+    assert all(tensor.is_shared() for tensor in tensors) and not collate([*many(5)]).views.is_shared()
+
+
+def test_a_batch_of_crops_alone_crosses_processes():
+    """Its views and their mask are of no byte."""
+    examples = [replace(example, views=[]) for example in many(4)]
+    (batch,) = torch.utils.data.DataLoader(examples, 4, collate_fn=partial(collate, shared=True), num_workers=1)
+    assert equal(batch, collate(examples)) and batch.crops[1].images.equal(collate(examples).crops[1].images)
 
 
 def test_a_batch_of_no_image_can_be_copied_too():

@@ -98,7 +98,10 @@ def test_nor_is_a_file_believed_that_is_another(make, tmp_path):
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """The stage over params.yaml of the demo with these methods; what it hands on to be made, or an error."""
+    """The stage over params.yaml of the demo with these methods; what it hands on to be made, or an error.
+
+    ``meanwhile`` is done, once, in the course of it; ``had`` is what each run could read of the one before.
+    """
     monkeypatch.chdir(tmp_path)
     settings = params.load(ROOT / "params.yaml")
     Path("data/demo/imagenet").mkdir(parents=True)
@@ -107,12 +110,16 @@ def stage(tmp_path, monkeypatch):
 
     def make(plan, roots, out, results, *, before, error=None, **where):
         given.append(before)
+        if meanwhile:
+            meanwhile.pop()()
+        former = before.out / "one"
+        had.append(former.read_text() if former.exists() else None)
         if failing:
             raise InputError("no")
         out.mkdir()
         (out / "one").write_text("made")
 
-    failing = []
+    failing, meanwhile, had = [], [], []
     monkeypatch.setattr(_backbones, "make", make)
 
     def run(*methods, fails=False):
@@ -123,7 +130,7 @@ def stage(tmp_path, monkeypatch):
         backbone.main(scale="demo")
         return given[-1]
 
-    run.given = given
+    run.given, run.meanwhile, run.had = given, meanwhile, had
     return run
 
 
@@ -147,3 +154,24 @@ def test_after_a_failure_nothing_stands_in_the_place_of_the_outputs_and_nothing_
         assert (stage.given[-1].out / "one").read_text() == "made"
     before = stage("supervised", "swav")
     assert out.read_text() == "made" and not before.out.exists()
+
+
+@pytest.mark.parametrize("where", ["other", ".dvc/tmp/exps/queued"])
+def test_two_working_trees_leave_each_other_what_they_had(stage, tmp_path, monkeypatch, where):
+    """With one scratch folder: that of PROSECO_SCRATCH, or of the repository that an experiment was copied from."""
+    other = tmp_path / where
+    if where == "other":
+        monkeypatch.setenv("PROSECO_SCRATCH", str(tmp_path / "fast"))
+    stage("supervised")
+    shutil.copytree(tmp_path, other, ignore=shutil.ignore_patterns(".dvc", "other", "fast"))
+    for tree in (tmp_path, other):
+        (tree / "checkpoints/demo/backbone/one").write_text(f"of {tree}")
+
+    def beside():
+        monkeypatch.chdir(other)
+        stage("supervised", "scrl")
+        monkeypatch.chdir(tmp_path)
+
+    stage.meanwhile.append(beside)
+    stage("supervised", "swav")
+    assert stage.had == [None, f"of {other}", f"of {tmp_path}"]

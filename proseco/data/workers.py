@@ -1,0 +1,110 @@
+"""The processes that make batches: how many there are, how they end, and what is said where they have no room."""
+
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from proseco.base import environment
+from proseco.base.errors import InputError
+from proseco.data.batch import Batch, collate
+from proseco.data.views import Example
+
+#: What torch says where shared memory is full: as it is taken, or, once it is written to, of a worker that is no more.
+_NO_ROOM = re.compile(
+    r"unable to allocate shared memory|</torch_\w+>.*No space left on device|(insufficient|out of) shared memory"
+)
+
+
+class Loader(DataLoader):
+    """A DataLoader that raises the errors of its workers as they were, says where they had no room in one line, and
+    whose workers outlive the SIGTERM of others."""
+
+    def __init__(self, examples: Dataset, batches: Iterable[list], device: torch.device):
+        """
+        :param examples: gives an :class:`Example`, or the InputError that stands for one.
+        :param batches: keys of ``examples``, a list a batch.
+        """
+        workers = _count(device)
+        super().__init__(
+            examples,
+            batch_sampler=batches,
+            collate_fn=_collate,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=partial(_outlive_sigterm, os.getpid()),
+            persistent_workers=False,
+            prefetch_factor=2 if workers else None,  # one being made and one ready: each waits in /dev/shm
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            for batch in self._begin():
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if not _NO_ROOM.search(f"{error} {error.__cause__}"):
+                raise
+            raise InputError(_without_room(self.num_workers)) from None
+
+    def _begin(self) -> Iterator[Batch | InputError]:
+        """Start the workers. SIGTERM is held back meanwhile, in them until :func:`_outlive_sigterm` takes over."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _count(device: torch.device) -> int:
+    """Loader processes: PROSECO_WORKERS, else none on a CPU, which has better to do, and up to 16 beside a GPU."""
+    given = environment.workers()
+    if given is not None:
+        return given
+    cores = environment.cores() // environment.local_world()
+    return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
+
+
+def _collate(examples: list[Example | InputError]) -> Batch | InputError:
+    errors = [example for example in examples if isinstance(example, InputError)]
+    if errors:
+        return errors[0]
+    # A worker's batch crosses in shared memory. Were it left to the queue to copy it there, one without room would be
+    # an error of the queue's thread, which prints it, and the training would wait for ever.
+    return collate(examples, shared=get_worker_info() is not None)
+
+
+def _without_room(workers: int) -> str:
+    try:
+        there = f"/dev/shm has {shutil.disk_usage('/dev/shm').total / 1e9:.2f} GB"
+    except OSError:
+        there = "there is no /dev/shm"
+    return (
+        f"no room in shared memory for the batches of {workers} loader processes: {there}; make it larger (of a "
+        f"container, --shm-size), or take fewer (PROSECO_WORKERS, now {workers}; 0 needs none); see docs/training.md"
+    )
+
+
+def _outlive_sigterm(starter: int, worker: int) -> None:
+    """Let a worker end by the SIGTERM of the process that started it alone.
+
+    Slurm, ``timeout`` and others send it to all processes of a training. That ends after the step at hand, and torch
+    would end it in the middle of one if a worker died. SIGTERM is not just ignored: it is what Python ends workers by
+    when it ends with an error that holds their loader, and it would wait for them for ever.
+    """
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != starter:
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # lest another thread than that take it
+        threading.Thread(target=wait, daemon=True).start()
