@@ -384,10 +384,10 @@ def test_a_shared_memory_that_is_small():
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
         pytest.skip("may not mount a file system")
     command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", SMALL]
-    for workers, expected in (("1", r"/dev/shm has 0\.00 GB"), ("0", "^4\n4\n$")):
-        variables = os.environ | {"PROSECO_WORKERS": workers, "PYTHONPATH": str(ROOT)}
+    for processes, expected in (("1", r"/dev/shm has 0\.00 GB"), ("0", "^4\n4\n$")):
+        variables = os.environ | {"PROSECO_WORKERS": processes, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
-        assert re.search(expected, done.stderr if workers == "1" else done.stdout), done.stderr
+        assert re.search(expected, done.stderr if processes == "1" else done.stdout), done.stderr
 
 
 def test_each_worker_has_one_batch_ready_and_one_in_the_making(monkeypatch):
