@@ -19,6 +19,8 @@ from proseco.base.errors import InputError
 
 #: Folders of code, from the root of the working tree.
 _CODE = (":/proseco", ":/stages")
+#: Packages that are in wheels of other names.
+_WHEELS = {"opencv": [f"opencv-{kind}python{screen}" for kind in ("contrib-", "") for screen in ("-headless", "")]}
 
 
 @contextmanager
@@ -194,17 +196,26 @@ def provenance(**facts) -> dict:
     """
     commit = _git("rev-parse", "HEAD") or None
     changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
-    versions = {
-        name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "opencv-contrib-python-headless")
-    }
     return {
         "commit": commit,
         "dirty": None if commit is None or changes is None else bool(changes),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": versions,
+        "versions": versions("torch", "torchvision", "numpy", "opencv"),
         **facts,
     }
+
+
+def versions(*names: str) -> dict[str, str | None]:
+    """Of packages that are installed, None of others. OpenCV is in four wheels, of which one is there."""
+    return {name: next(filter(None, map(_version, _WHEELS.get(name, (name,)))), None) for name in names}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git(*words: str) -> str | None:

@@ -17,13 +17,14 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 
 from proseco.base import environment, files, sources
 from proseco.base.errors import InputError
 
 _SHARED = "any.lock"
+#: By whose versions a training's bits may differ: a state is not gone on from with another one.
+_LIBRARIES = ("torch", "torchvision", "numpy", "opencv")
 
 
 def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
@@ -38,7 +39,7 @@ def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libr
     missing = [str(path) for path in inputs if not path.is_file()]
     if missing:
         raise InputError(f"no file {missing[0]!r}")
-    versions = {name: metadata.version(name) for name in libraries}
+    versions = files.versions(*libraries)
     versions |= {"python": platform.python_version_tuple()[:2], "machine": platform.machine()}
     whole = {"code": sources.digests(code), "facts": facts, "versions": versions}
     whole["inputs"] = {str(path): files.digest(path) for path in inputs}
@@ -55,7 +56,7 @@ def folder(stage: str, **depends) -> Iterator[Path]:
     :param depends: as :func:`fingerprint` takes them, but for the libraries.
     :raises InputError: as :func:`fingerprint` and :func:`claimed`.
     """
-    path = environment.scratch() / stage / fingerprint(libraries=("torch",), **depends)
+    path = environment.scratch() / stage / fingerprint(libraries=_LIBRARIES, **depends)
     if environment.rank() > 0:
         path.mkdir(parents=True, exist_ok=True)
         yield path

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from proseco.base import files
@@ -191,6 +193,15 @@ def test_provenance_says_what_ran(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # no repository here
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(Path(tmp_path).parent))
     assert files.provenance()["commit"] is None and files.provenance()["dirty"] is None
+
+
+def test_versions_of_what_is_there_and_of_what_is_not(monkeypatch):
+    found = files.versions("numpy", "opencv", "no-such-package")
+    assert found == {"numpy": np.__version__, "opencv": found["opencv"], "no-such-package": None}
+    assert found["opencv"].startswith(cv2.__version__)
+    there = {"opencv-python": "4.9"}
+    monkeypatch.setattr(files, "_version", there.get)
+    assert files.versions("opencv", "numpy") == {"opencv": "4.9", "numpy": None}
 
 
 def test_provenance_without_git_is_that_of_an_unknown_commit(monkeypatch, tmp_path):
