@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import scratch, sources
+from proseco.base import files, scratch, sources
 from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,7 +147,7 @@ def test_other_work_has_another_name(tmp_path, monkeypatch):
     names.append(scratch.fingerprint(**work))
     monkeypatch.setattr(sources, "digests", lambda starts: {"proseco/base/cli.py": "another"})
     names.append(scratch.fingerprint(**work))
-    monkeypatch.setattr(scratch.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(files, "versions", lambda *names: dict.fromkeys(names, "9.9"))
     names.append(scratch.fingerprint(**work))
     assert len(set(names)) == len(names)
 
