@@ -32,8 +32,7 @@ def main(*, scale: str) -> None:
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
     with (
         scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
-        # Of this working tree alone, where PROSECO_SCRATCH and the copies of `dvc exp run --queue` share one folder.
-        scratch.aside(Path(".scratch", "backbone-before", scale), out, results) as former,
+        scratch.aside(f"backbone-before-{scale}", out, results) as former,
         files.replacing(out) as new,
         files.replacing(results) as said,
     ):

@@ -35,7 +35,7 @@ def main(*, scale: str, benchmark: str) -> None:
     facts = {"data_set": entry["name"], "subset": "_".join(entry["train"].split()), "benchmark": benchmark, **rule}
     if "ids" in rule:
         rule["ids"] = OWN / rule["ids"]
-    seeds = settings["run"]["seeds"]
+    seeds, sizes = settings["run"]["seeds"], annotations.FileSizes(root)
     published = {*seeds, *section["seeds"]} if "ids" not in rule else seeds  # an id file is published already
     with (
         files.replacing(Path("splits", scale, benchmark)) as ids,
@@ -55,8 +55,8 @@ def main(*, scale: str, benchmark: str) -> None:
                 if part != "train":  # boxes are what is scored
                     chosen = annotations.without_masks(chosen)
                 files.write_json(out / str(seed) / f"{part}.json", chosen, indent=None)
-                # Images that change while labels do not: by this, what reads both runs anew.
-                files.write_text(out / str(seed) / f"{part}.images.txt", annotations.image_files(chosen, root))
+                # Images whose sizes change while labels do not: by this, what reads both runs anew.
+                files.write_text(out / str(seed) / f"{part}.images.txt", annotations.image_files(chosen, sizes))
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def provenance(**facts) -> dict:
     writes its own files in Git, tables among them, while stages run.
     """
     commit = _git("rev-parse", "HEAD") or None
-    changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
+    changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=normal", "--", *_CODE)
     return {
         "commit": commit,
         "dirty": None if commit is None or changes is None else bool(changes),

@@ -24,7 +24,7 @@ from proseco.base.errors import InputError
 
 _SHARED = "any.lock"
 #: By whose versions a training's bits may differ: a state is not gone on from with another one.
-_LIBRARIES = ("torch", "torchvision", "numpy", "opencv")
+_LIBRARIES = ("torch", "torchvision", "triton", "numpy", "numba", "lapx", "opencv", "pillow")
 
 
 def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
@@ -67,8 +67,10 @@ def folder(stage: str, **depends) -> Iterator[Path]:
 
 
 @contextmanager
-def aside(folder: Path, *outputs: Path) -> Iterator[list[Path]]:
+def aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
     """What the last run has left in the place of the outputs, moved into a folder until the block ends well.
+
+    The folder is the working tree's own: the copies of `dvc exp run --queue` have one scratch folder with it.
 
     For outputs that dvc.yaml has as persistent, so that they are still there: after a failure they must not be, as
     `dvc exp save` would record them as what the new settings gave. What a failed run has put aside is the next one's.
@@ -76,7 +78,8 @@ def aside(folder: Path, *outputs: Path) -> Iterator[list[Path]]:
     :returns: where each of them is, if there was one.
     :raises InputError: as :func:`claimed`.
     """
-    folder = folder.absolute()
+    tree = hashlib.blake2b(os.fsencode(Path.cwd()), digest_size=8).hexdigest()
+    folder = environment.scratch() / name / tree
     places = [folder / str(number) for number in range(len(outputs))]
     with claimed(folder):
         for output, place in zip(outputs, places, strict=True):

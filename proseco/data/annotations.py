@@ -214,11 +214,22 @@ def missing_images(annotations: dict, root: str | Path) -> list[str]:
     return missing
 
 
-def image_files(annotations: dict, root: str | Path) -> str:
+class FileSizes(dict):
+    """Name of a file below a root -> its bytes, each asked for once."""
+
+    def __init__(self, root: str | Path):
+        super().__init__()
+        self.root = Path(root)
+
+    def __missing__(self, name: str) -> int:
+        self[name] = (self.root / name).stat().st_size
+        return self[name]
+
+
+def image_files(annotations: dict, sizes: FileSizes) -> str:
     """A line: how many image files there are, their bytes, and a digest of their names and sizes."""
-    names = sorted({image["file_name"] for image in annotations["images"]})
-    sizes = [(name, (Path(root) / name).stat().st_size) for name in names]
-    return f"{len(sizes)} images, {sum(size for _, size in sizes)} bytes, {listing_digest(sizes)}\n"
+    rows = [(name, sizes[name]) for name in sorted({image["file_name"] for image in annotations["images"]})]
+    return f"{len(rows)} images, {sum(size for _, size in rows)} bytes, {listing_digest(rows)}\n"
 
 
 def check_objects(annotations: dict, *, source: str, scored: bool = False) -> None:

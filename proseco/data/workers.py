@@ -56,6 +56,8 @@ class Loader(DataLoader):
 
     def _begin(self) -> Iterator[Batch | InputError]:
         """Start the workers. SIGTERM is held back meanwhile, in them until :func:`_outlive_sigterm` takes over."""
+        if not _tells_senders():
+            return super().__iter__()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return super().__iter__()
@@ -105,6 +107,11 @@ def _outlive_sigterm(starter: int, worker: int) -> None:
             pass
         os._exit(0)
 
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+    if _tells_senders():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # lest another thread than that take it
         threading.Thread(target=wait, daemon=True).start()
+
+
+def _tells_senders() -> bool:
+    """Whether the system says who sent a signal. macOS does not: there a worker ends by anybody's."""
+    return hasattr(signal, "sigwaitinfo")

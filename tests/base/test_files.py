@@ -224,8 +224,11 @@ def test_provenance_says_whether_code_was_changed(monkeypatch, tmp_path):
     git("add", ".")
     git("commit", "-m", "all")
     assert len(files.provenance()["commit"]) == 40 and files.provenance()["dirty"] is False
-    files.write_text("proseco/new.py", "no part of the commit, but of the next")
     files.write_text("tables/results.md", "DVC's")
+    assert files.provenance()["dirty"] is False
+    files.write_text("proseco/new.py", "a plug-in that no commit has")
+    assert files.provenance()["dirty"] is True
+    Path("proseco/new.py").unlink()
     assert files.provenance()["dirty"] is False
     files.write_text("stages/plan.py", "changed")
     assert files.provenance()["dirty"] is True

@@ -104,35 +104,52 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         pass
 
 
-def test_outputs_are_aside_until_a_run_ends_well(tmp_path):
-    out, log = tmp_path / "out", tmp_path / "log"
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A working tree, with a scratch folder elsewhere."""
+    (tmp_path / "tree").mkdir()
+    monkeypatch.chdir(tmp_path / "tree")
+    monkeypatch.setenv("PROSECO_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "tree"
+
+
+def test_outputs_are_aside_until_a_run_ends_well(tree):
+    out, log = Path("out"), Path("log")
     out.mkdir()
     (out / "weights").write_text("first")
     for _ in range(2):
-        with pytest.raises(RuntimeError), scratch.aside(tmp_path / "aside", out, log) as (former, other):
+        with pytest.raises(RuntimeError), scratch.aside("before", out, log) as (former, other):
             assert not out.exists() and (former / "weights").read_text() == "first" and not other.exists()
+            assert former.is_relative_to(tree.parent / "scratch/before")
             raise RuntimeError
     log.write_text("second")
-    with scratch.aside(tmp_path / "aside", out, log) as (former, other):
+    with scratch.aside("before", out, log) as (former, other):
         assert former.exists() and other.read_text() == "second"
-    assert not (tmp_path / "aside").exists() and not log.exists()
+    assert not former.exists() and not log.exists()
 
 
-def test_a_later_run_s_outputs_take_the_place_of_what_an_earlier_one_put_aside(tmp_path):
-    out = tmp_path / "out"
+def test_a_later_run_s_outputs_take_the_place_of_what_an_earlier_one_put_aside(tree):
+    out = Path("out")
     for text in ("first", "second"):
         out.write_text(text)
-        with pytest.raises(RuntimeError), scratch.aside(tmp_path / "aside", out) as (former,):
+        with pytest.raises(RuntimeError), scratch.aside("before", out) as (former,):
             assert former.read_text() == text
             raise RuntimeError
 
 
-def test_outputs_are_put_aside_by_one_run_at_a_time(tmp_path, hold):
-    (tmp_path / "out").write_text("of this run")
-    _, who = hold(tmp_path / "aside")
-    with pytest.raises(InputError, match=who), scratch.aside(tmp_path / "aside", tmp_path / "out"):
+def test_outputs_are_put_aside_by_one_run_of_a_tree_at_a_time(tree, hold, monkeypatch):
+    Path("out").write_text("of this run")
+    with scratch.aside("before") as _:
+        (folder,) = (tree.parent / "scratch/before").iterdir()
+    _, who = hold(folder)
+    with pytest.raises(InputError, match=who), scratch.aside("before", Path("out")):
         pass
-    assert (tmp_path / "out").read_text() == "of this run"
+    assert Path("out").read_text() == "of this run"
+    (tree.parent / "copy").mkdir()
+    monkeypatch.chdir(tree.parent / "copy")
+    Path("out").write_text("of another tree")
+    with scratch.aside("before", Path("out")) as (former,):
+        assert former.read_text() == "of another tree" and not former.is_relative_to(folder)
 
 
 def test_other_work_has_another_name(tmp_path, monkeypatch):

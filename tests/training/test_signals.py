@@ -17,6 +17,7 @@ from tests.training.test_resume import equal
 ROOT = Path(__file__).resolve().parents[2]
 #: A training that says when it is at its fifth step, and waits there until it is told to go on.
 PROGRAM = """
+import signal
 import time
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from proseco.training.snapshots import Snapshots
 from tests.training import shared
 
 
-def main(folder: str, *, fails: bool = False) -> None:
+def main(folder: str, *, fails: bool = False, macos: bool = False) -> None:
+    if macos:
+        del signal.sigwaitinfo
     made, folder, calls = shared.pretraining(), Path(folder), []
     losses = made.losses
 
@@ -122,9 +125,10 @@ def test_the_loader_ends_with_a_training_that_is_killed(start):
     until(lambda: not living(process.pid))
 
 
-def test_a_bug_of_ours_ends_the_loader_too(start, tmp_path):
+@pytest.mark.parametrize("system", [(), ("--macos",)], ids=["linux", "macos"])
+def test_a_bug_of_ours_ends_the_loader_too(start, tmp_path, system):
     """One in the loader: the traceback holds it, and at Python's end nothing but SIGTERM tells its processes to go."""
-    process = start("--fails")
+    process = start("--fails", *system)
     (tmp_path / "go").touch()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "RuntimeError: ours" in errors
