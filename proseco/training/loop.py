@@ -6,6 +6,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -112,27 +113,29 @@ def fit(
     """
     factor = factor or (lambda step: schedule.factor(step, steps))
     at_step = at_step or {}
-    student = method.student
-    groups = parameter_groups(student, schedule)
-    trained = [p for group in groups for p in group["params"]]
-    for parameter in set(student.parameters()) - set(trained):
+    first_process = distributed.rank() == 0
+    groups = parameter_groups(method.student, schedule)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    for parameter in set(method.student.parameters()) - set(trained):
         parameter.requires_grad_(False)  # a backbone of rate 0
     distributed.equalise(method.modules().values())
     optimizer = _optimizer(groups, schedule)
     rates = [group["lr"] for group in groups]
-    writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=distributed.rank() == 0)
+    writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=first_process)
     # The log is the last to be restored, for its clock runs from then: an album draws its picture.
     memory = cost.Memory(device)
     kept = method.modules() | {"optimizer": optimizer, "memory": memory} | (watching or {}) | {"log": writer}
     begin, over = _restore(snapshots, kept)
     writer.bar.update(begin)
+    update = partial(_update, method, optimizer, trained, clip=schedule.clip, device=device, precision=precision)
 
     def pause(step: int) -> bool:
+        """Do what is to be done at a step; whether the training ends there."""
         writer.clock.pause()
-        over = at_step.get(step, lambda step: None)(step) is True
-        student.train()
+        ends = at_step.get(step, lambda step: None)(step) is True
+        method.student.train()
         writer.clock.resume()
-        return over
+        return ends
 
     def flush() -> None:
         writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor(done - 1))
@@ -142,34 +145,15 @@ def fit(
     done, over = begin, over or pause(begin)  # a state is of before what is done at its step, unless it says over
     with _sigterm() as asked, _keeping(writer, flush, snapshots):
         for step, batch in enumerate(() if over else batches(**share), begin):
-            now = factor(step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * now
+                group["lr"] = rate * factor(step)
             # Dropout depends on the step, not on what ran before; the second process and on have masks of their own.
-            rank = distributed.rank()
-            torch.manual_seed(derive_seed(seed, "step", step, *([rank] if rank else [])))
+            torch.manual_seed(derive_seed(seed, "step", step, *(() if first_process else (distributed.rank(),))))
             batch = _whole(batch.to(device))
-            optimizer.zero_grad(set_to_none=True)
             try:
-                terms, figures = _backward(method, batch, device, precision)
-            except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
-                logged = distributed.rank() == 0  # who comes to hear of it another way, or is killed before
-                raise _failure(f"step {step}: {error}", step, batch, snapshots, logged=logged) from None
-            names = [*terms, *figures]
-            mine = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(asked)), device=device)])
-            *totals, asked_somewhere = distributed.add_up(trained, mine).unbind()
-            loss = torch.stack(totals[: len(terms)]).sum()
-            norm = nn.utils.clip_grad_norm_(trained, math.inf if schedule.clip is None else schedule.clip)
-            # The one time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
-            total, stop = torch.stack([norm + loss, asked_somewhere]).tolist()
-            if not math.isfinite(total):
-                bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
-                what = f"step {step}: {', '.join(bad) or 'gradient'} is not finite; images {_guilty(terms, batch)}"
-                raise _failure(what, step, batch, snapshots)
-            optimizer.step()
-            method.after_step()
-
-            values = {"loss": loss} | dict(zip(names, totals, strict=True)) | {"grad_norm": norm}
+                values, stop = update(batch, asked)
+            except _NotFinite as error:
+                raise _failure(error, step, batch, snapshots) from None
             writer.add(values, batch.mask)
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
@@ -226,6 +210,43 @@ def _whole(batch):
     return batch.within(distributed.every(batch.extent()), distributed.rank())
 
 
+def _update(
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    batch,
+    asked: list,
+    *,
+    clip: float | None,
+    device: torch.device,
+    precision: torch.dtype,
+) -> tuple[dict[str, Tensor], bool]:
+    """One step: gradients of all parts of the batch, summed over the processes, and what the optimiser makes of them.
+
+    :param batch: this process's part of the batch of all.
+    :param asked: of :func:`_sigterm`; it may come in the midst of the step.
+    :returns: ``loss``, the terms and figures, ``grad_norm``, of the whole batch; whether SIGTERM has come to any.
+    :raises _NotFinite: nothing was updated.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    try:
+        terms, figures = _backward(method, batch, device, precision)
+    except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
+        raise _NotFinite(str(error), everywhere=False) from None
+    mine = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(asked)), device=device)])
+    *totals, stops = distributed.add_up(trained, mine).unbind()
+    loss = torch.stack(totals[: len(terms)]).sum()
+    norm = nn.utils.clip_grad_norm_(trained, math.inf if clip is None else clip)
+    # The one time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
+    total, stops = torch.stack([norm + loss, stops]).tolist()
+    if not math.isfinite(total):
+        bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
+        raise _NotFinite(f"{', '.join(bad) or 'gradient'} is not finite; images {_guilty(terms, batch)}")
+    optimizer.step()
+    method.after_step()
+    return {"loss": loss} | dict(zip([*terms, *figures], totals, strict=True)) | {"grad_norm": norm}, stops > 0
+
+
 def _backward(method: Method, batch, device: torch.device, precision: torch.dtype) -> tuple[dict, dict]:
     """Gradients of this process's share of the loss; its terms and figures, detached."""
     sums: tuple[dict, dict] = {}, {}
@@ -247,14 +268,22 @@ def _guilty(terms: dict, batch) -> str:
     return ", ".join(key for keys in chosen for key in keys)
 
 
-def _failure(message: str, step: int, batch, snapshots: Snapshots | None, *, logged: bool = True) -> FloatingPointError:
-    """The error, when the batch is kept for ``torch.load``.
+class _NotFinite(FloatingPointError):
+    """A loss, a gradient or a cost of a matching. ``everywhere``: all processes have come to know of it, not this one
+    alone."""
 
-    :param logged: whether the log surely is kept too.
-    """
+    def __init__(self, message: str, *, everywhere: bool = True):
+        super().__init__(message)
+        self.everywhere = everywhere
+
+
+def _failure(error: _NotFinite, step: int, batch, snapshots: Snapshots | None) -> FloatingPointError:
+    """The error of a step, when the batch is kept for ``torch.load``; the first process keeps the log, if it lives."""
+    message = f"step {step}: {error}"
     if snapshots:
         content = batch.to(torch.device("cpu")).content()
         path = snapshots.keep(f"{_FAILED}{step}-process-{distributed.rank()}.pt", content)
+        logged = error.everywhere or distributed.rank() == 0
         message += f" (the batch is kept in {path}{f', the log in {snapshots.folder / _LOG}' if logged else ''})"
     return FloatingPointError(message)
 
