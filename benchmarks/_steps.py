@@ -17,7 +17,7 @@ from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.data.batch import Batch
 from proseco.nn import backbone, deformable_attention, matcher, sampling
-from proseco.training import cost, devices, loop
+from proseco.training import cost, loop
 from proseco.training.schedules import Schedule
 
 WARM = 3  # steps before any counts
@@ -25,7 +25,7 @@ _EAGERLY = mock.patch.dict(os.environ, {"PROSECO_COMPILE": "0"})
 
 
 class Trainer:
-    """A method, as the loop trains it, and its optimiser."""
+    """A method and its optimiser, updated by the loop's own step."""
 
     def __init__(self, method, schedule: Schedule, device: torch.device):
         self.method, self.device, self.clip = method, device, schedule.clip
@@ -35,52 +35,37 @@ class Trainer:
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = loop._optimizer(groups, schedule)
 
-    def step(self, batch: Batch, *, precision: torch.dtype, part: Callable = contextlib.nullcontext) -> None:
-        """As the loop's. ``part(name)`` surrounds each part."""
-        with part("transfer"):
-            batch = batch.to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        with devices.autocast(self.device, precision):
-            terms, _ = self.method.losses(batch)
-        with part("backward"):
-            torch.stack(list(terms.values())).sum().backward()
-        with part("optimiser"):
-            norm = torch.nn.utils.clip_grad_norm_(self.trained, self.clip or float("inf"))
-            if not torch.isfinite(norm).item():
-                raise FloatingPointError("the gradient is not finite")
-            self.optimizer.step()
-        with part("teacher"):
-            self.method.after_step()
+    def step(self, batch: Batch, *, precision: torch.dtype) -> None:
+        how = {"clip": self.clip, "device": self.device, "precision": precision}
+        loop._update(self.method, self.optimizer, self.trained, batch.to(self.device), [], **how)
 
     def shares(self, batches: list[Batch], precision: torch.dtype, places: list[tuple]) -> dict[str, float]:
         """Part -> its share of a step, dearest first, from one step of each batch, with a halt before and after each.
 
-        :param places: (object, name of its method, part that the method is).
+        :param places: (object, name of its method, part that the method is), beside those of every training.
         """
         found: dict[str, float] = {}
-
-        @contextlib.contextmanager
-        def part(name: str) -> Iterator[None]:
-            wait(self.device)
-            begin = time.perf_counter()
-            yield
-            wait(self.device)
-            found[name] = found.get(name, 0.0) + time.perf_counter() - begin
 
         def timed(owner, attribute: str, name: str):
             inner = getattr(owner, attribute)
 
             def call(*arguments, **options):
-                with part(name):
-                    return inner(*arguments, **options)
+                wait(self.device)
+                begin = time.perf_counter()
+                result = inner(*arguments, **options)
+                wait(self.device)
+                found[name] = found.get(name, 0.0) + time.perf_counter() - begin
+                return result
 
             return mock.patch.object(owner, attribute, call)
 
+        every = [(Batch, "to", "transfer"), (Tensor, "backward", "backward"), (self.method, "after_step", "teacher")]
+        every += [(loop.nn.utils, "clip_grad_norm_", "optimiser"), (self.optimizer, "step", "optimiser")]
         with contextlib.ExitStack() as stack:
-            for place in places:
+            for place in [*every, *places]:
                 stack.enter_context(timed(*place))
             for batch in batches:
-                self.step(batch, precision=precision, part=part)
+                self.step(batch, precision=precision)
         total = sum(found.values())
         return {name: found[name] / total for name in sorted(found, key=found.get, reverse=True)}
 
