@@ -32,7 +32,7 @@ def main(*, scale: str) -> None:
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
     with (
         scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
-        scratch.aside(f"backbone-before-{scale}", out, results) as former,
+        scratch.set_aside(f"backbone-before-{scale}", out, results) as former,
         files.replacing(out) as new,
         files.replacing(results) as said,
     ):

@@ -1,26 +1,18 @@
-"""Files that are whole or absent, and the record of what made them."""
+"""Files that are written whole or not at all, and digests of files."""
 
 import errno
 import glob
 import hashlib
 import json
 import os
-import platform
 import shutil
 import socket
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 from proseco.base.errors import InputError
-
-#: Folders of code, from the root of the working tree.
-_CODE = (":/proseco", ":/stages")
-#: Packages that are in wheels of other names.
-_WHEELS = {"opencv": [f"opencv-{kind}python{screen}" for kind in ("contrib-", "") for screen in ("-headless", "")]}
 
 
 @contextmanager
@@ -100,10 +92,10 @@ def move(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def writing(path: str | Path, size: int, advice: str) -> Iterator[None]:
-    """What the system says against writing a file, as a line: which one, what it needs, and what to do.
+def explaining_write_errors(path: str | Path, size: int, advice: str) -> Iterator[None]:
+    """Turn an OSError raised while writing ``path`` into one line: the file, the space it needs, the advice.
 
-    :param size: bytes that the file needs, about.
+    :param size: about how many bytes the file needs.
     :raises InputError: the disk is full, or the folder cannot be written to.
     """
     try:
@@ -147,8 +139,13 @@ def digest(path: str | Path) -> str:
 
 
 def digests(paths: Iterable[str | Path]) -> str:
-    """BLAKE2b of several files together, in their order."""
-    return hashlib.blake2b("".join(map(digest, paths)).encode(), digest_size=16).hexdigest()
+    """One digest of several files; their order counts, their names do not."""
+    return text_digest("".join(map(digest, paths)))
+
+
+def text_digest(text: str) -> str:
+    """BLAKE2b of a text in UTF-8, 32 hexadecimal digits. File names that are not UTF-8 count by their bytes."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -184,44 +181,4 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
 
 def listing_digest(listing: list[tuple[str, int]]) -> str:
     """Digest of sorted paths and sizes, as ``inventory`` records it."""
-    lines = "".join(f"{name}\t{size}\n" for name, size in listing)
-    return hashlib.blake2b(lines.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-
-
-def provenance(**facts) -> dict:
-    """What an artifact says of itself in ``run.json``: code, versions, machine kind, and the facts given.
-
-    ``commit`` is None where Git is not there or knows none, ``dirty`` whether code differs from it. Of code alone: DVC
-    writes its own files in Git, tables among them, while stages run.
-    """
-    commit = _git("rev-parse", "HEAD") or None
-    changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=normal", "--", *_CODE)
-    return {
-        "commit": commit,
-        "dirty": None if commit is None or changes is None else bool(changes),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": versions("torch", "torchvision", "numpy", "opencv"),
-        **facts,
-    }
-
-
-def versions(*names: str) -> dict[str, str | None]:
-    """Of packages that are installed, None of others. OpenCV is in four wheels, of which one is there."""
-    return {name: next(filter(None, map(_version, _WHEELS.get(name, (name,)))), None) for name in names}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*words: str) -> str | None:
-    """What Git says; None where there is no Git, or it has nothing to say here."""
-    try:
-        git = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return git.stdout.strip() if git.returncode == 0 else None
+    return text_digest("".join(f"{name}\t{size}\n" for name, size in listing))

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from proseco.base import environment, files, sources
+from proseco.base import environment, files, provenance, sources
 from proseco.base.errors import InputError
 
 _SHARED = "any.lock"
@@ -39,12 +39,11 @@ def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libr
     missing = [str(path) for path in inputs if not path.is_file()]
     if missing:
         raise InputError(f"no file {missing[0]!r}")
-    versions = files.versions(*libraries)
+    versions = provenance.versions(*libraries)
     versions |= {"python": platform.python_version_tuple()[:2], "machine": platform.machine()}
     whole = {"code": sources.digests(code), "facts": facts, "versions": versions}
     whole["inputs"] = {str(path): files.digest(path) for path in inputs}
-    text = json.dumps(whole, sort_keys=True, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return files.text_digest(json.dumps(whole, sort_keys=True, allow_nan=False))
 
 
 @contextmanager
@@ -67,15 +66,15 @@ def folder(stage: str, **depends) -> Iterator[Path]:
 
 
 @contextmanager
-def aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
-    """What the last run has left in the place of the outputs, moved into a folder until the block ends well.
+def set_aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
+    """Move the outputs of the previous run out of the way until the block ends well; yield where each one is now.
 
-    The folder is the working tree's own: the copies of `dvc exp run --queue` have one scratch folder with it.
+    For outputs that are persistent in dvc.yaml and so are still there. After a failure they must be gone, or
+    ``dvc exp save`` would record them as results of the new settings. The next run finds what a failed one set aside.
 
-    For outputs that dvc.yaml has as persistent, so that they are still there: after a failure they must not be, as
-    `dvc exp save` would record them as what the new settings gave. What a failed run has put aside is the next one's.
+    Each working tree has a folder of its own, as the copies of ``dvc exp run --queue`` share one scratch folder.
 
-    :returns: where each of them is, if there was one.
+    :returns: one path per output, which exists if the output did.
     :raises InputError: as :func:`claimed`.
     """
     tree = hashlib.blake2b(os.fsencode(Path.cwd()), digest_size=8).hexdigest()

@@ -69,11 +69,11 @@ def main(
         names, ids = _as_labelled(names, ids, known["categories"], labels)
     with ExitStack() as stack:
         part = stack.enter_context(files.replacing(out))
-        with files.writing(out, 0, "name another file"):  # now, not after hours
+        with files.explaining_write_errors(out, 0, "name another file"):  # now, not after hours
             part.touch()
         if pictures:
             drawn = stack.enter_context(files.replacing(pictures))
-            with files.writing(pictures, 0, "name another folder"):
+            with files.explaining_write_errors(pictures, 0, "name another folder"):
                 drawn.mkdir()
         devices.prepare(where)
         found.model.detect = partial(found.model.detect, limit=limit)

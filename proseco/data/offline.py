@@ -67,7 +67,7 @@ def write(
         if not summary["samples"]:
             raise InputError(f"none of the {len(listing)} images can be used: {_first(summary['skipped'])}")
         size = sum(path.stat().st_size for path in folder.iterdir())
-        with files.writing(out, size, f"all shards are kept in {str(folder)!r}"):
+        with files.explaining_write_errors(out, size, f"all shards are kept in {str(folder)!r}"):
             files.move(folder, out)
         shutil.rmtree(work)
     return summary

@@ -103,7 +103,7 @@ def make(
     mine = f"{name}.{socket.gethostname()}.{os.getpid()}"
     tar, index = parts / f"{mine}.tar", parts / f"{mine}.json"
     advice = f"finished shards are kept in {str(folder)!r}: make room and run the same command again"
-    room = partial(files.writing, tar, sum(image.size for _, image in items), advice)
+    room = partial(files.explaining_write_errors, tar, sum(image.size for _, image in items), advice)
     statistics, samples = dict.fromkeys(COUNTS, 0), []
     skipped, counts = [], []
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from proseco import pictures
-from proseco.base import environment, files, plugins
+from proseco.base import environment, files, plugins, provenance
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import AnnotatedImages
@@ -122,7 +122,7 @@ def run(
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
     facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "scoring": scoring}
     facts |= devices.facts(where, kind)
-    files.write_json(results / "run.json", files.provenance(**names, **facts))
+    files.write_json(results / "run.json", provenance.record(**names, **facts))
     print(f"{title}: AP {scores['AP']:.1f}, AP50 {scores['AP50']:.1f}, AP75 {scores['AP75']:.1f}")
 
 

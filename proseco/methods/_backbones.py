@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from proseco.base import environment, files, plugins
+from proseco.base import environment, files, plugins, provenance
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
@@ -81,7 +81,7 @@ def make(
         facts = {"backbone": name, "entry": plan["backbones"][name], "body": plan["body"]}
         checkpoint.save(out / f"{method}.safetensors", {"backbone": made[name]}, facts)
     digests = {method: files.digest(out / f"{method}.safetensors") for method in plan["files"]}
-    files.write_json(results / "run.json", files.provenance(plan=plan, trained=of, digests=digests))
+    files.write_json(results / "run.json", provenance.record(plan=plan, trained=of, digests=digests))
 
 
 def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratch: Path, device: torch.device) -> dict:
@@ -112,6 +112,6 @@ def _train(name: str, entry: dict, plan: dict, root: Path, results: Path, scratc
         title=f"backbone {name}",
         snapshots=Snapshots(scratch, environment.checkpoint_every()),
     )
-    files.write_json(results / "run.json", files.provenance(device=str(device)))
+    files.write_json(results / "run.json", provenance.record(device=str(device)))
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from proseco.base import environment, files, plugins
+from proseco.base import environment, files, plugins, provenance
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
@@ -70,7 +70,7 @@ def run(
     files.write_json(results / "metrics.json", {"steps": steps})
     facts = devices.facts(where, precision)
     inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
-    files.write_json(results / "run.json", files.provenance(plan=plan, **facts, inputs=inputs))
+    files.write_json(results / "run.json", provenance.record(plan=plan, **facts, inputs=inputs))
 
 
 def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: torch.device):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from proseco.base import files, plugins
+from proseco.base import files, plugins, provenance
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.weights import architecture, checkpoint, detector
@@ -36,7 +36,7 @@ def run(plan: dict, out: Path, results: Path) -> None:
     checkpoint.save(out, {"student": state, "teacher": state}, {"method": None, "detector": entry})
     files.write_json(results / "metrics.json", {"steps": 0})
     facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.beside)}
-    files.write_json(results / "run.json", files.provenance(**facts))
+    files.write_json(results / "run.json", provenance.record(**facts))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What the runs say of one cell of a table: its figures, seed by seed, and what made them."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +7,11 @@ from pathlib import Path
 
 import pandas
 
-from proseco.base.files import read_json
+from proseco.base.files import read_json, text_digest
 from proseco.tables.paper import METRICS
 from proseco.tables.summary import mean_std, read_metrics
 
-#: What ``files.provenance`` and the stages say of a run's surroundings: neither a parameter nor data.
+#: What ``provenance.record`` and the stages say of a run's surroundings: neither a parameter nor data.
 _SURROUNDINGS = {"commit", "dirty", "python", "machine", "versions", "device", "processes", "hardware"}
 _SURROUNDINGS |= {"attention", "compiled"}
 _NAMES = {"method", "benchmark", "seed"}
@@ -89,4 +88,4 @@ def _without(record: dict, keys: set[str]) -> dict:
 
 def _digest(value) -> str:
     """BLAKE2b of the JSON of a value, 32 hexadecimal digits."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return text_digest(json.dumps(value, sort_keys=True))

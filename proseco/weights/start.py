@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save
 
-from proseco.base import files
+from proseco.base import files, provenance
 
 #: Where this file keeps the backbone, whichever detector it will be put into: Deformable DETR's public layout.
 BODY = "backbone.0.body."
@@ -22,4 +22,4 @@ def write(out: str | Path, backbone: str | Path, results: Path) -> None:
     tensors = {f"{who}.{BODY}{key}": value for who in ("student", "teacher") for key, value in weights.items()}
     Path(out).write_bytes(save(tensors, metadata={"proseco": json.dumps({"method": None}, sort_keys=True)}))
     files.write_json(results / "metrics.json", {"steps": 0})
-    files.write_json(results / "run.json", files.provenance(method=None, backbone=files.digest(backbone)))
+    files.write_json(results / "run.json", provenance.record(method=None, backbone=files.digest(backbone)))
