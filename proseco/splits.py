@@ -1,20 +1,13 @@
-"""Which images are labelled: ids -> sampled ids, and the text files that publish them.
+"""Which images are labelled: ids -> sampled ids."""
 
-An id file is one line ``# name=value ...`` followed by one id a line, so three lines of any language read it::
-
-    with open(path) as file:
-        ids = [line.strip() for line in file if not line.startswith("#")]
-"""
-
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from proseco.base.errors import InputError, one_of
-from proseco.base.files import write_text
+from proseco.data import id_files
 
 #: Each rule, and the key of a benchmark's entry that it needs.
 RULES = {"all": None, "cover": "fraction", "file": "ids", "uniform": "fraction"}
@@ -35,7 +28,7 @@ def sample(
     """
     keys = [image["key"] for image in annotations["images"]]
     if rule == "all":
-        return order(keys), []
+        return id_files.sorted_keys(keys), []
     if rule == "file":
         return _listed(str(ids).replace("{seed}", str(seed)), keys), []
     if rule == "uniform":
@@ -46,23 +39,15 @@ def sample(
 
 
 def _listed(path: str, keys: list[str]) -> list[str]:
-    chosen = read_ids(path, header=False)
+    chosen = id_files.read(path, header=False)
     unknown = set(chosen) - set(keys)
     if unknown or not chosen:
-        first = order(unknown)[0] if unknown else None
+        first = id_files.sorted_keys(unknown)[0] if unknown else None
         raise InputError(
             f"{len(unknown)} of the {len(chosen)} ids in {path!r} are not among the {len(keys)} images of the data set "
             f"(the first is {first!r}); expected one or more of its ids{f', such as {keys[0]!r}' if keys else ''}"
         )
-    return order(chosen)
-
-
-def order(keys: Iterable[str]) -> list[str]:
-    """Keys sorted: by value if all are whole numbers (COCO's are), else as text. Draws depend on this order."""
-    keys = list(keys)
-    if all(key.isascii() and key.isdecimal() for key in keys):
-        return sorted(keys, key=lambda key: (int(key), key))
-    return sorted(keys)
+    return id_files.sorted_keys(chosen)
 
 
 def uniform(keys: Iterable[str], *, fraction: float, seed: int) -> list[str]:
@@ -71,7 +56,7 @@ def uniform(keys: Iterable[str], *, fraction: float, seed: int) -> list[str]:
     The draw is that of DETReg's public Mini-COCO sampler, ``default_rng(seed).choice`` on the sorted ids: with seed 42
     it gives the same images.
     """
-    keys = order(keys)
+    keys = id_files.sorted_keys(keys)
     return [keys[row] for row in np.flatnonzero(_draw(len(keys), fraction, np.random.default_rng(seed)))]
 
 
@@ -108,7 +93,7 @@ def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[li
     :param shown: key -> its classes, as :func:`presence` gives it.
     :returns: the drawn keys, sorted, and a note for each class that is on one side only and for a count missed.
     """
-    keys = order(shown)
+    keys = id_files.sorted_keys(shown)
     rng = np.random.default_rng(seed)
     drawn = _draw(len(keys), fraction, rng)
     wanted = min(int(drawn.sum()), max(len(keys) - 1, 1))
@@ -205,7 +190,7 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
 
     :raises InputError: fewer are left.
     """
-    rest = order(set(keys) - set(chosen))
+    rest = id_files.sorted_keys(set(keys) - set(chosen))
     if not 0 <= count <= len(rest):
         raise InputError(
             f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left "
@@ -250,7 +235,7 @@ def draw(
     :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
     """
     train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
-    everything = order(image["key"] for image in whole["images"])
+    everything = id_files.sorted_keys(image["key"] for image in whole["images"])
     keys, from_test = {"train": train}, set()
     if test is None:
         taken = set(train)
@@ -258,7 +243,7 @@ def draw(
         if not keys["test"]:
             raise InputError(f"rule {rule!r} takes all {len(train)} images and leaves none to test on; test is null")
     else:
-        keys["test"] = order(image["key"] for image in test["images"])
+        keys["test"] = id_files.sorted_keys(image["key"] for image in test["images"])
         from_test.add("test")
     if validation == "test":
         keys["val"] = keys["test"]
@@ -276,62 +261,3 @@ def draw(
     else:
         keys["val"] = held_out(everything, train, validation, seed)
     return Split(keys, from_test, notes)
-
-
-def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:
-    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; InputError if one
-    does not fit the format or comes twice."""
-    keys = order(keys)
-    if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
-        raise InputError(f"{path}: ids must be different words without blanks that do not begin with '#'")
-    header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
-    if any(fact.split() != [fact] for fact in header):
-        raise ValueError(f"facts must be single words, not {header}")
-    write_text(path, "".join(f"{line}\n" for line in ["# " + " ".join(header), *keys]))
-
-
-def read_facts(path: str | Path) -> dict[str, str]:
-    """The first line of an id file: ``{"benchmark": ..., "seed": ..., "count": ..., "digest": ...}``, all text.
-
-    :raises InputError: no such file, or no such line.
-    """
-    return _parse(path)[0]
-
-
-def read_ids(path: str | Path, *, header: bool = True) -> list[str]:
-    """The keys of an id file, checked against its count and digest.
-
-    :param header: whether there must be a first line with both; without, a plain list of ids is one too.
-    :raises InputError: naming the file and line: a key twice, a blank line, keys that are not those written.
-    """
-    facts, lines = _parse(path, header=header)
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        key = line.strip()
-        if key.startswith("#"):
-            continue
-        if not key or key in first:
-            what = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
-            raise InputError(f"{str(path)!r}, line {number}: {what}; expected one id a line, each once")
-        first[key] = number
-    if facts.get("count", str(len(first))) != str(len(first)):
-        raise InputError(f"{str(path)!r}, line 1: says count={facts['count']}, but {len(first)} ids follow")
-    if "digest" in facts and _digest(list(first)) != facts["digest"]:
-        raise InputError(f"{str(path)!r}, line 1: the ids are not those that digest={facts['digest']} was made of")
-    return list(first)
-
-
-def _parse(path: str | Path, *, header: bool = True) -> tuple[dict[str, str], list[str]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError:
-        raise InputError(f"no id file {str(path)!r}; expected one id a line") from None
-    words = lines[0].split() if lines and lines[0].startswith("#") else []
-    facts = dict(word.partition("=")[::2] for word in words[1:])
-    if header and (words[:1] != ["#"] or not {"count", "digest"} <= set(facts)):
-        raise InputError(f"{str(path)!r}, line 1: expected '# benchmark=... count=... digest=...'")
-    return facts, lines
-
-
-def _digest(keys: list[str]) -> str:
-    return hashlib.blake2b("\n".join(keys).encode(), digest_size=16).hexdigest()

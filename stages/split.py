@@ -5,7 +5,7 @@ from pathlib import Path
 
 from proseco import splits
 from proseco.base import cli, files, params, plugins
-from proseco.data import annotations, verify
+from proseco.data import annotations, id_files, verify
 
 OWN = Path("splits", "own")  # id files that users bring, see its README
 
@@ -46,7 +46,7 @@ def main(*, scale: str, benchmark: str) -> None:
             for note in drawn.notes:
                 print(f"{benchmark}, seed {seed}: {note}")
             for part in drawn.published:
-                splits.write_ids(ids / str(seed) / f"{part}.txt", drawn.keys[part], **facts, seed=seed)
+                id_files.write(ids / str(seed) / f"{part}.txt", drawn.keys[part], **facts, seed=seed)
             for part, keys in drawn.keys.items() if seed in seeds else ():
                 chosen = annotations.subset(test if part in drawn.from_test else whole, keys)
                 annotations.check_images(chosen, root, source=f"{benchmark} {part}")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from proseco import splits
 from proseco.base import files
 from proseco.base.errors import InputError
+from proseco.data import id_files
 
 #: (a benchmark's plug-in or a key of roots, subset) -> images of the public data set.
 PUBLIC = {
@@ -83,7 +83,7 @@ class Counts:
     def _facts(self, ids: Path, benchmark: str) -> dict | None:
         """The first line of an id file, if it was drawn by the rule that params.yaml now has."""
         try:
-            facts = splits.read_facts(ids)
+            facts = id_files.read_facts(ids)
         except InputError:
             return None
         entry = self.benchmarks[benchmark]
