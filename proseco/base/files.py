@@ -11,20 +11,21 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from proseco.base.errors import InputError
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when not.
+    """Yield a temporary path beside ``path``; move it to ``path`` if the block ends well, else remove it.
 
-    The temporary path does not exist yet: the block makes a file or a folder of it. A kill leaves at most
-    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes that.
+    The temporary path does not exist yet; the block makes a file or a folder there. A kill leaves at most
+    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes it.
 
-    :raises InputError: another living process of this machine is writing the same path, as after a kill of ``dvc``
-        alone, whose stage goes on; a file would take the place of a folder, with all that is in it, or of a device;
-        or there can be no such path.
+    :raises InputError: another living process of this machine is writing the same path, such as a stage that goes on
+        after ``dvc`` alone was killed; a file would replace a folder and all that is in it; ``path`` is a device or a
+        pipe; or its folder cannot be made.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -33,13 +34,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    mine = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
-        process = int(left.name.removeprefix(mine).split(".")[0])
+    prefix = f".{path.name}.{socket.gethostname()}."
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*.part"):
+        process = int(leftover.name.removeprefix(prefix).split(".")[0])
         if process != os.getpid() and _alive(process):
             raise InputError(f"process {process} is writing {str(path)!r}; wait for it, or end it")
-        _remove(left)
-    part = path.parent / f"{mine}{os.getpid()}.part"
+        _remove(leftover)
+    part = path.parent / f"{prefix}{os.getpid()}.part"
     try:
         yield part
         if path.is_dir() and not path.is_symlink():
@@ -58,7 +59,7 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    # One that has ended, but whose parent was killed, stays in the table of a container without an init to collect it.
+    # In a container without an init, a process that ended after its parent was killed stays in the process table.
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
@@ -73,9 +74,9 @@ def _remove(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a folder of files to a path, in place of what is there; also to another file system.
+    """Move a folder of files to ``target``, replacing what is there; also across file systems.
 
-    A kill loses nothing: what was made is whole in one of the two places.
+    A kill loses nothing: the folder is complete in one of the two places.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove(target)
@@ -119,10 +120,10 @@ def write_json(path: str | Path, value, *, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path):
-    """Read a JSON file.
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file.
 
-    :raises InputError: it is missing or is not JSON; the message names it.
+    :raises InputError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_bytes())
@@ -151,16 +152,16 @@ def text_digest(text: str) -> str:
 def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path.
 
-    Links are followed. What is hidden (``.thumbnails/``) is passed over.
+    Links are followed. Hidden files and folders (``.thumbnails/``) are skipped.
 
-    :raises InputError: a link leads nowhere or round in a circle, a folder cannot be read, or what has such a suffix is
-        a pipe or a device, which might never end.
+    :raises InputError: a link leads nowhere or in a circle, a folder cannot be read, or something with such a suffix
+        is a pipe or a device, which might never end.
     """
 
-    def fail(error: OSError):
+    def fail(error: OSError) -> NoReturn:
         raise error
 
-    found, start = [], len(os.path.join(root, ""))
+    listing, start = [], len(os.path.join(root, ""))
     try:
         for folder, folders, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -170,13 +171,13 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
             for name in names:
                 if name.lower().endswith(suffixes) and not name.startswith("."):
                     path = os.path.join(folder, name)
-                    known = os.stat(path)
-                    if not stat.S_ISREG(known.st_mode):
+                    status = os.stat(path)
+                    if not stat.S_ISREG(status.st_mode):
                         raise InputError(f"{path!r} is no file of bytes, but a pipe or a device; remove it")
-                    found.append((path[start:].replace(os.sep, "/"), known.st_size))
+                    listing.append((path[start:].replace(os.sep, "/"), status.st_size))
     except OSError as error:
         raise InputError(f"cannot list {error.filename!r}: {error.strerror}") from None
-    return sorted(found)
+    return sorted(listing)
 
 
 def listing_digest(listing: list[tuple[str, int]]) -> str:

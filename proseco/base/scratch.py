@@ -1,10 +1,10 @@
-"""Folders of unfinished work, found again by what the work depends on, and held by one writer at a time.
+"""Folders of unfinished work, holders again by what the work depends on, and held by one writer at a time.
 
-DVC deletes a stage's outputs before it runs the stage, so what must outlive a kill lies elsewhere: in
-``.scratch/<stage>/<fingerprint>``. The fingerprint is of all that the result depends on, so that a run with another
-``delta`` never goes on from this one's state. A writer holds ``lockf`` locks, which the system lets go of however the
-process ends, and which are seen from other machines on shared file systems that pass them on (NFS, CephFS, GPFS, Lustre
-with ``-o flock``). They are the process's, not the open file's: a worker that was forked from a killed training and
+DVC deletes a stage's outputs before it runs the stage, so what must survive a kill lies elsewhere: in
+``.scratch/<stage>/<fingerprint>``. The fingerprint covers all that the result depends on, so that a run with another
+``delta`` never resumes this one's state. A writer holds ``lockf`` locks, which the system releases however the process
+ends, and which other machines see on shared file systems that pass them on (NFS, CephFS, GPFS, Lustre with
+``-o flock``). They belong to the process, not to the open file: a worker that was forked from a killed training and
 lives on for a moment does not hold them.
 """
 
@@ -23,16 +23,17 @@ from proseco.base import environment, files, provenance, sources
 from proseco.base.errors import InputError
 
 _SHARED = "any.lock"
-#: By whose versions a training's bits may differ: a state is not gone on from with another one.
+#: Packages whose versions may change the bits of a training: its state is not resumed with another version.
 _LIBRARIES = ("torch", "torchvision", "triton", "numpy", "numba", "lapx", "opencv", "pillow")
 
 
 def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
     """Digest of all that a result depends on, 32 hexadecimal digits.
 
-    :param code: source files that the work begins with; those that they import count too.
-    :param inputs: files that it reads; ``facts`` JSON values on which the result depends.
-    :param libraries: packages of which another version may give other bytes.
+    :param code: source files that the work begins with; the files that they import count too.
+    :param inputs: files that the work reads.
+    :param libraries: packages of which another version may give another result.
+    :param facts: JSON values that the result depends on.
     :raises InputError: an input is missing.
     """
     inputs = list(inputs)
@@ -48,11 +49,11 @@ def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libr
 
 @contextmanager
 def folder(stage: str, **depends) -> Iterator[Path]:
-    """The folder of a training's unfinished work, absolute; removed when the block ends well, kept when it does not.
+    """The folder of a training's unfinished work, absolute; removed if the block ends well, else kept.
 
-    Of several processes of one training the first holds and removes it, the others use it.
+    Of several processes of one training, the first holds and removes it; the others use it.
 
-    :param depends: as :func:`fingerprint` takes them, but for the libraries.
+    :param depends: arguments of :func:`fingerprint` except ``libraries``.
     :raises InputError: as :func:`fingerprint` and :func:`claimed`.
     """
     path = environment.scratch() / stage / fingerprint(libraries=_LIBRARIES, **depends)
@@ -91,9 +92,10 @@ def set_aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
 
 @contextmanager
 def claimed(folder: Path, part: str = "") -> Iterator[None]:
-    """Make and hold the folder: alone, or for one part beside writers of other parts.
+    """Make the folder and hold it: all of it, or one part beside writers of other parts.
 
-    :raises InputError: a living process holds it, which is named; or the file system has no locks.
+    :raises InputError: a living process, which the message names, holds it; the folder cannot be made; or the file
+        system has no locks.
     """
     with ExitStack() as stack:
         while True:
@@ -101,13 +103,13 @@ def claimed(folder: Path, part: str = "") -> Iterator[None]:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"cannot make {str(folder)!r}: {error.strerror} (PROSECO_SCRATCH)") from None
-            # The first lock is shared by parts. Each writer's own lock says who it is, and keeps out its like.
+            # Writers of parts share the first lock. The second says who writes, and keeps out others of the same part.
             descriptors = [
                 stack.enter_context(_lock(folder / _SHARED, fcntl.LOCK_SH if part else fcntl.LOCK_EX)),
                 stack.enter_context(_lock(folder / f"{part or 'all'}.lock", fcntl.LOCK_EX)),
             ]
             if all(os.fstat(descriptor).st_nlink for descriptor in descriptors):
-                break  # else another run finished and removed the folder in between
+                break  # else another run has finished in between and removed the folder
             stack.close()
         os.ftruncate(descriptors[1], 0)
         os.pwrite(descriptors[1], f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -131,14 +133,14 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
 
 
 def _holder(lock: Path) -> str:
-    """Who holds a lock, or those who share it, as the writers say in their own locks."""
+    """The processes that hold or share a lock, as they say in their own locks."""
     own = [lock] if lock.name != _SHARED else sorted(set(lock.parent.glob("*.lock")) - {lock})
-    found = []
+    holders = []
     for path in own:
         with suppress(OSError), open(path, "rb") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 part = "" if path.stem == "all" else f" ({path.stem})"
-                found.append((file.read().decode(errors="replace") or "another process") + part)
-    return " and ".join(found) or "another process"
+                holders.append((file.read().decode(errors="replace") or "another process") + part)
+    return " and ".join(holders) or "another process"
