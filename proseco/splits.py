@@ -1,4 +1,4 @@
-"""Which images are labelled: ids -> sampled ids."""
+"""Which images are labelled: the keys of all images -> those that a rule and a seed draw."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ def sample(
         ``file``, those that an id file lists.
     :param fraction: of the images, 0..1, for ``uniform`` and ``cover``.
     :param ids: the id file, for ``file``; ``{seed}`` in its name stands for the seed.
-    :returns: the keys, sorted, and notes on what could not be had, one line each.
-    :raises InputError: an unknown rule, a fraction out of range, an id file that is wrong or names other images.
+    :returns: the keys, sorted, and notes on what the draw could not achieve, one line each.
+    :raises InputError: an unknown rule, a fraction out of range, an id file that is malformed or lists other images.
     """
     keys = [image["key"] for image in annotations["images"]]
     if rule == "all":
@@ -72,8 +72,10 @@ def _draw(count: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def presence(annotations: dict) -> dict[str, set[str]]:
-    """Key of each image -> names of the classes that it shows. Crowds and difficult objects are not counted: a test
-    set that has a class only through them could not score it."""
+    """Key of each image -> names of the classes that it shows.
+
+    Crowds and difficult objects do not count: a test set that has a class only through them could not score it.
+    """
     names = {category["id"]: category["name"] for category in annotations["categories"]}
     shown: dict[int, set[str]] = {image["id"]: set() for image in annotations["images"]}
     for record in annotations["annotations"]:
@@ -83,15 +85,15 @@ def presence(annotations: dict) -> dict[str, set[str]]:
 
 
 def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """:func:`uniform`, changed as little as needed for every class to be among the drawn keys and among the rest.
+    """A draw as by :func:`uniform`, with as few changes as needed to have every class both drawn and left over.
 
-    A class with two images forces them apart, so images that such classes tie together move as one unit and these
-    classes are covered by construction. Classes with more images are covered by moving units, each time the one that
-    uncovers the fewest others. A class with one image has it drawn. Then units move back until the drawn ones number
-    ``round(n * fraction)`` again, as far as coverage allows.
+    The two images of a class that has two must be on different sides. Images that are tied together by such classes
+    move as one unit, which covers these classes by construction. Classes with more images are covered by moving units,
+    each time the one that uncovers the fewest other classes. The image of a class that has only one is drawn. Then
+    units move back, as far as coverage allows, until ``round(n * fraction)`` images are drawn again.
 
     :param shown: key -> its classes, as :func:`presence` gives it.
-    :returns: the drawn keys, sorted, and a note for each class that is on one side only and for a count missed.
+    :returns: the drawn keys, sorted, and notes: one per class that is on one side only, one if the number is missed.
     """
     keys = id_files.sorted_keys(shown)
     rng = np.random.default_rng(seed)
@@ -111,7 +113,7 @@ def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[li
 
 
 class _Sides:
-    """Images on two sides, classes that want both, and the moves that keep or mend that."""
+    """Images on two sides, drawn (``inside``) or not, and moves that bring every class to both."""
 
     def __init__(self, classes: list[list[str]], inside: list[bool]) -> None:
         self.classes, self.inside = classes, inside
@@ -134,7 +136,7 @@ class _Sides:
         self.count = {name: sum(inside[row] for row in rows) for name, rows in self.rows.items()}
 
     def _tie(self, start: int, single: set[int]) -> None:
-        """The unit of an image: all that two-image classes connect to it, on alternating sides."""
+        """Make the unit of an image: all images that two-image classes connect to it, on alternating sides."""
         members, self.unit[start] = [start], len(self.units)
         for row in members:
             for name in self.classes[row]:
@@ -147,6 +149,7 @@ class _Sides:
         self.units.append(members)
 
     def _flip(self, unit: int) -> None:
+        """Move each image of a unit to its other side."""
         for row in self.units[unit]:
             step = -1 if self.inside[row] else 1
             self.inside[row] = not self.inside[row]
@@ -154,7 +157,7 @@ class _Sides:
                 self.count[name] += step
 
     def _harm(self, unit: int) -> int:
-        """How many more classes would be on one side only if the unit changed sides."""
+        """How many more classes would be on one side only if the unit were moved."""
         names = {name for row in self.units[unit] for name in self.classes[row]}
         before = sum(self.count[name] in (0, len(self.rows[name])) for name in names)
         self._flip(unit)
@@ -163,6 +166,7 @@ class _Sides:
         return after - before
 
     def cover(self, rng: np.random.Generator) -> None:
+        """Move units until every class is on both sides or no unit can help; at most some thousand moves."""
         for _ in range(1000 + 20 * len(self.rows)):
             lacking = [rows for name, rows in self.rows.items() if self.count[name] in (0, len(rows))]
             movable = [sorted({self.unit[row] for row in rows} - self.fixed) for rows in lacking]
@@ -175,6 +179,7 @@ class _Sides:
             self._flip(choices[0] if rng.random() < 0.1 else min(choices, key=self._harm))
 
     def resize(self, wanted: int, rng: np.random.Generator) -> None:
+        """Move units until ``wanted`` images are drawn, as far as no class is lost on a side."""
         surplus = sum(self.inside) - wanted
         for unit in rng.permutation(len(self.units)).tolist():
             if not surplus:
@@ -202,7 +207,7 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
 
 @dataclass
 class Split:
-    """Keys of the parts ``train``, ``val`` and ``test``; which parts are the test subset; notes to print."""
+    """Keys of the parts ``train``, ``val`` and ``test``; the parts taken from the test subset; notes to print."""
 
     keys: dict[str, list[str]]
     from_test: set[str]
@@ -210,7 +215,7 @@ class Split:
 
     @property
     def published(self) -> list[str]:
-        """The parts that a draw decided: neither a test subset as it stands, nor a validation that is the test."""
+        """The parts that a draw decided: not those of the test subset, nor a validation that equals the test."""
         own = [part for part in self.keys if part not in self.from_test]
         return [part for part in own if part != "val" or self.keys["val"] != self.keys["test"]]
 
@@ -225,14 +230,16 @@ def draw(
     fraction: float | None = None,
     ids: str | Path | None = None,
 ) -> Split:
-    """Everything that one finetuning needs: labelled images, images to choose the checkpoint with, images to score.
+    """Draw all images that one finetuning needs: to train on, to choose the checkpoint by, and to score.
 
     :param whole: COCO-format dict of the training subset.
-    :param test: of the test subset; None: what the rule leaves of ``whole``.
+    :param test: COCO-format dict of the test subset; None to test on what the rule leaves of ``whole``.
     :param rule: with ``fraction`` or ``ids``, see :func:`sample`.
-    :param validation: so many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
-        as the paper has it.
-    :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
+    :param validation: the number of images to validate on. They come from what the rule leaves of ``whole``; where
+        nothing is left, or it is the test, from the drawn images, of which they are at most a fifth. ``test``: the
+        test images themselves, as in the paper.
+    :raises InputError: as :func:`sample` and :func:`held_out`; nothing is left to test on, or too few images are drawn
+        to hold out any.
     """
     train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
     everything = id_files.sorted_keys(image["key"] for image in whole["images"])
