@@ -125,8 +125,8 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
         except (BlockingIOError, PermissionError):  # POSIX leaves open which
             raise InputError(f"{_holder(path)} is at work in {str(path.parent)!r}; wait for it, or end it") from None
         except OSError as error:
-            where = "set PROSECO_SCRATCH to a folder on a file system that has locks"
-            raise InputError(f"cannot lock {str(path)!r}: {error.strerror}; {where}") from None
+            advice = "set PROSECO_SCRATCH to a folder on a file system that has locks"
+            raise InputError(f"cannot lock {str(path)!r}: {error.strerror}; {advice}") from None
         yield descriptor
     finally:
         os.close(descriptor)

@@ -17,9 +17,9 @@ def find(folder: Path, subset: str, *, prefix: str, benchmark: str) -> Path:
     path = folder / f"{prefix}{subset}.json"
     if path.is_file():
         return path
-    there = [file.stem.removeprefix(prefix) for file in folder.glob(f"{prefix}*.json")]
-    if there:
-        raise one_of("subset", subset, there, f"{benchmark}, {folder}")
+    subsets = [file.stem.removeprefix(prefix) for file in folder.glob(f"{prefix}*.json")]
+    if subsets:
+        raise one_of("subset", subset, subsets, f"{benchmark}, {folder}")
     raise InputError(f"no file {path.as_posix()!r}, where benchmark {benchmark} expects the labels of {subset!r}")
 
 

@@ -19,8 +19,8 @@ def load(root: str | Path, subset: str, *, images: str | None = None, masks: boo
     root = Path(root)
     path = root / subset
     if not path.is_file():
-        there = sorted({file.relative_to(root).as_posix() for file in [*root.glob("*.json"), *root.glob("*/*.json")]})
-        raise one_of("file", subset, there, f"coco_json, {root.as_posix()}")
+        jsons = sorted({file.relative_to(root).as_posix() for file in [*root.glob("*.json"), *root.glob("*/*.json")]})
+        raise one_of("file", subset, jsons, f"coco_json, {root.as_posix()}")
     if images is not None:
         return _instances.read(path, folder=images, masks=masks)
     labels = _instances.read(path, folder=".", masks=masks)

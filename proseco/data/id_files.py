@@ -57,8 +57,8 @@ def read(path: str | Path, *, header: bool = True) -> list[str]:
         if key.startswith("#"):
             continue
         if not key or key in first:
-            what = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
-            raise InputError(f"{str(path)!r}, line {number}: {what}; expected one id a line, each once")
+            problem = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
+            raise InputError(f"{str(path)!r}, line {number}: {problem}; expected one id a line, each once")
         first[key] = number
     if facts.get("count", str(len(first))) != str(len(first)):
         raise InputError(f"{str(path)!r}, line 1: says count={facts['count']}, but {len(first)} ids follow")

@@ -65,9 +65,9 @@ def histograms(counts, zeros, labels, segments):
     planes = counts.shape[1] // COUNTS
     sums = np.zeros((segments, counts.shape[1]), np.uint32)
     for f in range(labels.size):
-        here, there = counts[f], sums[labels[f]]
-        for i in range(here.size):
-            there[i] += here[i]
+        fragment, segment = counts[f], sums[labels[f]]
+        for i in range(fragment.size):
+            segment[i] += fragment[i]
     colour = np.empty((segments, planes * COLOUR_BINS), np.float32)
     texture = np.empty((segments, planes * DIRECTIONS * 2 * TEXTURE_BINS), np.float32)
     parts = np.zeros((2, TEXTURE_BINS), np.uint32)

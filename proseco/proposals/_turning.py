@@ -21,9 +21,9 @@ def turn(image: np.ndarray) -> Turned:
     height, width = image.shape[:2]
     centre = (width / 2, height / 2)
     _, _, wide, high = cv2.RotatedRect(centre, (width, height), 45).boundingRect()
-    there = cv2.getRotationMatrix2D(centre, 45, 1)
-    there[:, 2] += (wide / 2 - centre[0], high / 2 - centre[1])
-    turned = cv2.warpAffine(image, there, (wide, high))
+    forth = cv2.getRotationMatrix2D(centre, 45, 1)
+    forth[:, 2] += (wide / 2 - centre[0], high / 2 - centre[1])
+    turned = cv2.warpAffine(image, forth, (wide, high))
     back = cv2.invertAffineTransform(cv2.getRotationMatrix2D((wide // 2, high // 2), -45, 1))
     corner = np.array([max(0, (wide - width) // 2), max(0, (high - height) // 2)])
     frame = max(wide, corner[0] + width)  # a narrow image is longer than its turned frame

@@ -55,11 +55,11 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
         if not options["two_stage"]:
             options["queries"] = len(state["query_embed.weight"])
     except KeyError as error:
-        what = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
-        raise InputError(f"checkpoint {str(place)!r} {what}") from None
+        problem = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
+        raise InputError(f"checkpoint {str(place)!r} {problem}") from None
     except (TypeError, ValueError, ZeroDivisionError):
-        what = "has tensors of Deformable DETR's names, but not of as many dimensions"
-        raise InputError(f"checkpoint {str(place)!r} {what}") from None
+        problem = "has tensors of Deformable DETR's names, but not of as many dimensions"
+        raise InputError(f"checkpoint {str(place)!r} {problem}") from None
     layers = [*options["backbone"]["layers"], options["encoder_layers"], options["decoder_layers"]]
     if max(layers) > _MOST_LAYERS:
         raise InputError(

@@ -41,8 +41,8 @@ def load(path: str | Path, network: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read checkpoint {str(path)!r}: {error}") from None
     if not state:
-        there = sorted({key.split(".")[0] for key in keys})
-        raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(there)}")
+        networks = sorted({key.split(".")[0] for key in keys})
+        raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(networks)}")
     return state
 
 
