@@ -30,7 +30,7 @@ def processes() -> int | None:
 
 
 def checkpoint_every() -> int:
-    """PROSECO_CHECKPOINT_EVERY, a training saves a resumable state every that many steps; 500 where it is unset.
+    """PROSECO_CHECKPOINT_EVERY, the number of steps between resumable states of a training; 500 where it is unset.
 
     :raises InputError: it is not a whole number from 1.
     """

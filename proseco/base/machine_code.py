@@ -67,7 +67,7 @@ def _parents(file: Path) -> Iterator[Path]:
         yield Path(config.CACHE_DIR, "proseco")
     yield file.parent / "__pycache__" / "numba"
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if home.is_absolute():  # it is not where there is no home folder
+    if home.is_absolute():  # not so where there is no home folder
         yield home / "proseco" / "numba"
 
 

@@ -1,4 +1,4 @@
-"""Folders of unfinished work, holders again by what the work depends on, and held by one writer at a time.
+"""Folders of unfinished work, found again by what the work depends on, and held by one writer at a time.
 
 DVC deletes a stage's outputs before it runs the stage, so what must survive a kill lies elsewhere: in
 ``.scratch/<stage>/<fingerprint>``. The fingerprint covers all that the result depends on, so that a run with another
