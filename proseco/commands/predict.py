@@ -46,8 +46,8 @@ def main(
     :raises InputError: nothing to detect with, or in; an output would replace what is none.
     """
     from proseco.data.views import FixedView
-    from proseco.evaluation import trained
     from proseco.evaluation.predict import predict
+    from proseco.runs import trained
     from proseco.training import devices
 
     _refuse(out, pictures, labels)

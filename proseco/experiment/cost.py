@@ -111,7 +111,7 @@ def _finetuning(params: dict, section: dict, counts: Counts, item: matrix.Item) 
     images = {part: counts.part(item.benchmark, item.seed, part) for part in ("train", "val", "test")}
     plan = Finetuning(**schedule)
     training = _training(item, plan, images["train"])
-    # Where the test images are the validation's, they are not run through once more (proseco.evaluation.finetune).
+    # Where the test images are the validation's, they are not run through once more (proseco.runs.finetuning).
     once = section["split"]["validation"] == "test"
     times = plan.validations if images["train"].images is None else len(plan.moments(images["train"].images))
     val, test = images["val"].images, 0 if once else images["test"].images

@@ -15,10 +15,10 @@ import torch
 
 from proseco.data.loader import training_batches
 from proseco.data.views import Example
-from proseco.evaluation.finetune import _Best
 from proseco.evaluation.predict import predict
 from proseco.losses import locsce
 from proseco.methods import proseco, supervised
+from proseco.runs.finetuning import _Best
 from proseco.training import distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Finetuning, Schedule

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from proseco.base.errors import InputError, PeerLost
-from proseco.evaluation.finetune import _Best
-from proseco.methods._album import Album
+from proseco.runs.album import Album
+from proseco.runs.finetuning import _Best
 from proseco.training.devices import prepare
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots

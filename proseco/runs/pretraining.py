@@ -9,7 +9,7 @@ from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
-from proseco.methods._album import Album, draw_views
+from proseco.runs.album import Album, draw_views
 from proseco.training import devices, distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Schedule

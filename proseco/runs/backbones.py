@@ -11,8 +11,8 @@ from proseco.base import environment, files, plugins
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
-from proseco.methods._album import draw_views
 from proseco.nn.backbone import Body, ResNet
+from proseco.runs.album import draw_views
 from proseco.training import devices
 from proseco.training.loop import fit
 from proseco.training.schedules import Schedule

@@ -7,7 +7,7 @@ from torch import nn
 
 from proseco.base import plugins
 from proseco.base.errors import InputError
-from proseco.methods import _public
+from proseco.runs import public
 from proseco.weights import checkpoint, reading
 
 #: How Deformable DETR and DETReg evaluate, for files that are not of our finetuning; each image by itself.
@@ -40,10 +40,10 @@ def load(file: Path, *, network: str | None = None, heads: int | None = None) ->
     if not headed and any(key.startswith(("student.", "teacher.")) for key in tensors):
         raise _headless(file, "is of a pretraining and ")
     if facts.get("detector", {}).get("name", "deformable_detr") == "deformable_detr":
-        content = _public.look(file, network=network, heads=heads)
+        content = public.look(file, network=network, heads=heads)
         if content.classes is None:
             raise _headless(file)
-        loaded = _public.load(file, content)
+        loaded = public.load(file, content)
         model, names, count = loaded.model, loaded.classes, content.classes
     else:  # torchvision's: only files of ours
         names = facts.get("classes") or []
