@@ -14,7 +14,7 @@ from proseco.data.views import Crop, Example
 
 
 @dataclass(frozen=True)
-class Whole:
+class GlobalBatch:
     """What a batch is a part of: the batch of a step over all processes.
 
     :param shares: images of each process; ``boxes`` of all images of all processes.
@@ -86,12 +86,12 @@ class Batch:
     labels: list[Tensor]
     sizes: Tensor
     crops: list[Crops] = field(default_factory=list)
-    whole: Whole = None
-    object_masks: list[Tensor | None] = None
+    global_batch: GlobalBatch | None = None
+    object_masks: list[Tensor | None] | None = None
 
     def __post_init__(self):
-        if self.whole is None:
-            self.whole = Whole((len(self.keys),), sum(map(len, self.boxes)))
+        if self.global_batch is None:
+            self.global_batch = GlobalBatch((len(self.keys),), sum(map(len, self.boxes)))
         if self.object_masks is None:
             self.object_masks = [None] * len(self.keys)
 
@@ -101,11 +101,11 @@ class Batch:
     @property
     def share(self) -> float:
         """Its images over those of the whole: what a mean over its images weighs in the mean over all."""
-        return len(self) / sum(self.whole.shares)
+        return len(self) / sum(self.global_batch.shares)
 
     def extent(self) -> list[int]:
         """Images, boxes, height and width, for :meth:`within`."""
-        return [len(self), self.whole.boxes, *self.mask.shape[1:]]
+        return [len(self), self.global_batch.boxes, *self.mask.shape[1:]]
 
     def within(self, extents: list[list[int]], rank: int) -> "Batch":
         """The batch as a part of that of all processes, padded to one size, so that it is the same for any number.
@@ -119,7 +119,7 @@ class Batch:
             self,
             views=F.pad(self.views, frame),
             mask=F.pad(self.mask, frame, value=True),
-            whole=Whole(images, sum(boxes), sum(images[:rank])),
+            global_batch=GlobalBatch(images, sum(boxes), sum(images[:rank])),
         )
 
     def at_a_time(self, limit) -> int:
@@ -146,7 +146,7 @@ class Batch:
             labels=self.labels[images],
             sizes=self.sizes[images],
             crops=[Crops(c.images[images], c.boxes[images]) for c in self.crops],
-            whole=replace(self.whole, first=self.whole.first + images.start),
+            global_batch=replace(self.global_batch, first=self.global_batch.first + images.start),
             object_masks=self.object_masks[images],
         )
 
@@ -177,7 +177,7 @@ class Batch:
 
     def content(self) -> dict:
         """What it holds, as tensors and plain values in dictionaries and lists."""
-        kept = {name: value for name, value in vars(self).items() if name != "whole"}
+        kept = {name: value for name, value in vars(self).items() if name != "global_batch"}
         return kept | {"crops": [vars(crops) for crops in self.crops]}
 
     def targets(self) -> list[dict]:

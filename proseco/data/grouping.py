@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def by_size(frames: np.ndarray, count: int) -> list[np.ndarray]:
+def group_by_size(frames: np.ndarray, count: int) -> list[np.ndarray]:
     """Deal samples out to batches of one length.
 
     The samples are cut in two by their widths or by their heights, whichever leaves the smaller frames, each half

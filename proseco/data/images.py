@@ -77,7 +77,7 @@ def size(path: str | Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def whole(path: str | Path, *, inspected: bool = False) -> None:
+def check_complete(path: str | Path, *, inspected: bool = False) -> None:
     """Refuse a file that was cut short, by its first and last bytes.
 
     One that does not end as JPEG and PNG do is decoded to know: some programs write more behind the image.

@@ -49,7 +49,7 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
                 f"scales.<scale>.propose.unlabelled.<data>.subset is {name!r}; of a tar of class tars it is 'train'"
             )
         return pictures
-    found = listing.below(pictures, name)
+    found = listing.in_folder(pictures, name)
     if not found:
         folders = sorted({file.path.split("/")[0] for file in pictures if "/" in file.path})
         raise InputError(

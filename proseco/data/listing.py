@@ -30,12 +30,12 @@ class File(NamedTuple):
     offset: int | None = None
 
 
-def place(root: Path, subset: str) -> Path:
+def base(root: Path, subset: str) -> Path:
     """What the paths of a listing are relative to: the folder of a subset, or the tar itself."""
     return root / subset if root.is_dir() else root
 
 
-def below(found: list[File], subset: str) -> list[File]:
+def in_folder(found: list[File], subset: str) -> list[File]:
     """The files in a folder, their paths relative to it; ``.`` is all."""
     start = "" if subset == "." else subset.rstrip("/") + "/"
     return [file._replace(path=file.path[len(start) :]) for file in found if file.path.startswith(start)]

@@ -82,7 +82,7 @@ class Order:
         lest one process gets the smallest of each.
         """
         samples, draws = self._stream(begin, end), generator(self.seed, "group", begin)
-        batches = grouping.by_size(np.array([self.frame(*sample) for sample in samples]), end - begin)
+        batches = grouping.group_by_size(np.array([self.frame(*sample) for sample in samples]), end - begin)
         return [[samples[i] for i in draws.permutation(batches[n])] for n in draws.permutation(len(batches))]
 
     def step(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:

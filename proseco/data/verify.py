@@ -40,14 +40,14 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
 
 
 def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict[str, str]:
-    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.whole`.
+    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.check_complete`.
 
     :param decode: decode every file, which takes as long as an epoch's reading; else their ends are looked at.
     """
 
     def look(record: dict) -> str | None:
         try:
-            images.whole(Path(root) / record["file_name"], inspected=decode)
+            images.check_complete(Path(root) / record["file_name"], inspected=decode)
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}"
         return None

@@ -40,7 +40,7 @@ def predict(
     for examples in tqdm(batches, desc=title, unit="batch", mininterval=1.0, leave=False, disable=rank > 0):
         ids = [numbers[key] for key in examples.keys]
         mine.append(detect(detector, examples, ids, device=device, precision=precision))
-    every = distributed.every(mine)
+    every = distributed.gather_values(mine)
     if log is not None and rank == 0:
         _note(log, len(source), time.perf_counter() - begin)
     count = sum(map(len, every))

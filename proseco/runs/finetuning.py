@@ -99,7 +99,7 @@ def run(
             factor=lambda step: plan.factor(step, steps, drop=best.drop),
             at_step=dict.fromkeys(plan.moments(len(sources["train"])), best.validate),
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
-            watching={"best": best},
+            extra_state={"best": best},
         )
         model.load_state_dict(best.weights)
         if annotations["test"] == annotations["val"]:  # as the paper has it
@@ -159,7 +159,7 @@ class _Best:
         """After so many steps; whether the training ends."""
         detections = self.find()
         scored = self.evaluate(detections)["AP"] or 0.0 if distributed.rank() == 0 else None
-        ap = distributed.first(scored)
+        ap = distributed.from_first_process(scored)
         self.history.append({"step": step, "AP": ap})
         if ap > self.score:
             self.score, self.step, self.detections = ap, step, detections

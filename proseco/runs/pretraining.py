@@ -61,7 +61,7 @@ def run(
             title=f"pretrain {title}",
             at_step=looks,
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
-            watching={"album": album} if album else None,
+            extra_state={"album": album} if album else None,
         )
         if distributed.rank() > 0:
             return

@@ -52,7 +52,7 @@ def run(made, folder, *, snapshots=None, every=3, moments=(0, 4, 7, 10), drawn=F
         source=source,
         at_step=at_step,
         snapshots=snapshots,
-        watching={"album": album},
+        extra_state={"album": album},
         **options,
     )
     return found | {"album": album.state_dict(), "picture": path.read_bytes() if path else None}
@@ -117,7 +117,7 @@ def finetune(folder, plan, at, kill=None):
         at_step=dict.fromkeys(at, validate),
         factor=lambda step: plan.factor(step, shared.STEPS, drop=best.drop),
         snapshots=Snapshots(folder, 4),
-        watching={"best": best},
+        extra_state={"best": best},
         transform=ONE_VIEW,
     )
     state = best.state_dict()
