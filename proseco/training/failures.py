@@ -24,7 +24,7 @@ class NotFinite(FloatingPointError):
 
 
 def suspect_keys(terms: dict, batch) -> str:
-    """Keys of the images of those processes whose own terms are not finite; of all images where there is none.
+    """Keys of the images of those processes whose own terms are not finite; of all images if there is none.
 
     :param terms: of this process's part of the batch, scalars.
     """

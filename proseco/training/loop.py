@@ -145,7 +145,7 @@ def fit(
     update = partial(_update, method, optimizer, trained, clip=schedule.clip, device=device, precision=precision)
 
     def pause(step: int) -> bool:
-        """Call what is to be done at a step; whether the training ends there."""
+        """Call what is to be done after that many steps; returns whether the training ends there."""
         writer.clock.pause()
         ends = at_step.get(step, lambda step: None)(step) is True
         method.student.train()

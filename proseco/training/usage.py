@@ -29,7 +29,7 @@ class Memory:
                 Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int | None:
-        """In this process, in bytes; None where the system does not tell."""
+        """In this process, in bytes; None if the system does not tell."""
         peaks = [peak for peak in (self.before, self._now()) if peak is not None]
         return max(peaks, default=None)
 
