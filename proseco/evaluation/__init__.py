@@ -1,1 +1,1 @@
-"""Figures that need no training: AP of detections by COCO's and VOC's rules, detections of a data set, recall."""
+"""Detections of a data set, their AP by COCO's and VOC's rules, and the recall of proposals."""
