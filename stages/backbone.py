@@ -4,7 +4,7 @@ from pathlib import Path
 
 from proseco.base import cli, files, params, scratch, sources
 from proseco.base.errors import InputError
-from proseco.methods import _backbones
+from proseco.runs import backbones
 from proseco.weights import wanted
 
 
@@ -37,8 +37,8 @@ def main(*, scale: str) -> None:
         files.replacing(results) as said,
     ):
         said.mkdir()
-        before = _backbones.Before(*former, depends)
-        _backbones.make(plan, roots, new, said, device=settings["device"], scratch=kept, before=before)
+        before = backbones.Before(*former, depends)
+        backbones.make(plan, roots, new, said, device=settings["device"], scratch=kept, before=before)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proseco.base import files, launch, params, plugins, scratch
-from proseco.evaluation import finetune
+from proseco.runs import finetuning
 
 
 def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
@@ -25,7 +25,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
         launch.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,
         launch.replacing(Path("results", cell)) as results,
     ):
-        finetune.run(
+        finetuning.run(
             names=names,
             annotations={part: files.read_json(path) for part, path in parts.items()},
             digest=files.digests(parts.values()),

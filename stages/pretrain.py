@@ -23,17 +23,17 @@ def main(*, scale: str, method: str) -> None:
         launch.replacing(Path("results", scale, "pretrain", method)) as results,
     ):
         if plan["checkpoint"] is not None:
-            from proseco.methods import _public
+            from proseco.runs import public
 
-            _public.run(plan, out, results)
+            public.run(plan, out, results)
         elif plan["method"] is None:
             from proseco.weights import start
 
             start.write(out, backbone, results)
         else:
-            from proseco.methods import _pretraining
+            from proseco.runs import pretraining
 
-            _pretraining.run(plan, shards, backbone, out, results, device=device, scratch=kept, title=method)
+            pretraining.run(plan, shards, backbone, out, results, device=device, scratch=kept, title=method)
 
 
 if __name__ == "__main__":

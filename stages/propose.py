@@ -34,7 +34,7 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     )
     summary = offline.write(
         Path("work", scale, "shards", data),
-        listing.place(where, source["subset"]),
+        listing.base(where, source["subset"]),
         found,
         recipe,
         work=environment.scratch() / "propose" / depends,

@@ -25,6 +25,7 @@ LAYERS = (
     ("detectors",),
     ("methods",),
     ("evaluation",),
+    ("runs",),
     ("stages", "commands"),
     ("__main__",),
 )

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all, and digests of files."""
 
+import csv
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -118,6 +120,24 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value, *, indent: int | None = 2) -> None:
     """Write JSON with sorted keys (equal values give equal bytes), whole or not at all."""
     write_text(path, json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, fields: Iterable[str], rows: Iterable[dict]) -> None:
+    """Write a header of ``fields`` and one line per row, whole or not at all; what a row lacks is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def append_csv(path: str | Path, row: dict) -> None:
+    """Append a row to a CSV file, below a header if the file is new or empty."""
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def read_json(path: str | Path) -> Any:

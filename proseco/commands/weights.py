@@ -10,12 +10,12 @@ from proseco.base.errors import InputError, one_of
 
 def show(file: Path, *, network: str | None = None, heads: int | None = None) -> None:
     """Say which detector a file holds, and name what is missing, unexpected or of another shape."""
-    from proseco.methods import _public
+    from proseco.runs import public
 
-    content = _public.look(file, network=network, heads=heads)
+    content = public.look(file, network=network, heads=heads)
     _describe(content)
     if content.found.beside:
-        print(f"beside it: {_public.summary(content.found.beside)}")
+        print(f"beside it: {public.summary(content.found.beside)}")
     for kind, names in content.differences.items():
         for name in names:
             print(f"{kind}: {name}")
@@ -72,14 +72,14 @@ def _refuse(out: Path) -> None:
 
 
 def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool):
-    from proseco.methods import _public
+    from proseco.runs import public
 
-    content = _public.look(file, network=network, heads=heads)
+    content = public.look(file, network=network, heads=heads)
     _describe(content)
-    loaded = _public.load(file, content, classes=classes, new_head=new_head)
+    loaded = public.load(file, content, classes=classes, new_head=new_head)
     for kind, names in (("left out", loaded.left), ("drawn anew", loaded.new)):
         if names:
-            print(f"{kind}: {_public.summary(names)}")
+            print(f"{kind}: {public.summary(names)}")
     return loaded
 
 

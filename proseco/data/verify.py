@@ -24,15 +24,15 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
     def look(record: dict) -> str | None:
         wanted = record["width"], record["height"]
         try:
-            found = images.size(Path(root) / record["file_name"])
+            actual = images.size(Path(root) / record["file_name"])
         except FileNotFoundError:
             return None
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}; expected an image of {wanted[0]} x {wanted[1]} pixels"
-        if found == wanted:
+        if actual == wanted:
             return None
         return (
-            f"{record['file_name']}: the file is {found[0]} x {found[1]} pixels, "
+            f"{record['file_name']}: the file is {actual[0]} x {actual[1]} pixels, "
             f"its annotation says {wanted[0]} x {wanted[1]}"
         )
 
@@ -40,14 +40,14 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
 
 
 def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict[str, str]:
-    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.whole`.
+    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.check_complete`.
 
     :param decode: decode every file, which takes as long as an epoch's reading; else their ends are looked at.
     """
 
     def look(record: dict) -> str | None:
         try:
-            images.whole(Path(root) / record["file_name"], inspected=decode)
+            images.check_complete(Path(root) / record["file_name"], inspected=decode)
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}"
         return None
@@ -57,9 +57,9 @@ def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict
 
 def _looked_at(records: list[dict], look: Callable[[dict], str | None], title: str) -> dict[str, str]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        found: Iterable = pool.map(look, records)
-        found = tqdm(found, total=len(records), desc=title, unit="image", leave=False, disable=None)
-        return {record["key"]: wrong for record, wrong in zip(records, found, strict=True) if wrong is not None}
+        results: Iterable = pool.map(look, records)
+        results = tqdm(results, total=len(records), desc=title, unit="image", leave=False, disable=None)
+        return {record["key"]: wrong for record, wrong in zip(records, results, strict=True) if wrong is not None}
 
 
 def drop_other_sizes(annotations: dict, root: str | Path, *, source: str) -> tuple[dict, list[str]]:
@@ -87,7 +87,7 @@ def describe(
 
     :param annotations: as a benchmark's plug-in gives it, not yet checked.
     :param source: its name, for messages.
-    :param limit: look for the files of so many images only, evenly spaced; None: of all. All records are looked at.
+    :param limit: look at the files of that many images only, evenly spaced; None: of all. All records are looked at.
     :param drop_other_sizes: stage split leaves out images of another size, so they are no error.
     :param decode: decode the files, see :func:`broken`.
     :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on;

@@ -15,7 +15,7 @@ from proseco.base import files
 from proseco.base.errors import InputError, one_of
 from proseco.experiment import matrix, rows
 from proseco.experiment.counts import Count, Counts
-from proseco.training.schedules import Finetuning, Schedule, changed
+from proseco.training.schedules import Finetuning, Schedule, override
 
 #: What is done at a rate of its own.
 KINDS = ("propose", "backbone", "pretrain", "finetune", "predict")
@@ -107,11 +107,11 @@ def _training(item: matrix.Item, plan: Schedule, images: Count) -> Pass:
 def _finetuning(params: dict, section: dict, counts: Counts, item: matrix.Item) -> list[Pass]:
     """The training, and the images to choose the checkpoint with and to score."""
     schedules, row = section["schedules"], rows.row(params, params["scale"], item.row)
-    schedule = changed(schedules.get(item.benchmark, schedules.get("default")), row.schedule)
+    schedule = override(schedules.get(item.benchmark, schedules.get("default")), row.schedule)
     images = {part: counts.part(item.benchmark, item.seed, part) for part in ("train", "val", "test")}
     plan = Finetuning(**schedule)
     training = _training(item, plan, images["train"])
-    # Where the test images are the validation's, they are not run through once more (proseco.evaluation.finetune).
+    # Where the test images are the validation's, they are not run through once more (proseco.runs.finetuning).
     once = section["split"]["validation"] == "test"
     times = plan.validations if images["train"].images is None else len(plan.moments(images["train"].images))
     val, test = images["val"].images, 0 if once else images["test"].images

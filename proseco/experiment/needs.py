@@ -1,7 +1,7 @@
 """What a run needs of the data that is there: folders, and as many labelled images as a batch has."""
 
 from proseco.experiment import plan, rows
-from proseco.training.schedules import changed
+from proseco.training.schedules import override
 
 
 def roots(params: dict, scale: str) -> dict[str, bool]:
@@ -30,7 +30,7 @@ def batches(params: dict, scale: str, benchmark: str, images: int) -> list[str]:
         row = rows.row(params, scale, method)
         of = params["methods"][method if method in params["methods"] else params["ablations"][method]["of"]]
         place = f"detectors.{of['detector']}.schedule" if "batch" in row.schedule else f"schedules.{name}"
-        found[f"scales.{scale}.{place}.batch"] = changed(schedules[name], row.schedule)["batch"]
+        found[f"scales.{scale}.{place}.batch"] = override(schedules[name], row.schedule)["batch"]
     return [
         f"{benchmark}: {place} is {batch}; it must be at most {images}, the labelled images to train on (params.yaml)"
         for place, batch in found.items()

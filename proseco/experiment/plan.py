@@ -11,7 +11,7 @@ from proseco.base import files, plugins, sources
 from proseco.experiment import rows
 from proseco.experiment.rows import Row
 from proseco.experiment.schema import check
-from proseco.training.schedules import changed
+from proseco.training.schedules import override
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -74,7 +74,7 @@ def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
     schedules = section["schedules"]
     schedule = schedules.get(benchmark, schedules.get("default"))
     used = code(("detectors", row.detector["name"]))
-    chosen = {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
+    chosen = {"detector": row.detector, "schedule": override(schedule, row.schedule), "code": used}
     return chosen | {"scoring": params["benchmarks"][benchmark].get("scoring", "coco")}
 
 

@@ -98,7 +98,7 @@ def merged(base: dict, over: dict) -> dict:
     both = {}
     for key, value in over.items():
         if _mappings(base.get(key), value):
-            both[key] = schedules.changed(base[key], value) if key == "schedule" else merged(base[key], value)
+            both[key] = schedules.override(base[key], value) if key == "schedule" else merged(base[key], value)
     return base | over | both
 
 

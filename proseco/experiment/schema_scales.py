@@ -8,7 +8,7 @@ from proseco.base.errors import InputError
 from proseco.data import augment
 from proseco.demo import data_sets
 from proseco.experiment import checks, rows, schema_trainings, selection
-from proseco.training.schedules import Finetuning, changed
+from proseco.training.schedules import Finetuning, override
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "detectors", "views", "pretrain", "ablations")
@@ -63,7 +63,7 @@ def scale(params: dict, section: dict, place: str) -> None:
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         schema_trainings.finetuning(schedule, f"{place}.schedules.{name}")
         for detector, entry in section["detectors"].items():
-            merged = changed(schedule, entry.get("schedule", {}))
+            merged = override(schedule, entry.get("schedule", {}))
             schema_trainings.finetuning(merged, f"{place}.schedules.{name} with detectors.{detector}.schedule")
     _pretrainings(params, section, place)
     for name, entry in section["ablations"].items():

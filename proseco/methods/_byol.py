@@ -32,7 +32,7 @@ class Online(nn.Module):
         self.encoder, self.predictor = encoder, predictor
 
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
-        """-> predictions (n, D), a row a box."""
+        """-> predictions (n, D), one row per box."""
         return self.predictor(self.encoder(images, boxes))
 
 
@@ -50,7 +50,7 @@ class Target(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
-        """-> projections (n, D), a row a box."""
+        """-> projections (n, D), one row per box."""
         return self.encoder(images, boxes)
 
     def keep_rate(self) -> float:
@@ -124,8 +124,3 @@ def with_trained_norm(module: nn.Module) -> nn.Module:
         else:
             with_trained_norm(child)
     return module
-
-
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    """State dict without the counts of batches, which frozen batch norm does not have."""
-    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}

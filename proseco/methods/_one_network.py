@@ -45,11 +45,11 @@ class OneNetwork:
         """Terms of the detector's set loss, figures to watch, and per layer the (query, box) pairs of each image."""
         targets = batch.targets()
         matched = set_loss.match(out["logits"], out["boxes"], targets, self.weights)
-        terms = set_loss.set_loss(out, targets, self.weights, batch.whole.boxes, matched)
+        terms = set_loss.set_loss(out, targets, self.weights, batch.global_batch.boxes, matched)
         with torch.no_grad():
             pairs = set_loss.matched_boxes(out["boxes"][-1], batch.boxes, matched[-1])
             ours, theirs = (box_ops.cxcywh_to_xyxy(boxes)[:, None] for boxes in pairs)
-            overlap = box_ops.iou(ours, theirs).sum() / max(batch.whole.boxes, 1)
+            overlap = box_ops.iou(ours, theirs).sum() / max(batch.global_batch.boxes, 1)
         return terms, {"matched_iou": overlap}, matched
 
     def after_step(self) -> None:

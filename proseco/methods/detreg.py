@@ -82,4 +82,4 @@ class DETReg(OneNetwork):
         rows, columns = matcher.flatten(matched[-1], queries.shape[1], counts, queries.device)
         found = self.student.projector(queries.flatten(0, 1)[rows])
         l1 = (matcher.lift(found) - wanted[columns]).abs().mean(-1).sum()
-        return terms | {"embed": self.embed * l1 / max(batch.whole.boxes, 1)}, figures
+        return terms | {"embed": self.embed * l1 / max(batch.global_batch.boxes, 1)}, figures

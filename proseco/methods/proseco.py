@@ -144,7 +144,7 @@ class ProSeCo:
         The anchors are this process's proposals, the proposals they are contrasted with those of all processes.
         """
         (z, b), (z_hat, b_hat) = teacher, student
-        w, whole = self.weights, batch.whole
+        w, whole = self.weights, batch.global_batch
         anchors = slice(whole.first, whole.first + len(batch))
         contrast = z.new_zeros(())
         for sigma, of_teacher, of_student, boxes in zip(aligned, z, z_hat, b[-len(z) :], strict=True):
@@ -170,7 +170,7 @@ class ProSeCo:
         ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
         partner = z_hat[-1].gather(1, aligned[-1][..., None].expand(-1, -1, z_hat.shape[-1]))
-        boxes = sum(map(len, batch.boxes)) / max(batch.whole.boxes, 1)
+        boxes = sum(map(len, batch.boxes)) / max(batch.global_batch.boxes, 1)
         return {
             "positives": (1 + positive.float().sum(-1).mean()) * batch.share,
             "matched_iou": matched * boxes,

@@ -43,7 +43,7 @@ def build(
 
 
 class _Encoder(nn.Module):
-    """ResNet, RoIAlign of a cell a box on the last map, projector."""
+    """ResNet, RoIAlign of the last map to one cell per box, projector."""
 
     def __init__(self, network, widths: tuple[int, int]):
         super().__init__()

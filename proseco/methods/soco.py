@@ -12,7 +12,7 @@ from torchvision.ops.poolers import LevelMapper
 from proseco import boxes as box_ops
 from proseco.data.crops import ProposalViews
 from proseco.methods import _byol
-from proseco.nn.backbone import normalise
+from proseco.nn.backbone import normalise, state_without_counts
 from proseco.nn.constants import constant
 
 
@@ -114,7 +114,8 @@ class SoCo(_byol.Byol):
 
 def _names(encoder: _Encoder) -> dict[str, Tensor]:
     parts = {"backbone.": encoder.backbone, "roi_heads.box_head.": encoder.box_head}
-    return {f"{prefix}{key}": value for prefix, part in parts.items() for key, value in _byol.weights(part).items()}
+    states = {prefix: state_without_counts(part) for prefix, part in parts.items()}
+    return {f"{prefix}{key}": value for prefix, state in states.items() for key, value in state.items()}
 
 
 @torch.no_grad()

@@ -179,13 +179,13 @@ class SwAV:
     @torch.no_grad()
     def assign(self, z: Tensor, batch) -> Tensor:
         """Codes (2, B, K) of the large crops, shared out over the images of all processes and the queue."""
-        self.newest = distributed.gather(z[:2].transpose(0, 1).contiguous(), batch.whole.shares)
+        self.newest = distributed.gather(z[:2].transpose(0, 1).contiguous(), batch.global_batch.shares)
         rows, steps, queue = self.newest, self.memory.steps, self.memory.queue
         if steps >= self.queue_from and steps * len(rows) >= len(queue):  # else not yet full
             rows = torch.cat([rows, queue])
         scores = self.student.prototypes(rows).transpose(0, 1)
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
-        return codes[:, batch.whole.first : batch.whole.first + len(batch)]
+        return codes[:, batch.global_batch.first : batch.global_batch.first + len(batch)]
 
     def predict(self, z: Tensor, codes: Tensor, batch) -> tuple[dict, dict]:
         """The swapped prediction, and to watch: for which share of the images the two large crops are assigned to one

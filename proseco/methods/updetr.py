@@ -86,4 +86,4 @@ class UPDETR(OneNetwork):
             rows, columns = matcher.flatten(pairs, queries.shape[1], counts, queries.device)
             found = matcher.lift(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
             total = total + (F.normalize(found, dim=-1) - wanted[columns]).square().sum()
-        return terms | {"feature": self.feature * total / batch.whole.boxes}, figures
+        return terms | {"feature": self.feature * total / batch.global_batch.boxes}, figures

@@ -126,6 +126,11 @@ def freeze(detector: nn.Module, stages: int) -> None:
             parameter.requires_grad_(False)
 
 
+def state_without_counts(module: nn.Module) -> dict[str, Tensor]:
+    """State dict without batch norm's counts of batches, which frozen batch norm does not have."""
+    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+
+
 #: Statistics of ImageNet, in 0..1, RGB: torchvision's, which every public backbone uses.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -27,7 +27,7 @@ def build(
 ) -> Table:
     """Methods of which the paper says the cost, then all others of the run that were pretrained.
 
-    :param results: folder of one scale, with ``pretrain/<row>/cost.json`` (:mod:`proseco.training.cost`).
+    :param results: folder of one scale, with ``pretrain/<row>/cost.json`` (:mod:`proseco.training.usage`).
     :param selected: rows of the run; for the others see :func:`proseco.tables.shapes.build`.
     :raises InputError: a ``cost.json`` lacks a number.
     """

@@ -128,6 +128,19 @@ def test_unreadable_json_is_named(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_csv_has_an_empty_field_for_what_a_row_lacks(tmp_path):
+    files.write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "y": None}, {"y": "b,c"}])
+    assert (tmp_path / "a.csv").read_bytes() == b'x,y\n1,\n,"b,c"\n'
+
+
+def test_rows_are_appended_below_one_header(tmp_path):
+    path = tmp_path / "a.csv"
+    path.touch()
+    for row in ({"x": 1, "y": 2}, {"x": 3, "y": 4}):
+        files.append_csv(path, row)
+    assert path.read_bytes() == b"x,y\r\n1,2\r\n3,4\r\n"
+
+
 def test_missing_json_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no file '.*absent\.json'"):
         files.read_json(tmp_path / "absent.json")

@@ -53,18 +53,18 @@ def test_a_file_that_is_cut_is_told_from_one_with_more_behind(tmp_path, monkeypa
     data = noise(kind)
     for more in (b"", bytes(9), b"\n", np.random.default_rng(1).bytes(3000)):
         (tmp_path / "x").write_bytes(data + more)
-        images.whole(tmp_path / "x")
-        images.whole(tmp_path / "x", inspected=True)
+        images.check_complete(tmp_path / "x")
+        images.check_complete(tmp_path / "x", inspected=True)
     for left in (0, 1, len(data) // 2, len(data) - 20):
         (tmp_path / "x").write_bytes(data[:left])
         with pytest.raises(BrokenImage):
-            images.whole(tmp_path / "x")
+            images.check_complete(tmp_path / "x")
     with pytest.raises(BrokenImage, match="cannot be read: No such file"):
-        images.whole(tmp_path / "y")
+        images.check_complete(tmp_path / "y")
     monkeypatch.setattr(images, "inspect", lambda data: pytest.fail("decoded"))
     (tmp_path / "x").write_bytes(data)
     if kind in ("JPEG", "PNG"):
-        images.whole(tmp_path / "x")
+        images.check_complete(tmp_path / "x")
 
 
 def test_a_download_that_reserved_its_room(tmp_path):
@@ -72,16 +72,16 @@ def test_a_download_that_reserved_its_room(tmp_path):
     (tmp_path / "x").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
     images.inspect((tmp_path / "x").read_bytes())  # which takes zeros for grey
     with pytest.raises(BrokenImage, match="it ends in zeros"):
-        images.whole(tmp_path / "x")
+        images.check_complete(tmp_path / "x")
 
 
 def test_what_is_wrong_in_the_middle_is_found_by_decoding(tmp_path):
     data = bytearray(noise("PNG"))
     data[len(data) // 2] ^= 255
     (tmp_path / "x").write_bytes(data)
-    images.whole(tmp_path / "x")
+    images.check_complete(tmp_path / "x")
     with pytest.raises(BrokenImage, match="cannot be decoded"):
-        images.whole(tmp_path / "x", inspected=True)
+        images.check_complete(tmp_path / "x", inspected=True)
 
 
 def test_the_first_files_are_named_and_the_others_counted(tmp_path):
@@ -140,7 +140,7 @@ def test_real_samples_are_sound(monkeypatch, load, folder, subset, count):
     assert facts["files of another size"] == facts["files missing"] == facts["boxes clipped"] == 0
     monkeypatch.setattr(images, "inspect", lambda data: pytest.fail("decoded"))
     for image in (path for path in DATA.rglob("*") if path.suffix.lower() in images.SUFFIXES):
-        images.whole(image)  # their last bytes are enough
+        images.check_complete(image)  # their last bytes are enough
     wrong = load(root, subset)
     wrong["images"][7]["width"] += 1
     assert list(verify.other_sizes(wrong, root)) == [wrong["images"][7]["key"]]

@@ -192,12 +192,13 @@ def test_parts_add_up_to_the_whole(name):
     ours = detector(name, **{key: 10_000 for key in ("rpn_sampled", "box_sampled") if key in known})
     made = batch((3, 0, 2, 1, 4))
     made = replace(made, object_masks=masks(made))
-    images = replace(made, whole=replace(made.whole, shares=(5, 2), boxes=14))  # another process has two more images
-    whole = ours.losses(images.views[0], images.mask, images.targets(), images.whole.boxes, images.share)
+    global_batch = replace(made.global_batch, shares=(5, 2), boxes=14)  # another process has two more images
+    images = replace(made, global_batch=global_batch)
+    whole = ours.losses(images.views[0], images.mask, images.targets(), images.global_batch.boxes, images.share)
     alone = ours.losses(made.views[0], made.mask, made.targets())
     sums = dict.fromkeys(whole, 0.0)
     for part in images.split(2):
-        terms = ours.losses(part.views[0], part.mask, part.targets(), part.whole.boxes, part.share)
+        terms = ours.losses(part.views[0], part.mask, part.targets(), part.global_batch.boxes, part.share)
         sums = {key: sums[key] + terms[key].item() for key in sums}
     assert ("mask" in whole) == (name == "mask_rcnn")
     factor = 10 / 14 if name == "fcos" else 5 / 7

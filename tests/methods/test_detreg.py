@@ -7,9 +7,9 @@ import torch
 
 from proseco.base.errors import InputError
 from proseco.data.sample import Sample
-from proseco.evaluation.finetune import load_start
 from proseco.methods import _patches, detreg
 from proseco.proposals import selective_search
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 

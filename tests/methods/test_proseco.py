@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from proseco.detectors import deformable_detr
-from proseco.evaluation.finetune import load_start
 from proseco.losses import infonce, locsce, sce
 from proseco.methods import proseco
 from proseco.nn import ema
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from proseco.base.errors import InputError
-from proseco.evaluation.finetune import load_start
 from proseco.methods import _patches, updetr
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
