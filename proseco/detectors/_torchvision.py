@@ -24,10 +24,10 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from proseco import boxes as box_ops
 from proseco.base.errors import InputError
-from proseco.detectors._pooling import by_kernel
 from proseco.nn.backbone import BLOCKS, ResNet, convolve, normalise
-from proseco.nn.heads import precisely
-from proseco.nn.matcher import send
+from proseco.nn.heads import in_float32
+from proseco.nn.roi_align import native_roi_align
+from proseco.nn.tensors import to_device
 
 #: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
@@ -80,7 +80,7 @@ def pixels_xyxy(targets: list[dict], sizes: list[tuple[int, int]], *, first_labe
     """
     found = []
     sides = torch.tensor([(width, height) for height, width in sizes], dtype=targets[0]["boxes"].dtype)
-    for target, side in zip(targets, send(sides, targets[0]["boxes"].device), strict=True):
+    for target, side in zip(targets, to_device(sides, targets[0]["boxes"].device), strict=True):
         boxes = box_ops.scale(box_ops.cxcywh_to_xyxy(target["boxes"]), side)
         found.append({"boxes": boxes, "labels": target["labels"] + first_label})
     return found
@@ -107,7 +107,7 @@ class _RPNHead(RPNHead):
 
 class _BoxPredictor(FastRCNNPredictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return precisely(super().forward, x)
+        return in_float32(super().forward, x)
 
 
 class _RoIAlign(MultiScaleRoIAlign):
@@ -116,7 +116,7 @@ class _RoIAlign(MultiScaleRoIAlign):
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         height, width = x[_POOLED[0]].shape[-2:]
-        with by_kernel():
+        with native_roi_align():
             return super().forward(x, boxes, [(4 * height, 4 * width)])
 
 
@@ -210,7 +210,7 @@ class RCNN(nn.Module):
         for target, own, part, number, rows in zip(targets, boxes, parts, matched, positive, strict=True):
             if len(own):
                 classes = target["labels"] + 1
-                with by_kernel():  # the masks are pooled to the head's size
+                with native_roi_align():  # the masks are pooled to the head's size
                     total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
         return total
 

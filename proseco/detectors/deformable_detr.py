@@ -12,7 +12,7 @@ from proseco.base.errors import InputError
 from proseco.nn import position, set_loss
 from proseco.nn.backbone import Body, normalise
 from proseco.nn.deformable_transformer import DeformableTransformer, add_reference
-from proseco.nn.heads import MLP, precisely
+from proseco.nn.heads import MLP, in_float32
 
 
 def build(
@@ -146,8 +146,8 @@ class DeformableDETR(nn.Module):
         out, proposals, embed = {}, None, None
         if self.transformer.two_stage:
             memory, logits = self.transformer.encoder_proposals(*encoded)
-            scores = precisely(self.class_embed[-1], memory)
-            boxes = precisely(self.bbox_embed[-1], memory) + logits
+            scores = in_float32(self.class_embed[-1], memory)
+            boxes = in_float32(self.bbox_embed[-1], memory) + logits
             best = scores[..., 0].topk(self.transformer.queries, dim=1).indices[..., None]
             proposals = boxes.gather(1, best.expand(-1, -1, 4)).detach()
             out["encoder"] = {"logits": scores, "boxes": boxes.sigmoid()}
@@ -156,10 +156,10 @@ class DeformableDETR(nn.Module):
         queries, references = self.transformer.decode(*encoded, embed, proposals, added=added, apart=apart)
         heads = zip(self.bbox_embed, queries, references, strict=False)
         out["queries"] = queries
-        out["boxes"] = torch.stack([add_reference(precisely(head, q), r) for head, q, r in heads])
+        out["boxes"] = torch.stack([add_reference(in_float32(head, q), r) for head, q, r in heads])
         if self.num_classes is not None:
             out["logits"] = torch.stack(
-                [precisely(head, q) for head, q in zip(self.class_embed, queries, strict=False)]
+                [in_float32(head, q) for head, q in zip(self.class_embed, queries, strict=False)]
             )
         return out
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from proseco import boxes as box_ops
-from proseco.detectors._pooling import by_kernel
+from proseco.nn.roi_align import native_roi_align
 
 
 def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
@@ -21,7 +21,7 @@ def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
     for image, size, wanted, (width, height) in zip(view, sizes, boxes, sizes.tolist(), strict=True):
         corners = box_ops.scale(box_ops.cxcywh_to_xyxy(wanted), size)
         picture = image[None, :, :height, :width].to(wanted.dtype)
-        with by_kernel():
+        with native_roi_align():
             found.append(roi_align(picture, [corners], side, aligned=True))
     return torch.cat(found).round().to(torch.uint8)
 

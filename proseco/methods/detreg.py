@@ -12,6 +12,7 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.nn.tensors import at_least_float32
 from proseco.training.schedules import Pixels
 
 #: Of the backbone's maps, in the order in which a detector's ``features`` gives them.
@@ -80,6 +81,6 @@ class DETReg(OneNetwork):
         queries = out["queries"][-1]
         counts = [len(boxes) for boxes in batch.boxes]
         rows, columns = matcher.flatten(matched[-1], queries.shape[1], counts, queries.device)
-        found = self.student.projector(queries.flatten(0, 1)[rows])
-        l1 = (matcher.lift(found) - wanted[columns]).abs().mean(-1).sum()
+        predicted = self.student.projector(queries.flatten(0, 1)[rows])
+        l1 = (at_least_float32(predicted) - wanted[columns]).abs().mean(-1).sum()
         return terms | {"embed": self.embed * l1 / max(batch.whole.boxes, 1)}, figures

@@ -15,6 +15,7 @@ from proseco.data.views import TwoViews
 from proseco.nn import ema, matcher
 from proseco.nn.heads import MLP
 from proseco.nn.set_loss import box_terms, matched_boxes
+from proseco.nn.tensors import pad, to_device
 from proseco.training import distributed
 from proseco.training.schedules import Pixels
 
@@ -132,9 +133,9 @@ class ProSeCo:
         with torch.no_grad():
             proposal_costs = matcher.similarity_cost(z, z_hat, sim=w["sim"])
             proposal_costs += matcher.box_cost(b[-len(z) :], b_hat[-len(z) :], coord=w["coord"], giou=w["giou"])
-            box_costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"])
+            box_costs = matcher.box_cost(b_hat, pad(batch.boxes), coord=w["coord"], giou=w["giou"])
             sigmas = matcher.assign(proposal_costs, names=names)  # teacher's rows: all, in order
-            aligned = [matcher.send(torch.stack([columns for _, columns in sigma]), z.device) for sigma in sigmas]
+            aligned = [to_device(torch.stack([columns for _, columns in sigma]), z.device) for sigma in sigmas]
             box_pairs = matcher.assign(box_costs, [len(t) for t in batch.boxes], names=names)
         return aligned, box_pairs
 

@@ -8,10 +8,10 @@ from torchvision.ops import roi_align
 
 from proseco import boxes as box_ops
 from proseco.data.crops import SharedRegions
-from proseco.detectors._pooling import by_kernel
 from proseco.methods import _byol
 from proseco.nn.backbone import normalise
 from proseco.nn.constants import constant
+from proseco.nn.roi_align import native_roi_align
 
 _STRIDE = 32  # pixels, of the last stage
 
@@ -57,7 +57,7 @@ class _Encoder(nn.Module):
         corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
         features = self.network.stages(normalise(images))[-1]
         # The public code pools without `aligned`, half a cell off: to the right in both views, mirrored or not.
-        with by_kernel():
+        with native_roi_align():
             pooled = roi_align(features, corners, output_size=1, spatial_scale=1 / _STRIDE, aligned=True)
         return self.projector(pooled.flatten(1))
 

@@ -10,6 +10,7 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.nn.tensors import at_least_float32
 from proseco.training.schedules import Pixels
 
 
@@ -84,6 +85,6 @@ class UPDETR(OneNetwork):
         for queries, pairs in zip(out["queries"], matched, strict=True):
             counts = [self.patches] * len(batch)
             rows, columns = matcher.flatten(pairs, queries.shape[1], counts, queries.device)
-            found = matcher.lift(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
-            total = total + (F.normalize(found, dim=-1) - wanted[columns]).square().sum()
+            predicted = at_least_float32(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
+            total = total + (F.normalize(predicted, dim=-1) - wanted[columns]).square().sum()
         return terms | {"feature": self.feature * total / batch.whole.boxes}, figures

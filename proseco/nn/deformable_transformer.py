@@ -16,7 +16,7 @@ from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.nn.constants import constant
 from proseco.nn.deformable_attention import DeformableAttention, sizes
-from proseco.nn.heads import precisely
+from proseco.nn.heads import in_float32
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -156,7 +156,7 @@ class Decoder(nn.Module):
             queries.append(x)
             references.append(reference)
             if self.bbox_embed is not None:
-                reference = add_reference(precisely(self.bbox_embed[index], x), reference).detach()
+                reference = add_reference(in_float32(self.bbox_embed[index], x), reference).detach()
         return torch.stack(queries), references
 
 
@@ -241,7 +241,7 @@ class DeformableTransformer(nn.Module):
         b = len(memory)
         if proposals is None:
             position, content = query_embed.expand(b, -1, -1).chunk(2, -1)
-            reference = precisely(self.reference_points, position).sigmoid()
+            reference = in_float32(self.reference_points, position).sigmoid()
         else:
             embedded = self.pos_trans_norm(self.pos_trans(_embed_boxes(proposals.sigmoid(), memory.shape[-1] // 2)))
             position, content = embedded.chunk(2, -1)
