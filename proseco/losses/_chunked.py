@@ -69,6 +69,6 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream: Tensor) -> tuple:
+    def backward(ctx, grad_out: Tensor) -> tuple:
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, None, None, None, None, None
+        return grad_out * gradient, None, None, None, None, None

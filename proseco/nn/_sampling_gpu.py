@@ -46,9 +46,9 @@ def _corners(x, y, w, h):
 
 
 @triton.jit
-def _read(plane, pixel, on, channels, real, stride, kind: tl.constexpr):
+def _read(plane, pixel, on, channels, real, stride, dtype: tl.constexpr):
     """(queries, channels) of one pixel a query, 0 where it is not on the map."""
-    return tl.load(plane + ((pixel * stride)[:, None] + channels), mask=on[:, None] & real, other=0).to(kind)
+    return tl.load(plane + ((pixel * stride)[:, None] + channels), mask=on[:, None] & real, other=0).to(dtype)
 
 
 @triton.jit
@@ -73,7 +73,7 @@ def _forward(
     BLOCK: tl.constexpr,
 ):
     """Shapes as in :func:`proseco.nn._sampling._forward`; ``CHANNELS`` is the power of two that holds ``WIDTH``."""
-    kind: tl.constexpr = points.dtype.element_ty
+    dtype: tl.constexpr = points.dtype.element_ty
     blocks = tl.cdiv(queries, BLOCK)
     item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = (item // heads).to(tl.int64), item % heads
@@ -82,7 +82,7 @@ def _forward(
     there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
     row = (image * queries + query) * heads + head
     plane = value + image * pixels * stride + head * WIDTH
-    total = tl.zeros((BLOCK, CHANNELS), kind)
+    total = tl.zeros((BLOCK, CHANNELS), dtype)
     for level in range(LEVELS):
         h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
         for p in tl.static_range(COUNT):
@@ -93,10 +93,10 @@ def _forward(
             first, x1, y1, on = _corners(x, y, w, h)
             x0, y0 = 1 - x1, weight * (1 - y1)
             y1 = weight * y1
-            total += (y0 * x0)[:, None] * _read(plane, first, on[0], channels, real, stride, kind)
-            total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, real, stride, kind)
-            total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, real, stride, kind)
-            total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, real, stride, kind)
+            total += (y0 * x0)[:, None] * _read(plane, first, on[0], channels, real, stride, dtype)
+            total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, real, stride, dtype)
+            total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, real, stride, dtype)
+            total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, real, stride, dtype)
         plane += h * w * stride
     tl.store(out + row[:, None] * WIDTH + channels, total, mask=there[:, None] & real)
 
@@ -107,10 +107,10 @@ def _backward(
     shapes,
     points,
     weights,
-    above,
-    of_value,
-    of_points,
-    of_weights,
+    grad_out,
+    grad_value,
+    grad_points,
+    grad_weights,
     queries,
     pixels,
     heads,
@@ -121,13 +121,13 @@ def _backward(
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``above``: the gradient of what :func:`_forward` gives. Adds to ``of_value``, fills the other two.
+    """``grad_out``: the gradient of the output of :func:`_forward`. Adds to ``grad_value``, fills the other two.
 
     Gradients of a level's points lie side by side, and so do those of its weights. They are collected as columns of a
     block like that of the channels, at least as wide as they need, and leave together: one at a time they would cross
     from thread to thread, with a barrier each.
     """
-    kind: tl.constexpr = points.dtype.element_ty
+    dtype: tl.constexpr = points.dtype.element_ty
     blocks = tl.cdiv(queries, BLOCK)
     item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = (item // heads).to(tl.int64), item % heads
@@ -136,35 +136,35 @@ def _backward(
     there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
     row = (image * queries + query) * heads + head
     start = image * pixels * stride + head * WIDTH
-    g = tl.load(above + row[:, None] * WIDTH + channels, mask=there[:, None] & real, other=0).to(kind)
+    g = tl.load(grad_out + row[:, None] * WIDTH + channels, mask=there[:, None] & real, other=0).to(dtype)
     for level in range(LEVELS):
         h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
-        plane, of_plane = value + start, of_value + start
-        to_points, to_weights = tl.zeros((BLOCK, COLUMNS), kind), tl.zeros((BLOCK, COLUMNS), kind)
+        plane, grad_plane = value + start, grad_value + start
+        to_points, to_weights = tl.zeros((BLOCK, COLUMNS), dtype), tl.zeros((BLOCK, COLUMNS), dtype)
         for p in tl.static_range(COUNT):
             sample = (row * LEVELS + level) * COUNT + p
             x, y = _place(points + 2 * sample, there, w, h)
             weight = tl.load(weights + sample, mask=there, other=0)
             first, x1, y1, on = _corners(x, y, w, h)
             x0, y0 = 1 - x1, 1 - y1
-            d0 = tl.sum(g * _read(plane, first, on[0], channels, real, stride, kind), 1)
-            d1 = tl.sum(g * _read(plane, first + 1, on[1], channels, real, stride, kind), 1)
-            d2 = tl.sum(g * _read(plane, first + w, on[2], channels, real, stride, kind), 1)
-            d3 = tl.sum(g * _read(plane, first + w + 1, on[3], channels, real, stride, kind), 1)
+            d0 = tl.sum(g * _read(plane, first, on[0], channels, real, stride, dtype), 1)
+            d1 = tl.sum(g * _read(plane, first + 1, on[1], channels, real, stride, dtype), 1)
+            d2 = tl.sum(g * _read(plane, first + w, on[2], channels, real, stride, dtype), 1)
+            d3 = tl.sum(g * _read(plane, first + w + 1, on[3], channels, real, stride, dtype), 1)
             upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
-            along_x = weight * w.to(kind) * (y0 * (d1 - d0) + y1 * (d3 - d2))
-            along_y = weight * h.to(kind) * (lower - upper)
+            along_x = weight * w.to(dtype) * (y0 * (d1 - d0) + y1 * (d3 - d2))
+            along_y = weight * h.to(dtype) * (lower - upper)
             to_points = tl.where(columns == 2 * p, along_x[:, None], to_points)
             to_points = tl.where(columns == 2 * p + 1, along_y[:, None], to_points)
             to_weights = tl.where(columns == p, (y0 * upper + y1 * lower)[:, None], to_weights)
             y0, y1 = weight * y0, weight * y1
-            _add(of_plane, first, on[0], channels, real, stride, (y0 * x0)[:, None] * g)
-            _add(of_plane, first + 1, on[1], channels, real, stride, (y0 * x1)[:, None] * g)
-            _add(of_plane, first + w, on[2], channels, real, stride, (y1 * x0)[:, None] * g)
-            _add(of_plane, first + w + 1, on[3], channels, real, stride, (y1 * x1)[:, None] * g)
+            _add(grad_plane, first, on[0], channels, real, stride, (y0 * x0)[:, None] * g)
+            _add(grad_plane, first + 1, on[1], channels, real, stride, (y0 * x1)[:, None] * g)
+            _add(grad_plane, first + w, on[2], channels, real, stride, (y1 * x0)[:, None] * g)
+            _add(grad_plane, first + w + 1, on[3], channels, real, stride, (y1 * x1)[:, None] * g)
         at = ((row * LEVELS + level) * COUNT)[:, None]
-        tl.store(of_points + 2 * at + columns, to_points, mask=there[:, None] & (columns < 2 * COUNT))
-        tl.store(of_weights + at + columns, to_weights, mask=there[:, None] & (columns < COUNT))
+        tl.store(grad_points + 2 * at + columns, to_points, mask=there[:, None] & (columns < 2 * COUNT))
+        tl.store(grad_weights + at + columns, to_weights, mask=there[:, None] & (columns < COUNT))
         start += h * w * stride
 
 
@@ -203,12 +203,12 @@ def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weight
     return out.flatten(2)
 
 
-def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, above: Tensor) -> tuple:
-    """Gradients of value, points and weights for ``above``, the one of what :func:`forward` gives, (B, Q, D)."""
-    value, points, weights, above = (tensor.contiguous() for tensor in (value, points, weights, above))
-    of_value = torch.zeros_like(value, dtype=points.dtype)
-    of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
+def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, grad_out: Tensor) -> tuple:
+    """Gradients of value, points and weights; ``grad_out`` (B, Q, D): the gradient of the output of :func:`forward`."""
+    value, points, weights, grad_out = (tensor.contiguous() for tensor in (value, points, weights, grad_out))
+    grad_value = torch.zeros_like(value, dtype=points.dtype)
+    grad_points, grad_weights = torch.empty_like(points), torch.empty_like(weights)
     columns = triton.next_power_of_2(max(value.shape[-1], 2 * points.shape[4]))
-    others = (points, weights, above, of_value, of_points, of_weights)
+    others = (points, weights, grad_out, grad_value, grad_points, grad_weights)
     _launch(_backward, BACKWARD, shapes, value, *others, COLUMNS=columns)
-    return of_value.to(value.dtype), of_points, of_weights
+    return grad_value.to(value.dtype), grad_points, grad_weights

@@ -27,9 +27,9 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 def lower(x: Tensor) -> Tensor:
     """``x`` as autocast has it for the products that follow: cast once, not by each of them; float64 stays."""
-    kind = x.device.type
-    lowered = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
-    return x.to(torch.get_autocast_dtype(kind)) if lowered else x
+    device_type = x.device.type
+    lowered = torch.is_autocast_enabled(device_type) and x.dtype != torch.float64
+    return x.to(torch.get_autocast_dtype(device_type)) if lowered else x
 
 
 class FeedForward(nn.Module):

@@ -28,10 +28,10 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
     :returns: (B, Q, D).
     :raises InputError: the Triton kernel is asked for, and Triton is not installed.
     """
-    kind = torch.promote_types(value.dtype, torch.float32)
-    points, weights = points.to(kind), weights.to(kind)
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    points, weights = points.to(dtype), weights.to(dtype)
     if not _has_kernels(value.device.type):
-        return sample_levels_plain(value.to(kind), shapes, points, weights).to(value.dtype)
+        return sample_levels_plain(value.to(dtype), shapes, points, weights).to(value.dtype)
     sample = _operation if torch.compiler.is_compiling() else _Sample.apply
     return sample(value, [size for shape in shapes for size in shape], points, weights)
 
@@ -85,10 +85,10 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, above: Tensor) -> tuple:
+    def backward(ctx, grad_out: Tensor) -> tuple:
         value, points, weights = ctx.saved_tensors
-        found = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, above)
-        return found[0], None, *found[1:]
+        gradients = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, grad_out)
+        return gradients[0], None, *gradients[1:]
 
 
 # The same as one operation each, which torch.compile takes for what it is and does not look into. Beside a compiler
@@ -105,13 +105,13 @@ def _(value, sizes, points, weights):
 
 @torch.library.custom_op("proseco::sample_levels_backward", mutates_args=())
 def _operation_backward(
-    value: Tensor, sizes: list[int], points: Tensor, weights: Tensor, above: Tensor
+    value: Tensor, sizes: list[int], points: Tensor, weights: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(value.device.type).backward(value, _pairs(sizes), points, weights, above)
+    return _kernels(value.device.type).backward(value, _pairs(sizes), points, weights, grad_out)
 
 
 @_operation_backward.register_fake
-def _(value, sizes, points, weights, above):
+def _(value, sizes, points, weights, grad_out):
     return tuple(torch.empty_like(each, memory_format=torch.contiguous_format) for each in (value, points, weights))
 
 
@@ -120,10 +120,10 @@ def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(value, points, weights)
 
 
-def _of_operation(ctx, above: Tensor) -> tuple:
+def _operation_gradients(ctx, grad_out: Tensor) -> tuple:
     value, points, weights = ctx.saved_tensors
-    found = _operation_backward(value, ctx.sizes, points, weights, above)
-    return found[0], None, *found[1:]
+    gradients = _operation_backward(value, ctx.sizes, points, weights, grad_out)
+    return gradients[0], None, *gradients[1:]
 
 
-_operation.register_autograd(_of_operation, setup_context=_keep)
+_operation.register_autograd(_operation_gradients, setup_context=_keep)

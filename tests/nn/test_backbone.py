@@ -118,10 +118,10 @@ def norms_fold(norm, x):
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, kind, tolerance):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, dtype, tolerance):
     torch.manual_seed(0)
-    body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(kind)
+    body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(dtype)
     names, weights = zip(*body.named_parameters(), strict=True)
     calls = []
     for module in body.modules():
@@ -130,7 +130,7 @@ def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block
 
     def run():
         calls.clear()
-        maps = body(image().to(kind))
+        maps = body(image().to(dtype))
         return [*maps, *torch.autograd.grad(sum(f.square().mean() for f in maps), weights)], len(calls)
 
     plain, with_norms = run()
@@ -139,7 +139,7 @@ def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block
     assert with_norms > 10 and without == 0
     for name, one, other in zip(["8", "16", "32", *names], folded, plain, strict=True):
         # A float32 unit at the ReLU's kink may fall to its other side, gradient and all.
-        if kind == torch.float64 or name not in names:
+        if dtype == torch.float64 or name not in names:
             assert (one - other).abs().max() <= tolerance * other.abs().max(), name
 
 
