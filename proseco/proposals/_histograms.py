@@ -58,7 +58,7 @@ def histograms(counts, zeros, labels, segments):
     Textures are the derivatives along four directions, positive and negative parts apart, each stretched to 0..255 over
     the image; a derivative >= 0 is 0 in the map of the negative ones, and the other way round.
 
-    :param counts: and ``zeros``: of :func:`count`.
+    :param counts, zeros: of :func:`count`.
     :param labels: (fragments,) int32, 0 to ``segments`` - 1.
     :returns: (segments, planes * 25) colours and (segments, planes * 8 * 10) textures.
     """
