@@ -1,7 +1,7 @@
 """Deformable attention's sampling compiled for the CPU: one pass over the points, forward and backward.
 
-Nothing is made for each sample: the plain form writes ``points`` maps as large as the result and reads them again.
-An image's head is the work of one thread, in order, so that the bits do not depend on how many threads there are.
+Nothing is stored per sample; the plain form writes ``points`` maps as large as the result and reads them again. Each
+head of an image is the work of one thread, in order, so that the bits do not depend on the number of threads.
 """
 
 import os
@@ -23,7 +23,7 @@ _vectors = compiler(__file__, error_model="numpy", fastmath={"reassoc", "contrac
 @_compiled
 def _pixel(point, size):
     """0..1 -> pixels, 0 the first one's centre, by the steps of ``grid_sample`` (there by way of -1..1): a fresh
-    detector's points lie on pixel centres, where gradients jump, and should fall to the same side of them.
+    detector's points lie on pixel centres, where gradients jump, and should land on the same side of them.
     """
     dtype = type(point)
     return (point * dtype(2) - dtype(1) + dtype(1)) * (dtype(size) / dtype(2)) - dtype(0.5)
@@ -31,8 +31,8 @@ def _pixel(point, size):
 
 @_compiled
 def _along(x, size):
-    """The two pixels on the sides of ``x`` (-1 <= x < size, in pixels, 0 a centre): their indices, what a linear
-    interpolation weighs them with, and the derivatives of that. One outside weighs 0, under its neighbour's index.
+    """The two pixels on either side of ``x`` (-1 <= x < size, in pixels, 0 a centre): their indices, their weights in
+    linear interpolation, and the derivatives of these. A pixel outside has weight 0 and its neighbour's index.
     """
     zero, one = type(x)(0), type(x)(1)
     below = np.floor(x)
@@ -71,7 +71,7 @@ def _add(into, factor, row):
 @_compiled
 def _forward(begin, end, value, shapes, points, weights, out):
     """value (B, S, heads, width), shapes (L, 2), points (B, Q, heads, L, P, 2), weights (B, Q, heads, L, P), out
-    (B, Q, heads, width), zero. Of items ``begin`` to ``end`` of the B * heads.
+    (B, Q, heads, width), zero. Fills items ``begin`` to ``end`` of the B * heads.
     """
     _, queries, heads, levels, count, _ = points.shape
     for item in range(begin, end):
@@ -139,7 +139,7 @@ def _backward(begin, end, value, shapes, points, weights, grad_out, grad_value, 
 
 @lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads do not survive a fork, so they are asked for with the number of the process."""
+    """One pool per process, as threads do not survive a fork: its number is a part of the cache's key."""
     return ThreadPoolExecutor(threads)
 
 

@@ -23,10 +23,10 @@ class MLP(nn.Module):
 
 
 def in_float32(head: Callable, x: Tensor):
-    """``head(x)`` in float32 at least, under autocast too: for what ends in coordinates or in scores that are ranked.
+    """``head(x)`` in float32 at least, under autocast too: for coordinates, and for scores that are ranked.
 
-    A box's bfloat16 offset has 8 bits, half a pixel and more of a large image: of an otherwise perfect box of 16 pixels
-    rounding leaves an IoU of .97.
+    A box offset in bfloat16 has 8 bits, an error of half a pixel and more in a large image: rounding alone lowers the
+    IoU of a perfect box of 16 pixels to .97.
     """
     with torch.autocast(x.device.type, enabled=False):
         return head(at_least_float32(x))

@@ -71,7 +71,7 @@ def assign(
             image = same[finite.argmin()] % images
             name = names[image] if names else f"number {image} of the batch"
             raise FloatingPointError(f"matching: a cost of image {name} is not finite")
-        # Sums in float64, as SciPy's: square problems have them anyway, others only where the costs are float64 too.
+        # Sums in float64, as SciPy's: square problems have them anyway, others only if the costs are float64 too.
         precision = "native" if count == queries else "float64"
         rows, columns = lap.lapjvr_batch(
             problems, extend_cost=True, return_cost=False, n_threads=torch.get_num_threads(), precision=precision
@@ -82,9 +82,9 @@ def assign(
 
 
 def flatten(pairs: list[tuple], queries: int, counts: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pairs of all images as numbers of the B N predictions and of all targets after each other: 2 x (P,) int64.
+    """The pairs of all images as indices into the B N predictions and into all targets in a row: 2 x (P,) int64.
 
-    One move to the device instead of two an image.
+    One move to the device instead of two per image.
     """
     return flatten_each([pairs], [queries], counts, device)[0]
 

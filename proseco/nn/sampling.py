@@ -23,7 +23,7 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
     :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
     :param shapes: (H, W) of each level.
     :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
-        and in the Triton kernel what samples a point that is NaN is NaN.
+        and in the Triton kernel a point that is NaN makes its sum NaN.
     :param weights: (B, Q, heads, L, P), attention weights.
     :returns: (B, Q, D).
     :raises InputError: the Triton kernel is asked for, and Triton is not installed.
@@ -37,7 +37,7 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
 
 
 def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` a level, as the public core does."""
+    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` per level, as the public core does."""
     b, _, heads, width = value.shape
     q = points.shape[1]
     # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
@@ -75,7 +75,7 @@ def _pairs(sizes: list[int]) -> list[tuple[int, int]]:
 
 
 class _Sample(torch.autograd.Function):
-    """What a kernel samples, with its gradient. Sizes are those of the shapes, one after the other."""
+    """A kernel with its gradient. ``sizes``: height and width of each level, one after the other."""
 
     @staticmethod
     def forward(ctx, value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
@@ -91,8 +91,8 @@ class _Sample(torch.autograd.Function):
         return gradients[0], None, *gradients[1:]
 
 
-# The same as one operation each, which torch.compile takes for what it is and does not look into. Beside a compiler
-# that is switched off they would cost each call another tenth of a millisecond.
+# The same as custom operations, which torch.compile does not look into. Without it they would cost another tenth of a
+# millisecond per call.
 @torch.library.custom_op("proseco::sample_levels", mutates_args=())
 def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
     return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)
@@ -100,7 +100,7 @@ def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor)
 
 @_operation.register_fake
 def _(value, sizes, points, weights):
-    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])  # len would fix the number
+    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])  # len would be constant
 
 
 @torch.library.custom_op("proseco::sample_levels_backward", mutates_args=())

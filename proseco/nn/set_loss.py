@@ -50,8 +50,8 @@ def set_loss(
     :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64; n may be 0; perhaps ``key``, the
         image's name for errors.
     :param weights: of ``class``, ``coord`` and ``giou``, in the cost and in the loss.
-    :param count: targets of the whole batch, of which this is a part: the terms of its parts then sum to its terms.
-    :param matched: :func:`match` of the layers, where it is known.
+    :param count: targets of the whole batch if this is a part of it: the terms of its parts then sum to its terms.
+    :param matched: the result of :func:`match` on the layers, if there is one already.
     :returns: the weighted terms, summed over layers.
     :raises FloatingPointError: a prediction is not finite; it names the image.
     """
