@@ -84,8 +84,8 @@ def public_pieces() -> Iterator[None]:
     with (
         _EAGERLY,
         mock.patch.object(deformable_attention, "sample_levels", sampling.sample_levels_plain),
-        mock.patch.object(backbone, "folds", lambda norm, x: False),
-        mock.patch.object(backbone, "order", lambda images: torch.contiguous_format),
+        mock.patch.object(backbone, "can_fold", lambda norm, x: False),
+        mock.patch.object(backbone, "memory_format", lambda images: torch.contiguous_format),
         mock.patch.object(matcher, "assign", scipy),
     ):
         yield

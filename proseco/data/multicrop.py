@@ -15,7 +15,7 @@ class MultiCrop:
     """Two large crops of an image, then small ones, each with its own changes of colour and sharpness.
 
     :param side: pixels of the large squares; ``area``: range of their windows' share of the image.
-    :param small_side: and ``small_area``: likewise of the small ones, ``small_crops`` of them.
+    :param small_side, small_area: likewise of the small ones, ``small_crops`` of them.
     :param photometric: keywords of :func:`augment.strong`.
     """
 

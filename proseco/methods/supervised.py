@@ -1,4 +1,4 @@
-"""Supervised detection: what finetuning does. As a pretraining it is none: backbone weights and a new detector."""
+"""Supervised detection: what finetuning does. A row of this method has no pretraining but the backbone's."""
 
 from torch import Tensor
 

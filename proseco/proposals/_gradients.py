@@ -171,7 +171,7 @@ def count(view, fragments, number, planes, up, down, bins):
     Derivatives are computed again: keeping those of :func:`extremes` would take 48 bytes per pixel.
 
     :param fragments: (H, W) int32, 0 to ``number`` - 1.
-    :param up: and ``down``: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
+    :param up, down: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
     """
     height, width = fragments.shape
     counts = np.zeros((number, planes * COUNTS), np.uint32)

@@ -58,7 +58,7 @@ def histograms(counts, zeros, labels, segments):
     Textures are derivatives along four directions, with positive and negative parts apart, each stretched to 0..255
     over the image. A derivative >= 0 counts as 0 among the negative parts, a negative one as 0 among the positive.
 
-    :param counts: and ``zeros``: of :func:`count`.
+    :param counts, zeros: of :func:`count`.
     :param labels: (fragments,) int32, 0 to ``segments`` - 1.
     :returns: (segments, planes * 25) colours and (segments, planes * 8 * 10) textures.
     """

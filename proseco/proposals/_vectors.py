@@ -35,8 +35,8 @@ def blend(_, plane, above, below, x, y, out, to):
     Written in LLVM's terms, as the compiler vectorises only loops, and pixels along a diagonal make none.
 
     :param plane: (n,) float32, a pixel's lanes side by side.
-    :param above: and ``below``: uint64 places of the left pixels; the right ones follow.
-    :param x: and ``y``: float32 shares of the right and the lower ones.
+    :param above, below: uint64 places of the left pixels; the right ones follow.
+    :param x, y: float32 shares of the right and the lower ones.
     :param out: (m,) float32, ``to`` uint64.
     """
 

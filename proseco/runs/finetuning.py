@@ -154,7 +154,9 @@ def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
     if all(key.startswith(BODY) for key in state):
         checkpoint.load_body(model, {key.removeprefix(BODY): state[key] for key in state}, source=str(start))
     else:
-        checkpoint.load_into(model, state, source=str(start), new=model.heads, unused=("projector.", *model.heads))
+        checkpoint.load_into(
+            model, state, source=str(start), new=model.head_prefixes, unused=("projector.", *model.head_prefixes)
+        )
 
 
 class _Best:

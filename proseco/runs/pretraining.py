@@ -66,7 +66,7 @@ def run(
         if distributed.rank() > 0:
             return
     made = {"method": plan["method"], "loss": plan["loss"], "steps": steps, "detector": plan["detector"]}
-    checkpoint.save(out, method.weights_of(), made)
+    checkpoint.save(out, method.state_dicts(), made)
     files.write_json(results / "metrics.json", {"steps": steps})
     facts = devices.facts(torch_device, precision)
     inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}

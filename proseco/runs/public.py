@@ -97,7 +97,7 @@ def load(path: str | Path, content: Content, *, classes: int | None = None, new_
         raise InputError(f"{has}, not of {wanted}; --new-head draws one")
     torch.manual_seed(derive_seed("class head", wanted))
     model = plugins.call("detectors", content.entry, num_classes=wanted, place=str(path))
-    head = model.heads if new_head else ()
+    head = model.head_prefixes if new_head else ()
     checkpoint.load_into(model, content.found.state, source=str(path), new=head, unused=head)
     names = content.found.facts.get("classes")
     if new_head or not names:

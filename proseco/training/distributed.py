@@ -151,8 +151,8 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:share] for part, share in zip(parts, shares, strict=True)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
+    def backward(ctx, grad_out: Tensor) -> tuple[Tensor, None]:
+        grad_out = grad_out.contiguous()
         with _peers():
-            dist.all_reduce(gradient)  # each process's loss depends on every row
-        return gradient.split(ctx.shares)[rank()], None
+            dist.all_reduce(grad_out)  # each process's loss depends on every row
+        return grad_out.split(ctx.shares)[rank()], None

@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from proseco.base.errors import InputError
 from proseco.base.plugins import load
-from proseco.detectors._torchvision import pyramid
+from proseco.detectors._torchvision import frame, pyramid
 from proseco.nn import backbone
 from proseco.training.devices import autocast
 from tests import tiny
@@ -75,7 +75,7 @@ def test_the_pyramids_stages_are_torchvisions_and_on_a_gpu_fold_every_norm(monke
     assert all(torch.equal(plain[name], expected[name]) for name in plain)
     assert len(ran) == 2 * len(norms) > 10
     ran.clear()
-    monkeypatch.setattr(backbone, "folds", lambda norm, x: isinstance(norm, FrozenBatchNorm2d))
+    monkeypatch.setattr(backbone, "can_fold", lambda norm, x: isinstance(norm, FrozenBatchNorm2d))
     folded = whole.body(x)
     assert not ran
     assert all(torch.allclose(folded[name], plain[name], atol=1e-5) for name in plain)
@@ -87,7 +87,7 @@ def test_no_side_of_a_fresh_fcos_is_dead(seed):
     torch.manual_seed(seed)
     model = load("detectors", "fcos")(num_classes=5, backbone=tiny.BODY, **KEYWORDS["fcos"])
     made = batch()
-    sides = model.head(model.features(made.views[0], made.mask))["bbox_regression"]
+    sides = model.head(model._levels(frame(made.views[0], made.mask)))["bbox_regression"]
     assert (sides > 0).float().mean((0, 1)).min() > 0.9
 
 
@@ -136,7 +136,7 @@ def test_names_and_shapes_are_torchvisions(name):
         theirs = getattr(detection, PUBLIC[name])(weights=None, weights_backbone=None)
     wanted = {k: v.shape for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert {k: v.shape for k, v in ours.state_dict().items()} == wanted
-    assert all(any(key.startswith(start) for key in wanted) for start in (ours.body_prefix, *ours.heads[:1]))
+    assert all(any(key.startswith(start) for key in wanted) for start in (ours.body_prefix, *ours.head_prefixes[:1]))
 
 
 @every

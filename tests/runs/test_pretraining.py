@@ -63,7 +63,7 @@ def test_from_shards_to_a_finetuned_detector(given, tmp_path):
     assert {"conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.0.bn2.running_var"} <= set(moved)
     assert any((student[name] != teacher[name]).any() for name in student)
     detector = plugins.call("detectors", DETECTOR, num_classes=3)
-    checkpoint.load_into(detector, student, source="", new=detector.heads, unused=())
+    checkpoint.load_into(detector, student, source="", new=detector.head_prefixes, unused=())
     assert torch.equal(
         detector.state_dict()["backbone.fpn.inner_blocks.0.0.weight"], student["backbone.fpn.inner_blocks.0.0.weight"]
     )

@@ -43,7 +43,7 @@ def test_finetuning_begins_with_the_public_detector_and_a_new_head(tmp_path, cha
         head = model.class_embed[0].weight.clone()
         load_start(model, start, network)
         for name, value in model.state_dict().items():
-            if not name.startswith(model.heads):
+            if not name.startswith(model.head_prefixes):
                 assert torch.equal(value, theirs.state_dict()[name]), name
         assert torch.equal(model.class_embed[0].weight, head)
     facts = json.loads((results / "run.json").read_text())
