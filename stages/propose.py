@@ -16,7 +16,7 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     found = listing.load(Path("work", scale, "inventory", "unlabelled", f"{data}.tsv"))
     spec, sizes = section["proposals"], {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
     recipe = shards.Recipe(
-        propose=partial(plugins.load("proposals", spec["name"]), **{k: v for k, v in spec.items() if k != "name"}),
+        propose=plugins.bind("proposals", spec),
         keep=partial(filters.keep, **section["filter"]),
         seed=settings["seed"],
         min_side=section["min_side"],

@@ -160,8 +160,7 @@ def _stage(folder: Path, stage: str, scale: str, *words: str) -> None:
 def search(settings: dict) -> cost.Rate:
     """Images a second of one core at making proposals, of drawn scenes: decoded before, boxes not written."""
     section = settings["scales"][settings["scale"]]
-    spec = section["propose"]["proposals"]
-    propose, options = plugins.load("proposals", spec["name"]), {k: v for k, v in spec.items() if k != "name"}
+    propose = plugins.bind("proposals", section["propose"]["proposals"])
     side = section["generate"]["side"] if section["generate"] else _SIDE
     seconds = []
     with tempfile.TemporaryDirectory(prefix="proseco-cost-") as name:
@@ -172,7 +171,7 @@ def search(settings: dict) -> cost.Rate:
         for path, _ in files.list_files(scenes, images.SUFFIXES):
             image, _ = images.inspect((scenes / path).read_bytes())
             begin = time.perf_counter()
-            propose(image, seed=0, **options)
+            propose(image, seed=0)
             seconds.append(time.perf_counter() - begin)
     seconds = sorted(seconds[2:])  # the first loads what numba has compiled
     return cost.Rate(1 / seconds[len(seconds) // 2], "core", f"measured on {len(seconds)} drawn scenes")

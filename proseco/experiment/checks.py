@@ -9,7 +9,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import cache
 
 from proseco.base import plugins
 from proseco.base.errors import InputError, one_of
@@ -77,16 +76,7 @@ def plugin(kind: str, spec: dict, place: str, *, given: Collection[str] = ()) ->
     :param given: keywords that the program passes beside those of the entry.
     """
     plugins.check(kind, spec, given=given, place=place)
-    _types(spec, {"name": "str", **annotations(kind, spec["name"])}, place)
-
-
-@cache
-def annotations(kind: str, name: str) -> dict[str, str]:
-    """Keyword-only arguments of a plug-in's function -> their annotations as they are written."""
-    source = plugins.path(kind, name)
-    body = ast.parse(source.read_text(encoding="utf-8")).body
-    function = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == plugins.KINDS[kind])
-    return {a.arg: ast.unparse(a.annotation) if a.annotation else "" for a in function.args.kwonlyargs}
+    _types(spec, {"name": "str", **plugins.types(kind, spec["name"])}, place)
 
 
 #: Names of parameters that are shares, 0..1; that must be above 0; and that are [least, most], wherever they stand.

@@ -37,7 +37,7 @@ def _loss_keys() -> dict[str, str]:
     known = {"name": "str"}
     for kind, names in (("methods", methods), ("losses", plugins.names("losses"))):
         for name in names:
-            known |= checks.annotations(kind, name)
+            known |= plugins.types(kind, name)
     return {key: value for key, value in known.items() if key not in GIVEN}
 
 
