@@ -18,6 +18,24 @@ from proseco.base.files import write_text
 
 #: Each rule, and the key of a benchmark's entry that it needs.
 RULES = {"all": None, "cover": "fraction", "file": "ids", "uniform": "fraction"}
+#: Keys of a benchmark's entry that say what is drawn.
+RULE_KEYS = ("rule", "fraction", "ids")
+
+
+def rule_of(entry: dict, own: Path) -> dict:
+    """The keywords of :func:`sample` and :func:`draw` that a benchmark's entry says.
+
+    :param own: folder of the id files that users bring, which ``ids`` is the name of one of.
+    """
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return rule | {"ids": own / rule["ids"]} if "ids" in rule else rule
+
+
+def facts_of(benchmark: str, entry: dict) -> dict:
+    """What the id files of a benchmark say of it in their first line, beside the seed."""
+    subset = "_".join(entry["train"].split())
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return {"data_set": entry["name"], "subset": subset, "benchmark": benchmark, **rule}
 
 
 def sample(
@@ -276,6 +294,12 @@ def draw(
     else:
         keys["val"] = held_out(everything, train, validation, seed)
     return Split(keys, from_test, notes)
+
+
+def publish(folder: Path, drawn: Split, **facts) -> None:
+    """Write ``<part>.txt`` of each part that the draw decided; see :func:`write_ids`."""
+    for part in drawn.published:
+        write_ids(folder / f"{part}.txt", drawn.keys[part], **facts)
 
 
 def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:

@@ -254,6 +254,17 @@ def test_missing_id_file(tmp_path):
         splits.read_ids(tmp_path / "train.txt")
 
 
+def test_a_rule_is_read_off_a_benchmarks_entry(tmp_path):
+    entry = {"name": "coco", "title": "Mine", "train": "a + b", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.rule_of(entry, tmp_path) == {"rule": "file", "ids": tmp_path / "mine_{seed}.txt"}
+    said = {"data_set": "coco", "subset": "a_+_b", "benchmark": "mine", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.facts_of("mine", entry) == said
+    assert splits.rule_of({"rule": "cover", "fraction": 0.5, "test": None}, tmp_path) == {
+        "rule": "cover",
+        "fraction": 0.5,
+    }
+
+
 def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
     for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
         with pytest.raises(InputError, match="ids must be"):

@@ -35,7 +35,7 @@ DRAWN = {
 
 @dataclass(frozen=True)
 class Count:
-    """So many images, or None where nothing says, and what says so."""
+    """A number of images, None where nothing says it, and what says so."""
 
     images: int | None
     source: str
@@ -88,7 +88,7 @@ class Counts:
             return None
         entry = self.benchmarks[benchmark]
         wanted = {"subset": "_".join(entry["train"].split())}
-        wanted |= {key: str(entry[key]) for key in ("rule", "fraction", "ids") if key in entry}
+        wanted |= {key: str(entry[key]) for key in splits.RULE_KEYS if key in entry}
         return facts if facts.items() >= wanted.items() else None
 
     def _reckoned(self, benchmark: str, part: str) -> Count:
