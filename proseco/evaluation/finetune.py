@@ -204,4 +204,4 @@ def picture(
         found = [categories[int(label)] for label in mine[:, 6]]
         scores = mine[:, 5].tolist()
         rows[1].append(draw(sample.image, corners, color=pictures.DETECTION, labels=found, scores=scores))
-    pictures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))
+    pictures.contact_sheet(rows, path, ("ground truth", f"score >= {least:g}"))
