@@ -1,4 +1,4 @@
-"""``cells``: the trainings of a run side by side, one a GPU."""
+"""``cells``: the trainings of a run side by side, one per GPU."""
 
 import os
 import shlex
@@ -30,21 +30,21 @@ def main(*, jobs: int | None = None, dry: bool = False) -> None:
         raise InputError(f"--jobs is {jobs}; it must be a whole number above 0")
     settings = params.load()
     schema.check(settings)
-    places = _places(settings["device"], jobs)
-    found = matrix.items(settings)
-    before = [item for item in found if item.stage not in TRAININGS]
+    slots = _slots(settings["device"], jobs)
+    items = matrix.items(settings)
+    before = [item for item in items if item.stage not in TRAININGS]
     parts = [[item.name for item in before if (item.stage in FIRST) is first] for first in (True, False)]
     preparations = [_dvc(*names) for names in parts]
-    programs = [_jobs.Job(item.name, _dvc("-s", item.name), item.needs) for item in found if item.stage in TRAININGS]
+    programs = [_jobs.Job(item.name, _dvc("-s", item.name), item.needs) for item in items if item.stage in TRAININGS]
     if dry:
         print(*map(shlex.join, preparations), sep="\n")
         for number, job in enumerate(programs):
-            variables = places[number % len(places)]
+            variables = slots[number % len(slots)]
             print(*(f"{name}={value}" for name, value in variables.items()), shlex.join(job.command))
         return
     if any(subprocess.run(command, check=False).returncode for command in preparations):
         raise InputError("what the trainings need could not be made; no training was begun")
-    failed = _jobs.run(programs, places, environment.scratch() / "cells", lambda line: print(line, flush=True))
+    failed = _jobs.run(programs, slots, environment.scratch() / "cells", lambda line: print(line, flush=True))
     if failed:
         print(*(f"error: {name}: {why}" for name, why in failed.items()), sep="\n", file=sys.stderr)
         raise SystemExit(1)
@@ -58,7 +58,7 @@ def _dvc(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *words)
 
 
-def _places(device: str, jobs: int | None) -> list[dict[str, str]]:
+def _slots(device: str, jobs: int | None) -> list[dict[str, str]]:
     """Environment variables of each training that runs at the same time: its GPU, and its share of the cores.
 
     What the user has set stays as it is, but for the GPUs, which are shared out.
