@@ -14,8 +14,8 @@ def show(file: Path, *, network: str | None = None, heads: int | None = None) ->
 
     content = _public.look(file, network=network, heads=heads)
     _describe(content)
-    if content.found.beside:
-        print(f"beside it: {_public.summary(content.found.beside)}")
+    if content.found.other_names:
+        print(f"beside it: {_public.summary(content.found.other_names)}")
     for kind, names in content.differences.items():
         for name in names:
             print(f"{kind}: {name}")
