@@ -47,10 +47,26 @@ class Row:
         """Whether the pretrained detector comes from a file, backbone included."""
         return _of_file(self.pretrain)
 
+    @property
+    def pretrained_here(self) -> bool:
+        """Whether the row has a pretraining that is run: neither none, nor one from a file."""
+        return self.pretrain is not None and not self.from_file
+
 
 def names(params: dict) -> list[str]:
     """All rows that the run selects."""
     return [*params["run"]["methods"], *params["run"]["ablations"]]
+
+
+def method_of(params: dict, name: str) -> dict:
+    """The entry of the method that a row is, or is an ablation of."""
+    return params["methods"][name if name in params["methods"] else params["ablations"][name]["of"]]
+
+
+def has_detector(params: dict, scale: str, name: str) -> bool:
+    """Whether a scale has the detector of a row; it need not, as long as it does not run it."""
+    method = method_of(params, name)
+    return "detector" not in method or method["detector"] in params["scales"][scale]["detectors"]
 
 
 def row(params: dict, scale: str, name: str) -> Row:
@@ -71,6 +87,15 @@ def row(params: dict, scale: str, name: str) -> Row:
         changed["pretrain"] = merged(base.pretrain, pretrain)
     chosen = {key: over[key] for key in ("backbone", "data") if key in over}
     return replace(base, name=name, title=title, **changed, **chosen)
+
+
+def finetuning_schedule(section: dict, row: Row, benchmark: str) -> dict:
+    """The schedule of a row's finetuning on a benchmark.
+
+    :param section: ``scales.<scale>`` of params.yaml.
+    """
+    of_scale = section["schedules"]
+    return schedules.changed(of_scale.get(benchmark, of_scale.get("default")), row.schedule)
 
 
 def overlay(params: dict, scale: str, name: str) -> dict:

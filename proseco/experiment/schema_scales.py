@@ -27,6 +27,7 @@ FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 
 def scale(params: dict, section: dict, place: str) -> None:
+    """Refuse an entry of ``scales`` that a stage would refuse, or with keys that none reads."""
     checks.keys(section, SCALE, place)
     if section["generate"] is not None:
         checks.call(section["generate"], data_sets.write, f"{place}.generate", given=("workers",))
@@ -141,8 +142,8 @@ def overlay(entry: dict, place: str, *, title: bool = False) -> None:
 def ablation(params: dict, scale: str, name: str) -> None:
     """What an ablation comes to at a scale that has all its method needs."""
     place = f"ablations.{name} at scale {scale}"
-    section, of = params["scales"][scale], params["methods"][params["ablations"][name]["of"]]
-    if of.get("detector") not in (None, *section["detectors"]):
+    section = params["scales"][scale]
+    if not rows.has_detector(params, scale, name):
         return  # refused if the run selects it
     row = rows.row(params, scale, name)
     if row.from_file:

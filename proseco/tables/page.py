@@ -27,16 +27,16 @@ def render(
     lead: list[str],
     pictures: dict[str, Path],
     rows: dict[str, dict],
-    whole: bool,
+    compare_with_paper: bool,
     alone: bool = False,
 ) -> str:
     """The page.
 
     :param lead: paragraphs at the top.
     :param pictures: caption -> PNG.
-    :param rows: as from :func:`proseco.experiment.wording.every`.
-    :param whole: whether tables without any cell that was run are shown too; else they are listed with the command that
-        would fill them. The paper's figures are in those tables then.
+    :param rows: as from :func:`proseco.experiment.wording.describe_all`.
+    :param compare_with_paper: whether the paper's figures are in the tables; then those without any cell that was run
+        are shown too, and else listed with the command that would fill them.
     :param alone: whether no other files of the tables stand beside the page.
     """
     environment = jinja2.Environment(
@@ -49,9 +49,13 @@ def render(
     )
     environment.filters |= {"groups": _groups, "joined": joined, "key": _key, "short": _short}
     return environment.get_template("page.html").render(
-        shown=[table for table in tables if whole or table.run],
-        left=[(table, command(table, rows)) for table in tables if not (whole or table.run or table.name == OWN)],
-        whole=whole,
+        shown=[table for table in tables if compare_with_paper or table.run],
+        left=[
+            (table, command(table, rows))
+            for table in tables
+            if not (compare_with_paper or table.run or table.name == OWN)
+        ],
+        compare_with_paper=compare_with_paper,
         alone=alone,
         scale=scale,
         lead=lead,

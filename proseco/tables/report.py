@@ -27,7 +27,8 @@ def write(
 
     :param results: folder of one scale (``results/demo``).
     :param run: section ``run`` of the parameters: methods, benchmarks, seeds, ablations, ablation_benchmarks.
-    :param rows: as from :func:`proseco.experiment.wording.every`; ``benchmarks`` name -> title, all of the parameters.
+    :param rows: as from :func:`proseco.experiment.wording.describe_all`.
+    :param benchmarks: name -> title, all of the parameters.
     :param alias: row -> the row whose results are its own.
     :param families: as from :func:`proseco.experiment.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
@@ -36,17 +37,18 @@ def write(
     """
     methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
     shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
-    on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
-    everything = _everything(results, methods, shown, ablations, on, seeds)
-    found = everything[everything["method"].isin(methods)]
+    ablation_benchmarks = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
+    everything = _everything(results, methods, shown, ablations, ablation_benchmarks, seeds)
+    grid = everything[everything["method"].isin(methods)]
     printed = paper.read() if compare_with_paper else None
     budget = _budget(results, methods, shown, seeds, pretrained)
-    text = overview.markdown(found, paper=printed, caption=budget)
+    text = overview.markdown(grid, paper=printed, caption=budget)
     if ablations:
         changed = everything[everything["method"].isin(ablations)]
         steps = {name: files.read_json(results / "pretrain" / name / "metrics.json")["steps"] for name in ablations}
-        of = {name: rows[rows[name]["of"]]["title"] for name in ablations}
-        text += "\n" + overview.ablations(changed, methods[summary.reference_of(everything)], of=of, steps=steps)
+        method_titles = {name: rows[rows[name]["of"]]["title"] for name in ablations}
+        reference = methods[summary.reference_of(everything)]
+        text += "\n" + overview.ablations(changed, reference, method_titles=method_titles, steps=steps)
     files.write_text(out / "results.md", text)
     files.write_text(out / "results.csv", summary.csv(everything))
     files.write_json(out / "metrics.json", summary.metrics(everything))
@@ -64,8 +66,8 @@ def write(
         benchmarks=benchmarks,
         alias=alias,
         families=families,
-        beside=compare_with_paper,
-        lead=[budget, *overview.sentences(found)],
+        compare_with_paper=compare_with_paper,
+        lead=[budget, *overview.sentences(grid)],
     )
     return text
 
