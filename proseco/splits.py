@@ -263,7 +263,7 @@ def draw(
     :param whole: COCO-format dict of the training subset.
     :param test: of the test subset; None: what the rule leaves of ``whole``.
     :param rule: with ``fraction`` or ``ids``, see :func:`sample`.
-    :param validation: so many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
+    :param validation: that many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
         as the paper has it.
     :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
     """

@@ -23,7 +23,7 @@ def main(*, jobs: int | None = None, dry: bool = False) -> None:
     A training that fails stops none but those that start from it; exit code 1 then. `dvc repro` makes the tables of
     what is there.
 
-    :param jobs: how many at a time; without it one a GPU, or one. On a CPU they share the cores.
+    :param jobs: how many at a time; without it one per GPU, or one. On a CPU they share the cores.
     :param dry: print the commands, run none.
     """
     if jobs is not None and jobs < 1:
@@ -76,9 +76,9 @@ def _slots(device: str, jobs: int | None) -> list[dict[str, str]]:
 
 def _devices() -> list[str]:
     """Numbers or names of the GPUs that a program started here would see. torch would know, but takes seconds."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     try:
         listed = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False).stdout
     except OSError:

@@ -113,7 +113,7 @@ def _collected(errors: list[str]) -> Iterator[None]:
 
 
 def _table(columns: dict[str, dict]) -> str:
-    """Markdown: a row a fact, a column a subset."""
+    """Markdown: one row per fact, one column per subset."""
     facts = next(iter(columns.values()))
     rows = [["", *columns], *([title, *(f"{column[title]:,}" for column in columns.values())] for title in facts)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]

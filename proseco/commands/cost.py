@@ -44,11 +44,11 @@ def main(
     wanted = plan.resolve(settings)
     works, scale = estimate.workloads(settings), settings["scale"]
     device = "CPU" if settings["device"] == "cpu" else "GPU"
-    given = estimate.parse_rates(images_per_second, matrix.items(settings), device)
+    given_rates = estimate.parse_rates(images_per_second, matrix.items(settings), device)
     done, note = _done(settings, wanted) if scale == selected else (None, f"of scale {scale}, which is not selected")
     with ExitStack() as stack:
         measured = stack.enter_context(_measure.results(settings, batch=batch)) if measure else None
-        rate_of = partial(_rate, settings, given, measured, _search_rate(settings, measure))
+        rate_of = partial(_rate, settings, given_rates, measured, _search_rate(settings, measure))
         works = estimate.with_rates(works, rate_of, done)
     lines = estimate.table(works)
     if csv:
@@ -71,10 +71,10 @@ def main(
 
 
 def _rate(
-    settings: dict, given: dict[str, Rate], measured: Path | None, search_rate: Rate | None, work: Workload
+    settings: dict, given_rates: dict[str, Rate], measured: Path | None, search_rate: Rate | None, work: Workload
 ) -> Rate | None:
-    rate = given.get(work.item.name) if work.kind != "predict" else None
-    rate = rate or given.get(work.kind)
+    rate = given_rates.get(work.item.name) if work.kind != "predict" else None
+    rate = rate or given_rates.get(work.kind)
     if rate is None and work.kind == "propose":
         return search_rate
     if rate is None and measured is not None:

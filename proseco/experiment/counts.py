@@ -64,9 +64,9 @@ class Counts:
     def backbone(self, name: str) -> Count:
         """Images that a backbone is trained on: all of its root."""
         manifests = self.work / "inventory" / "backbones.json"
-        found = files.read_json(manifests) if manifests.is_file() else {}
-        if name in found:
-            return Count(found[name]["images"], str(manifests))
+        surveys = files.read_json(manifests) if manifests.is_file() else {}
+        if name in surveys:
+            return Count(surveys[name]["images"], str(manifests))
         return self._known(self.section["backbones"][name]["root"], "train")
 
     def part(self, benchmark: str, seed: int, part: str) -> Count:

@@ -80,13 +80,13 @@ def row(params: dict, scale: str, name: str) -> Row:
     over = overlay(params, scale, name)
     title = params["scales"][scale]["ablations"].get(name, {}).get("title", params["ablations"][name]["title"])
     pretrain = over.get("pretrain", {})
-    changed = {"detector": merged(base.detector, over.get("detector", {}))}
+    changes = {"detector": merged(base.detector, over.get("detector", {}))}
     for key in ("loss", "views"):  # both stand in a plug-in's entry too
-        changed[key] = merged(merged(getattr(base, key), pretrain.get(key, {})), over.get(key, {}))
+        changes[key] = merged(merged(getattr(base, key), pretrain.get(key, {})), over.get(key, {}))
     if base.pretrain is not None:
-        changed["pretrain"] = merged(base.pretrain, pretrain)
+        changes["pretrain"] = merged(base.pretrain, pretrain)
     chosen = {key: over[key] for key in ("backbone", "data") if key in over}
-    return replace(base, name=name, title=title, **changed, **chosen)
+    return replace(base, name=name, title=title, **changes, **chosen)
 
 
 def finetuning_schedule(section: dict, row: Row, benchmark: str) -> dict:
@@ -101,10 +101,10 @@ def finetuning_schedule(section: dict, row: Row, benchmark: str) -> dict:
 def overlay(params: dict, scale: str, name: str) -> dict:
     """All that an ablation changes at a scale; its own word counts most, then what the scale says of every one."""
     of_scale = params["scales"][scale]["ablations"]
-    found: dict = {}
+    changes: dict = {}
     for part in (of_scale.get("every", {}), params["ablations"][name]["set"], of_scale.get(name, {})):
-        found = merged(found, {key: value for key, value in part.items() if key in OVERLAY})
-    return found
+        changes = merged(changes, {key: value for key, value in part.items() if key in OVERLAY})
+    return changes
 
 
 def alias(params: dict, scale: str, name: str) -> str:

@@ -61,8 +61,8 @@ def check(params: dict) -> None:
             value = entry.get(field)
             if value is None or (field == "root" and "/" in value):
                 continue  # a detector from a file has no backbone of ours; a root with a slash is the folder itself
-            what = "data set" if field == "data" else field
-            checks.choice(value, known[part], what, f"{place}.{field}; scales.<scale>.{part} define them")
+            kind = "data set" if field == "data" else field
+            checks.choice(value, known[part], kind, f"{place}.{field}; scales.<scale>.{part} define them")
     selection.check(params)
 
 

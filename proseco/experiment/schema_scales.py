@@ -51,8 +51,8 @@ def scale(params: dict, section: dict, place: str) -> None:
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
     for key in ("layers", "widths"):
         if len(section["detector"]["backbone"][key]) != 4:
-            given = section["detector"]["backbone"][key]
-            raise InputError(f"{place}.detector.backbone.{key} is {given}; a ResNet has 4 stages (params.yaml)")
+            value = section["detector"]["backbone"][key]
+            raise InputError(f"{place}.detector.backbone.{key} is {value}; a ResNet has 4 stages (params.yaml)")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")

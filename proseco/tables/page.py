@@ -82,8 +82,8 @@ def command(table: Table, rows: dict[str, dict]) -> str:
 def _groups(table: Table) -> list[tuple[str, int]]:
     """Heads over heads: text and number of columns; none where no column stands in a group."""
     heads = [*table.texts, *table.heads]
-    found = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
-    return found if any(group for group, _ in found) else []
+    groups = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
+    return groups if any(group for group, _ in groups) else []
 
 
 def _key(value) -> str:
@@ -93,7 +93,7 @@ def _key(value) -> str:
 
 def _short(value: str) -> str:
     """The beginning of each digest (``name=digest``, or alone); the whole is in the CSV."""
-    return re.sub(r"\b[0-9a-f]{12,}\b", lambda found: found[0][:10], value) or "unknown"
+    return re.sub(r"\b[0-9a-f]{12,}\b", lambda match: match[0][:10], value) or "unknown"
 
 
 def _inline(path: Path) -> dict:

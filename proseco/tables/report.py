@@ -33,7 +33,7 @@ def write(
     :param families: as from :func:`proseco.experiment.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
     :returns: the Markdown of the grid.
-    :raises InputError: a cell of the grid is missing; it names the command that makes it.
+    :raises InputError: a result of the grid is missing; it names the command that makes it.
     """
     methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
     shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
@@ -76,10 +76,10 @@ def _everything(
     results: Path, methods: dict, benchmarks: dict, ablations: dict, ablation_benchmarks: dict, seeds: list[int]
 ) -> pandas.DataFrame:
     """Methods on their benchmarks, then ablations on theirs, all with gains against one of the methods."""
-    cells = [summary.collect(results, methods, benchmarks, seeds)]
+    frames = [summary.collect(results, methods, benchmarks, seeds)]
     if ablations:
-        cells.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
-    together = pandas.concat(cells, ignore_index=True)
+        frames.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
+    together = pandas.concat(frames, ignore_index=True)
     summary.check_labels(together)
     return summary.summarise(together)
 
@@ -89,14 +89,15 @@ def _pictures(
 ) -> None:
     """``loss.png``, ``detections.png`` of the first benchmark and seed, ``boxes.png`` of the pretrainings."""
     first, title = next(iter(benchmarks.items()))
-    cells = {m: results / "finetune" / m / first / str(seed) for m in methods}
+    folders = {m: results / "finetune" / m / first / str(seed) for m in methods}
     logs = {f"{methods[m]}, pretraining": results / "pretrain" / m / "log.csv" for m in pretrained}
-    logs |= {f"{methods[m]}, {title}": cell / "log.csv" for m, cell in cells.items()}
+    logs |= {f"{methods[m]}, {title}": folder / "log.csv" for m, folder in folders.items()}
     validations = {
-        f"{methods[m]}, {title}": files.read_json(cell / "metrics.json")["validation"] for m, cell in cells.items()
+        f"{methods[m]}, {title}": files.read_json(folder / "metrics.json")["validation"]
+        for m, folder in folders.items()
     }
     figures.loss_curves(logs, out / "loss.png", validations)
-    pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
+    pictures.montage({methods[m]: folder / "detections.png" for m, folder in folders.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
         pictures.montage(boxes, out / "boxes.png")
@@ -123,11 +124,11 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
     parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
     for name, title in benchmarks.items():
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
-        cells = [files.read_json(folder / "metrics.json") for folder in folders]
-        count = _span([cell["steps"] for cell in cells])
-        scoring = cells[0].get("scoring", "coco")  # of which nothing is said
+        metrics = [files.read_json(folder / "metrics.json") for folder in folders]
+        count = _span([entry["steps"] for entry in metrics])
+        scoring = metrics[0].get("scoring", "coco")  # of which nothing is said
         how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
-        parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
+        parts.append(f"{title} finetuned for {count} and scored on {metrics[0]['test_images']:,} images{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 
 
