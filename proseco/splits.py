@@ -25,7 +25,7 @@ RULE_KEYS = ("rule", "fraction", "ids")
 def rule_of(entry: dict, own: Path) -> dict:
     """The keywords of :func:`sample` and :func:`draw` that a benchmark's entry says.
 
-    :param own: folder of the id files that users bring, which ``ids`` is the name of one of.
+    :param own: folder of the id files that users bring; ``ids`` names one of them.
     """
     rule = {key: entry[key] for key in RULE_KEYS if key in entry}
     return rule | {"ids": own / rule["ids"]} if "ids" in rule else rule

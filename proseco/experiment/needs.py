@@ -10,9 +10,8 @@ def roots(params: dict, scale: str) -> dict[str, bool]:
     :param params: params.yaml, checked.
     """
     section, run = params["scales"][scale], params["run"]
-    archives = {
-        entry["root"]: True for entry in section["backbones"].values() if "root" in entry
-    }  # inventory lists all
+    # Of all backbones, as stage inventory lists their roots whether they are used or not.
+    archives = {entry["root"]: True for entry in section["backbones"].values() if "root" in entry}
     archives |= {section["propose"]["unlabelled"][name]["root"]: True for name in run["unlabelled"]}
     _, trained = plan.chosen_backbones(params, scale)
     return archives | {entry["root"]: False for entry in trained.values() if "root" in entry}

@@ -125,7 +125,7 @@ def _own_views(method: dict, place: str) -> None:
 def backbone(entries: dict, entry: dict, place: str) -> None:
     """Refuse an entry of ``scales.<scale>.backbones``: it is another one, from a file, or trained by a method.
 
-    :param entries: all of that section, which ``same_as`` names one of.
+    :param entries: all of that section; ``same_as`` names one of them.
     """
     if not isinstance(entry, dict) or not {"same_as", "checkpoint", "name"} & set(entry):
         raise InputError(f"{place} is {entry!r}; it needs same_as, or checkpoint, or a method's name (params.yaml)")
