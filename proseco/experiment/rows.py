@@ -111,9 +111,9 @@ def alias(params: dict, scale: str, name: str) -> str:
     """The row whose results are this row's: an ablation that changes nothing at a scale is the method it is of."""
     if name in params["methods"]:
         return name
-    of = params["ablations"][name]["of"]
-    mine, base = (asdict(replace(row(params, scale, key), name="", title="")) for key in (name, of))
-    return of if mine == base else name
+    method = params["ablations"][name]["of"]
+    mine, base = (asdict(replace(row(params, scale, key), name="", title="")) for key in (name, method))
+    return method if mine == base else name
 
 
 def merged(base: dict, over: dict) -> dict:
