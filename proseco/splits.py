@@ -11,6 +11,24 @@ from proseco.data import id_files
 
 #: Each rule, and the key of a benchmark's entry that it needs.
 RULES = {"all": None, "cover": "fraction", "file": "ids", "uniform": "fraction"}
+#: Keys of a benchmark's entry that say what is drawn.
+RULE_KEYS = ("rule", "fraction", "ids")
+
+
+def rule_of(entry: dict, own: Path) -> dict:
+    """The keywords of :func:`sample` and :func:`draw` that a benchmark's entry says.
+
+    :param own: folder of the id files that users bring; ``ids`` names one of them.
+    """
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return rule | {"ids": own / rule["ids"]} if "ids" in rule else rule
+
+
+def facts_of(benchmark: str, entry: dict) -> dict:
+    """What the id files of a benchmark say of it in their first line, beside the seed."""
+    subset = "_".join(entry["train"].split())
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return {"data_set": entry["name"], "subset": subset, "benchmark": benchmark, **rule}
 
 
 def sample(
@@ -268,3 +286,9 @@ def draw(
     else:
         keys["val"] = held_out(everything, train, validation, seed)
     return Split(keys, from_test, notes)
+
+
+def publish(folder: Path, drawn: Split, **facts) -> None:
+    """Write ``<part>.txt`` of each part that the draw decided; see :func:`proseco.data.id_files.write`."""
+    for part in drawn.published:
+        id_files.write(folder / f"{part}.txt", drawn.keys[part], **facts)

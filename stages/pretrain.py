@@ -18,7 +18,7 @@ def main(*, scale: str, method: str) -> None:
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
     with (
-        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as kept,
+        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as work,
         launch.replacing(checkpoint) as out,
         launch.replacing(Path("results", scale, "pretrain", method)) as results,
     ):
@@ -33,7 +33,7 @@ def main(*, scale: str, method: str) -> None:
         else:
             from proseco.runs import pretraining
 
-            pretraining.run(plan, shards, backbone, out, results, device=device, scratch=kept, title=method)
+            pretraining.run(plan, shards, backbone, out, results, device=device, scratch=work, title=method)
 
 
 if __name__ == "__main__":

@@ -207,6 +207,17 @@ def test_held_out_is_disjoint_and_seeded():
         splits.held_out(keys, chosen, 41, 3)
 
 
+def test_a_rule_is_read_off_a_benchmarks_entry(tmp_path):
+    entry = {"name": "coco", "title": "Mine", "train": "a + b", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.rule_of(entry, tmp_path) == {"rule": "file", "ids": tmp_path / "mine_{seed}.txt"}
+    said = {"data_set": "coco", "subset": "a_+_b", "benchmark": "mine", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.facts_of("mine", entry) == said
+    assert splits.rule_of({"rule": "cover", "fraction": 0.5, "test": None}, tmp_path) == {
+        "rule": "cover",
+        "fraction": 0.5,
+    }
+
+
 @pytest.mark.parametrize("header", [True, False])
 def test_an_id_file_of_ones_own(tmp_path, header):
     given = labels({str(n): {"a"} for n in range(20)})

@@ -8,7 +8,7 @@ misspelt key is found before anything heavy is imported.
 import ast
 import importlib
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ def _arguments(kind: str, name: str) -> ast.arguments:
         if isinstance(node, ast.FunctionDef) and node.name == KINDS[kind]:
             return node.args
     raise TypeError(f"proseco/{kind}/{name}.py defines no function {KINDS[kind]}()")
+
+
+@cache
+def types(kind: str, name: str) -> dict[str, str]:
+    """Keyword-only arguments of a plug-in's function -> their annotations as they are written.
+
+    :raises InputError: no such plug-in.
+    """
+    arguments = _arguments(kind, name).kwonlyargs
+    return {argument.arg: ast.unparse(argument.annotation) if argument.annotation else "" for argument in arguments}
 
 
 @cache
@@ -100,6 +110,11 @@ def load(kind: str, name: str) -> Callable:
     """The function of a plug-in, imported."""
     keywords(kind, name)  # the error for an unknown name
     return getattr(importlib.import_module(f"proseco.{kind}.{name}"), KINDS[kind])
+
+
+def bind(kind: str, entry: dict) -> Callable:
+    """The function of a plug-in with the keywords of its entry, which may hold keys of others too."""
+    return partial(load(kind, entry["name"]), **options(kind, entry))
 
 
 def call(kind: str, spec: dict, *args, place: str = "", **given) -> Any:

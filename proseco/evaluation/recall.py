@@ -155,4 +155,4 @@ def picture(reader: ShardReader, path: Path, *, images: int = 5, counts: tuple[i
         return pictures.draw_boxes(sample.image, boxes[::-1], color=pictures.colors(len(boxes))[::-1], at_most=side)
 
     rows = [[drawn(sample, count) for sample in samples] for count in counts]
-    pictures.contact_sheet(rows, path, (), [f"first {count} boxes" for count in counts])
+    pictures.contact_sheet(rows, path, [f"first {count} boxes" for count in counts])

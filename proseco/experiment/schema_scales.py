@@ -27,6 +27,7 @@ FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 
 def scale(params: dict, section: dict, place: str) -> None:
+    """Refuse an entry of ``scales`` that a stage would refuse, or with keys that none reads."""
     checks.keys(section, SCALE, place)
     if section["generate"] is not None:
         checks.call(section["generate"], data_sets.write, f"{place}.generate", given=("workers",))
@@ -50,8 +51,8 @@ def scale(params: dict, section: dict, place: str) -> None:
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
     for key in ("layers", "widths"):
         if len(section["detector"]["backbone"][key]) != 4:
-            given = section["detector"]["backbone"][key]
-            raise InputError(f"{place}.detector.backbone.{key} is {given}; a ResNet has 4 stages (params.yaml)")
+            value = section["detector"]["backbone"][key]
+            raise InputError(f"{place}.detector.backbone.{key} is {value}; a ResNet has 4 stages (params.yaml)")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")
@@ -141,8 +142,8 @@ def overlay(entry: dict, place: str, *, title: bool = False) -> None:
 def ablation(params: dict, scale: str, name: str) -> None:
     """What an ablation comes to at a scale that has all its method needs."""
     place = f"ablations.{name} at scale {scale}"
-    section, of = params["scales"][scale], params["methods"][params["ablations"][name]["of"]]
-    if of.get("detector") not in (None, *section["detectors"]):
+    section = params["scales"][scale]
+    if not rows.has_detector(params, scale, name):
         return  # refused if the run selects it
     row = rows.row(params, scale, name)
     if row.from_file:

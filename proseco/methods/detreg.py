@@ -1,7 +1,5 @@
 """DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
 
-from functools import partial
-
 import numpy as np
 from torch import Tensor
 
@@ -54,7 +52,7 @@ def build(
 
 
 def _search(*, side: int, proposals: dict) -> Search:
-    propose = partial(plugins.load("proposals", proposals["name"]), **plugins.options("proposals", proposals))
+    propose = plugins.bind("proposals", proposals)
     try:  # before the first image, in a loader's process
         propose(np.zeros((side, side, 3), np.uint8), seed=0)
     except InputError as error:

@@ -231,4 +231,4 @@ def picture(
         shown = detections[(detections[:, 0] == record["id"]) & (detections[:, 5] >= least)]
         words = {"labels": [categories[int(label)] for label in shown[:, 6]], "scores": shown[:, 5].tolist()}
         rows[1].append(draw(sample.image, corners(shown), color=pictures.DETECTION, **words))
-    pictures.contact_sheet(rows, path, (), ("ground truth", f"score >= {least:g}"))
+    pictures.contact_sheet(rows, path, ("ground truth", f"score >= {least:g}"))

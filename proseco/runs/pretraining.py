@@ -84,8 +84,7 @@ def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: t
     if "steps" in known:
         given["steps"] = steps
     if plan["loss"] is not None:
-        options = {key: value for key, value in plan["loss"].items() if key != "name"}
-        given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
+        given["loss"] = plugins.bind("losses", plan["loss"])
     method = plugins.call("methods", plan["method"], detector.to(device), place="method", **given)
     for module in method.modules().values():  # what the method adds to the detector
         module.to(device)

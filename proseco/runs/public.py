@@ -35,7 +35,7 @@ def run(plan: dict, out: Path, results: Path) -> None:
     state = model.state_dict()
     checkpoint.save(out, {"student": state, "teacher": state}, {"method": None, "detector": entry})
     files.write_json(results / "metrics.json", {"steps": 0})
-    facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.beside)}
+    facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.other_names)}
     files.write_json(results / "run.json", provenance.record(**facts))
 
 
@@ -104,7 +104,7 @@ def load(path: str | Path, content: Content, *, classes: int | None = None, new_
         names = None if wanted is None else [f"LABEL_{index}" for index in range(wanted)]
     new = [key for key in model.state_dict() if key.startswith(head)]
     left = [key for key in content.found.state if key.startswith(head)]
-    return Loaded(model, content.entry, names, content.found.beside + left, new)
+    return Loaded(model, content.entry, names, content.found.other_names + left, new)
 
 
 def summary(names: list[str]) -> str:

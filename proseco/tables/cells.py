@@ -1,4 +1,4 @@
-"""What the runs say of one cell of a table: its figures, seed by seed, and what made them."""
+"""What the runs say of one cell of a table, a row on a benchmark: its figures, seed by seed, and what made them."""
 
 import json
 from collections.abc import Iterable
@@ -54,15 +54,15 @@ def read(results: Path, row: str, benchmark: str, seeds: Iterable[int]) -> Cell 
     if not run:
         return None
     names = [{"method": row, "benchmark": benchmark, "seed": seed} for seed in run]
-    found = [read_metrics(folder / str(n["seed"]) / "metrics.json", results.name, n) for n in names]
+    metrics = [read_metrics(folder / str(n["seed"]) / "metrics.json", results.name, n) for n in names]
     pretrained = read_json(results / "pretrain" / row / "run.json")
     made = [_made(read_json(folder / str(seed) / "run.json"), pretrained) for seed in run]
     return Cell(
         row,
         benchmark,
         tuple(run),
-        tuple(entry["labels"] for entry in found),
-        {metric: tuple(entry[metric] for entry in found) for metric in METRICS},
+        tuple(entry["labels"] for entry in metrics),
+        {metric: tuple(entry[metric] for entry in metrics) for metric in METRICS},
         {key: tuple(dict.fromkeys(entry[key] for entry in made)) for key in MADE},
     )
 

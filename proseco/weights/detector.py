@@ -34,7 +34,7 @@ class Detector:
     #: Public name -> weight, float32.
     state: dict[str, Tensor]
     #: Names of all other tensors: heads of other tasks, other networks, the optimizer's.
-    beside: list[str]
+    other_names: list[str]
     #: What the file says of itself, see :func:`proseco.weights.reading.read`.
     facts: dict
 
@@ -66,17 +66,17 @@ def read(path: str | Path, *, network: str | None = None) -> Detector:
     if network not in prefixes:
         raise one_of("network", network, prefixes, str(path))
     prefix = prefixes[network]
-    state, beside = {}, []
+    state, other_names = {}, []
     for key, value in tensors.items():
         name = key.removeprefix(prefix)
         if not key.startswith(prefix) or not name.startswith(_PARTS):
-            beside.append(name)
+            other_names.append(name)
         elif not name.endswith("num_batches_tracked"):
             state[name] = value.float()
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"checkpoint {str(path)!r}: {broken[0]} holds values that are not finite")
-    return Detector(state, beside, facts)
+    return Detector(state, other_names, facts)
 
 
 def _name(tensors: dict[str, Tensor]) -> str:

@@ -105,7 +105,7 @@ def test_a_class_head_of_another_size_is_said_and_drawn_on_request(tmp_path, cha
     loaded = public.load(path, content, classes=9, new_head=True)
     heads = [name for name in theirs.state_dict() if "class_embed" in name]
     assert loaded.new == heads
-    assert set(loaded.left) == {*heads, *content.found.beside}
+    assert set(loaded.left) == {*heads, *content.found.other_names}
     assert loaded.model.class_embed[0].weight.shape == (9, 32)
     assert loaded.classes == [f"LABEL_{index}" for index in range(9)]
     again = public.load(path, content, classes=9, new_head=True).model.state_dict()
