@@ -59,6 +59,14 @@ def compiles() -> bool:
     return value == "1"
 
 
+def micro_pixels() -> int | None:
+    """PROSECO_MICRO_PIXELS, the pixels of views whose activations a process holds at a time; None where it is unset.
+
+    :raises InputError: it is no whole number from 1.
+    """
+    return _number("PROSECO_MICRO_PIXELS", None, least=1)
+
+
 def cores() -> int:
     """The number of cores that this program may run on.
 

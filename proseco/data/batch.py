@@ -193,14 +193,15 @@ class Batch:
         return targets
 
 
-def collate(examples: list[Example], *, shared: bool = False) -> Batch:
+def collate(examples: list[Example], *, pad_to: int = 1, shared: bool = False) -> Batch:
     """Pad to the largest height and width of the batch, at the right and at the bottom.
 
+    :param pad_to: height and width are the next multiples of this many pixels.
     :param shared: in memory that other processes can read; images are written there directly.
     :raises RuntimeError: ``shared``, and there is no room for it.
     """
-    height = max((view.shape[0] for e in examples for view in e.views[:1]), default=0)
-    width = max((view.shape[1] for e in examples for view in e.views[:1]), default=0)
+    sides = [max((view.shape[side] for e in examples for view in e.views[:1]), default=0) for side in (0, 1)]
+    height, width = (-(-side // pad_to) * pad_to for side in sides)
     views = _room((len(examples[0].views), len(examples), height, width, 3), shared)
     pixels, mask = views.numpy(), np.ones((len(examples), height, width), bool)
     for i, example in enumerate(examples):

@@ -50,8 +50,8 @@ class Order:
     """The (epoch, number) of the samples of each step, of all processes or of one: a function of its arguments.
 
     :param count: samples of the data; ``batch``: samples per step over all processes; ``steps`` of the whole training.
-    :param group: ``group`` consecutive steps of one epoch pool their samples and redistribute them by view size; the
-        last group of an epoch or training may be shorter. 1: no grouping.
+    :param group: at most ``group`` consecutive steps pool their samples and redistribute them by view size. The steps
+        of an epoch, to which the one that ends it counts, make groups of about one length. 1: no grouping.
     :param frame: (epoch, number) -> width and height of the views; called only if steps are grouped.
     """
 
@@ -70,13 +70,17 @@ class Order:
         return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
 
     def _grouped(self, step: int) -> tuple[int, int]:
-        """First step of a step's group, and the one past its last. A step at a seam of epochs is a group by itself."""
-        epoch, last = (position // self.count for position in (step * self.batch, (step + 1) * self.batch - 1))
-        if epoch != last:
-            return step, step + 1
-        begin = -(-epoch * self.count // self.batch)  # of the steps that are wholly of this epoch
-        begin += (step - begin) // self.group * self.group
-        return begin, min(begin + self.group, (epoch + 1) * self.count // self.batch, self.steps)
+        """First step of a step's group, and the one past its last.
+
+        Groups do not go beyond an epoch, for then an image would often meet itself in a batch: its views are of about
+        one size in all epochs. The batch at a seam is in a group lest it be the largest of all by far.
+        """
+        epoch = step * self.batch // self.count
+        begin, end = (-(-number * self.count // self.batch) for number in (epoch, epoch + 1))  # steps that begin in it
+        length = min(end, self.steps) - begin
+        groups = -(-length // self.group)
+        number = ((step - begin + 1) * groups - 1) // length
+        return begin + number * length // groups, begin + (number + 1) * length // groups
 
     def _deal(self, begin: int, end: int) -> list[list[tuple[int, int]]]:
         """The batches of a group, in random order, so that small images do not come first.
@@ -116,6 +120,7 @@ def training_batches(
     seed: int,
     device: torch.device,
     group: int = 1,
+    pad_to: int = 1,
     first_step: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -126,6 +131,7 @@ def training_batches(
     :param steps: of the whole training; those before ``first_step`` are skipped, to resume there.
     :param group: as for :class:`Order`. More than 1 needs a :class:`proseco.data.sample.SizedSource` and
         ``transform.frame``.
+    :param pad_to: the sides of a batch's frame are multiples of this many pixels.
     :param rank: number of this process of ``world``; it gets its share of each batch.
     :raises InputError: the batch is larger than the data, or smaller than the number of processes; steps are to be
         grouped and the transform has no ``frame``.
@@ -138,7 +144,7 @@ def training_batches(
         raise InputError(f"group_steps is {group}, but {type(transform).__name__} does not know the size of its views")
     examples = _Examples(source, transform, seed)
     order = Order(count=len(source), batch=batch, steps=steps, seed=seed, group=group, frame=examples.frame)
-    return Loader(examples, _Steps(order, range(first_step, steps), rank, world), device)
+    return Loader(examples, _Steps(order, range(first_step, steps), rank, world), device, pad_to=pad_to)
 
 
 def ordered_batches(

@@ -26,16 +26,17 @@ class Loader(DataLoader):
     """A DataLoader that raises InputErrors of its workers unchanged, reports a lack of shared memory in one line, and
     whose workers survive a SIGTERM that others send."""
 
-    def __init__(self, examples: Dataset, batches: Iterable[list], device: torch.device):
+    def __init__(self, examples: Dataset, batches: Iterable[list], device: torch.device, *, pad_to: int = 1):
         """
         :param examples: gives an :class:`Example`, or the InputError that stands for one.
         :param batches: keys of ``examples``, one list per batch.
+        :param pad_to: see :func:`proseco.data.batch.collate`.
         """
         workers = _count(device)
         super().__init__(
             examples,
             batch_sampler=batches,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, pad_to=pad_to),
             num_workers=workers,
             pin_memory=device.type == "cuda",
             worker_init_fn=partial(_outlive_sigterm, os.getpid()),
@@ -74,13 +75,13 @@ def _count(device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
 
 
-def _collate(examples: list[Example | InputError]) -> Batch | InputError:
+def _collate(examples: list[Example | InputError], *, pad_to: int) -> Batch | InputError:
     errors = [example for example in examples if isinstance(example, InputError)]
     if errors:
         return errors[0]
     # A worker's batch crosses in shared memory. If it were the queue that copied it there, a lack of room would be an
     # error in the queue's thread, which only prints it, and the training would wait for ever.
-    return collate(examples, shared=get_worker_info() is not None)
+    return collate(examples, pad_to=pad_to, shared=get_worker_info() is not None)
 
 
 def _without_room(workers: int) -> str:

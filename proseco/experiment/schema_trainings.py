@@ -19,6 +19,8 @@ OVER_PRETRAIN = PRETRAIN | {"pictures": "int", "loss": "dict", "views": "dict"}
 GIVEN = frozenset({"weak", "strong", "loss", "anchors", "micro_batch", "steps"})
 #: Keys of a schedule that divide a batch; a plug-in that asks for micro_batch takes either.
 MICRO = ("micro_batch", "micro_pixels")
+#: Keys of a schedule about the frames of batches whose views differ in size.
+FRAMES = ("group_steps", "pad_to")
 
 
 def loss(section: dict) -> None:
@@ -61,7 +63,7 @@ def _schedule(section: dict, place: str, kind: type[Schedule] = Schedule) -> Non
     checks.keys(section, {key: types[key] for key in ("batch", "lr")}, place, optional=types)
     if (section.get("epochs") is None) == (section.get("steps") is None):
         raise InputError(f"{place} needs either epochs or steps (params.yaml)")
-    counts = ("batch", "epochs", "steps", "log_every", *MICRO, "group_steps")
+    counts = ("batch", "epochs", "steps", "log_every", *MICRO, *FRAMES)
     checks.positive(section, (*counts, "clip", "trust"), place)
     if all(section.get(key) is not None for key in MICRO):
         raise InputError(f"{place} has {' and '.join(MICRO)}; either says what is held at a time (params.yaml)")
@@ -84,8 +86,9 @@ def pretraining(shared: dict, name: str, entry: dict, place: str) -> None:
     checks.keys(entry, PRETRAIN | pictures, place, optional={"loss": "dict", "views": "dict"})
     _schedule(entry["schedule"], f"{place}.schedule")
     checks.positive(entry, ("pictures",), place)
-    if "group_steps" in entry["schedule"] and "weak" not in known:
-        raise InputError(f"{place}.schedule.group_steps is of no use: all views of {name} have one size (params.yaml)")
+    for key in FRAMES:
+        if key in entry["schedule"] and "weak" not in known:
+            raise InputError(f"{place}.schedule.{key} is of no use: all views of {name} have one size (params.yaml)")
     for key in MICRO:
         if key in entry["schedule"] and "micro_batch" not in known:
             raise InputError(f"{place}.schedule.{key} is of no use: {name} does not read it (params.yaml)")
@@ -147,8 +150,9 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
         for key in MICRO:
             if key in entry["schedule"]:
                 raise InputError(f"{place}.schedule.{key}: batch norm sees the whole batch; remove it (params.yaml)")
-        if "group_steps" in entry["schedule"]:
-            raise InputError(f"{place}.schedule.group_steps: all views have one size; remove it (params.yaml)")
+        for key in FRAMES:
+            if key in entry["schedule"]:
+                raise InputError(f"{place}.schedule.{key}: all views have one size; remove it (params.yaml)")
 
 
 def proposal_filter(section: dict, place: str) -> None:

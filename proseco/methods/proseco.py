@@ -150,8 +150,7 @@ class ProSeCo:
         anchors = slice(whole.first, whole.first + len(batch))
         contrast = z.new_zeros(())
         for sigma, of_teacher, of_student, boxes in zip(aligned, z, z_hat, b[-len(z) :], strict=True):
-            index = sigma[..., None].expand(-1, -1, of_student.shape[-1])
-            local = (of_teacher, of_student.gather(1, index), boxes)
+            local = (of_teacher, _rows(of_student, sigma), boxes)
             gathered = (distributed.gather(tensor, whole.shares) for tensor in local)
             contrast = contrast + self.loss(*gathered, anchors=anchors) * batch.share
         count = max(whole.boxes, 1)
@@ -171,7 +170,7 @@ class ProSeCo:
         positive = (box_ops.iou(corners, corners) >= self.positive_from) & others
         ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
-        partner = z_hat[-1].gather(1, aligned[-1][..., None].expand(-1, -1, z_hat.shape[-1]))
+        partner = _rows(z_hat[-1], aligned[-1])
         boxes = sum(map(len, batch.boxes)) / max(batch.global_batch.boxes, 1)
         return {
             "positives": (1 + positive.float().sum(-1).mean()) * batch.share,
@@ -213,6 +212,15 @@ class ProSeCo:
 def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
     """Embeddings and boxes, both (layers, images, ...), of several parts of a batch -> of all its images."""
     return tuple(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True))
+
+
+def _rows(tensor: Tensor, index: Tensor) -> Tensor:
+    """Row ``index[b, n]`` of ``tensor[b]``: (B, N, D), (B, N) -> (B, N, D).
+
+    By one index per row, unlike torch.gather, whose ordered gradient on a GPU sorts an index for each number.
+    """
+    first = torch.arange(0, tensor.shape[0] * tensor.shape[1], tensor.shape[1], device=index.device)
+    return tensor.flatten(0, 1)[index + first[:, None]]
 
 
 def _positive_from(loss: Callable) -> float:

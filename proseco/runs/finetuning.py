@@ -73,7 +73,7 @@ def run(
         model = _build(detector, annotations["train"], start, init_from, finetuning.frozen_stages).to(torch_device)
         if model.learns_masks:
             sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
-        options = {"weak": views["weak"], "micro_batch": finetuning.at_a_time}
+        options = {"weak": views["weak"], "micro_batch": devices.at_a_time(finetuning)}
         method = plugins.call("methods", {"name": "supervised"}, model, **options)
         predict_on = partial(
             predict,
@@ -94,7 +94,7 @@ def run(
         )
         done = fit(
             method,
-            partial(training_batches, sources["train"], method.transform, group=finetuning.group_steps),
+            partial(training_batches, sources["train"], method.transform, **finetuning.frames),
             finetuning,
             steps=steps,
             steps_per_epoch=len(sources["train"]) / finetuning.batch,

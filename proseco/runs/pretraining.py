@@ -50,7 +50,7 @@ def run(
             print(f"pretrain {title}: to watch it, see log.csv and boxes.png in {results}", flush=True)
         fit(
             method,
-            partial(training_batches, reader, method.transform, group=schedule.group_steps),
+            partial(training_batches, reader, method.transform, **schedule.frames),
             schedule,
             steps=steps,
             steps_per_epoch=len(reader) / schedule.batch,
@@ -80,7 +80,7 @@ def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: t
     known = plugins.keywords("methods", plan["method"]["name"])
     given = {key: value for key, value in plan["views"].items() if key in known}
     if "micro_batch" in known:
-        given["micro_batch"] = schedule.at_a_time
+        given["micro_batch"] = devices.at_a_time(schedule)
     if "steps" in known:
         given["steps"] = steps
     if plan["loss"] is not None:

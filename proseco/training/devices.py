@@ -6,6 +6,7 @@ import torch
 
 from proseco.base import environment
 from proseco.base.errors import InputError, one_of
+from proseco.training.schedules import Pixels, Schedule
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -64,7 +65,14 @@ def prepare(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # helps to find bugs, but is slow
 
 
+def at_a_time(schedule: Schedule) -> int | Pixels | None:
+    """What methods take as ``micro_batch``: what the environment says of this machine, else the schedule."""
+    pixels = environment.micro_pixels()
+    return schedule.at_a_time if pixels is None else Pixels(pixels)
+
+
 def facts(device: torch.device, precision: torch.dtype) -> dict:
     """For ``run.json``: what a training ran on, and which kernels the environment asked for."""
     how = {"attention": environment.attention(), "compiled": environment.compiles()}
+    how["micro_pixels"] = environment.micro_pixels()
     return {"device": str(device), "precision": str(precision), "processes": environment.world(), **how}

@@ -1,4 +1,4 @@
-"""What is said and kept of a step whose loss or gradient is not finite."""
+"""What is said and kept of a step that fails: its loss or gradient is not finite, or a GPU's memory is full."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from proseco.base.errors import PeerLost
+from proseco.base.errors import InputError, PeerLost
 from proseco.training import distributed
 from proseco.training.log import Log
 from proseco.training.snapshots import Snapshots
@@ -46,6 +46,19 @@ def keep_batch(error: NotFinite, step: int, batch, snapshots: Snapshots | None) 
         logged = error.everywhere or distributed.rank() == 0
         message += f" (the batch is kept in {path}{f', the log in {snapshots.folder / _LOG}' if logged else ''})"
     return FloatingPointError(message)
+
+
+def out_of_memory(error: torch.OutOfMemoryError, step: int, batch, method) -> InputError:
+    """The error to raise: which batch it was, and with what the same command can go on from the last state."""
+    height, width = batch.mask.shape[1:]
+    advice = "more processes hold fewer images each (PROSECO_NPROC)"
+    if hasattr(method, "micro_batch"):
+        held = batch.at_a_time(method.micro_batch) * height * width
+        advice = f"PROSECO_MICRO_PIXELS={held // 2} divides it, or {advice}"
+    return InputError(
+        f"step {step}: a batch of {len(batch)} images of {width} x {height} is too large for the GPU's memory "
+        f"({str(error).partition('. ')[0]}); {advice}; the same command then goes on from the last state"
+    )
 
 
 @contextmanager

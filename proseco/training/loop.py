@@ -124,7 +124,7 @@ def fit(
     :returns: number of steps after which the training ended, ``steps`` at most.
     :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where batch and
         log are kept. Nothing was updated.
-    :raises InputError: SIGTERM came; the step was finished and the state saved.
+    :raises InputError: SIGTERM came; the step was finished and the state saved. Or a GPU's memory is full.
     """
     factor = factor or (lambda step: schedule.factor(step, steps))
     at_step = at_step or {}
@@ -171,6 +171,8 @@ def fit(
                 values, stop = update(batch, sigterms)
             except failures.NotFinite as error:
                 raise failures.keep_batch(error, step, batch, snapshots) from None
+            except torch.OutOfMemoryError as error:
+                raise failures.out_of_memory(error, step, batch, method) from None
             writer.add(values, batch.mask)
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:

@@ -48,6 +48,8 @@ class Schedule:
         views, padding included, so that only batches of large views are split.
     :param group_steps: steps that pool and redistribute their images by view size, to reduce padding
         (:mod:`proseco.data.grouping`); all of one epoch. 1: every batch is drawn by itself.
+    :param pad_to: the sides of a batch's frame are multiples of this many pixels. cuDNN plans its convolutions anew, on
+        the host, for each frame that it does not remember; with 32 there are an eighth as many.
     """
 
     batch: int
@@ -69,6 +71,7 @@ class Schedule:
     micro_batch: int | None = None
     micro_pixels: int | None = None
     group_steps: int = 1
+    pad_to: int = 1
 
     def count(self, images: int) -> int:
         """Number of steps on that many images: epochs times images over batch, to the nearest whole number.
@@ -95,6 +98,11 @@ class Schedule:
     def at_a_time(self) -> int | Pixels | None:
         """What methods take as ``micro_batch``: images, or their pixels, that a process holds at a time; None: all."""
         return self.micro_batch if self.micro_pixels is None else Pixels(self.micro_pixels)
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """What :func:`proseco.data.loader.training_batches` takes of a schedule."""
+        return {"group": self.group_steps, "pad_to": self.pad_to}
 
     def drop(self, steps: int) -> int:
         """The step, from 0, at which the rate drops; ``steps``, past the last one, if it does not."""

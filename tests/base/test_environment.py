@@ -59,6 +59,16 @@ def test_scratch(monkeypatch, tmp_path):
     assert environment.scratch() == Path.cwd() / "fast" and environment.scratch().is_absolute()
 
 
+def test_pixels_at_a_time(monkeypatch):
+    monkeypatch.delenv("PROSECO_MICRO_PIXELS", raising=False)
+    assert environment.micro_pixels() is None
+    monkeypatch.setenv("PROSECO_MICRO_PIXELS", "16000000")
+    assert environment.micro_pixels() == 16_000_000
+    monkeypatch.setenv("PROSECO_MICRO_PIXELS", "16e6")
+    with pytest.raises(InputError, match=r"PROSECO_MICRO_PIXELS is '16e6'; it must be a whole number from 1 \("):
+        environment.micro_pixels()
+
+
 def test_processes_and_steps(monkeypatch):
     for name in ("PROSECO_NPROC", "PROSECO_CHECKPOINT_EVERY"):
         monkeypatch.delenv(name, raising=False)

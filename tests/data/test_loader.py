@@ -252,27 +252,62 @@ def view(batch, i):
 @pytest.mark.parametrize(
     ("count", "batch", "group"), [(100, 5, 8), (100, 7, 4), (23, 4, 64), (11, 11, 3), (590, 32, 64), (12, 5, 2)]
 )
-def test_groups_hold_what_their_steps_held_and_lie_within_an_epoch(count, batch, group):
+def test_groups_hold_what_their_steps_held_and_begin_and_end_with_an_epoch(count, batch, group):
     steps = 5 * count // batch - 1
     made = {"count": count, "batch": batch, "steps": steps, "seed": 1}
     sizes = np.random.default_rng(0).integers(10, 99, (6, count, 2))
     alone, together = loader.Order(**made), loader.Order(**made, group=group, frame=lambda *sample: sizes[sample])
-    position = 0
+    position, lengths = 0, {}
     while position < steps:
         begin, end = together._grouped(position)
         assert begin == position and 1 <= end - begin <= group and end <= steps
+        assert {together._grouped(step) for step in range(begin, end)} == {(begin, end)}
+        epochs = {step * batch // count for step in range(begin, end)}
+        assert len(epochs) == 1  # in which its steps begin; the last of an epoch may end in the next
+        lengths.setdefault(epochs.pop(), []).append(end - begin)
         before, after = ([order.step(step) for step in range(begin, end)] for order in (alone, together))
         assert sorted(chain(*before)) == sorted(chain(*after))
-        if end - begin > 1:
-            assert len({epoch for found in after for epoch, _ in found}) == 1
-        else:
+        if end - begin == 1:
             assert before == after
         position = end
+    assert all(max(groups) - min(groups) <= 1 for groups in lengths.values())  # none is short
     again = loader.Order(**made, group=group, frame=lambda *sample: sizes[sample])
     for step in (steps - 1, 0, steps // 2):  # in any order
         assert again.step(step) == together.step(step)
         world = min(3, batch)
         assert list(chain(*(again.step(step, rank, world) for rank in range(world)))) == again.step(step)
+
+
+def test_the_batch_at_a_seam_of_epochs_is_no_larger_than_others():
+    """Drawn by chance it would need the most memory, at a fixed step."""
+    count, batch, steps = 1000, 64, 62
+    sizes = np.random.default_rng(0).permutation([(1333, 800), (800, 1333)] * (count // 2))
+
+    def areas(group):
+        order = loader.Order(count=count, batch=batch, steps=steps, seed=1, group=group, frame=lambda e, n: sizes[n])
+        frames = [np.array([sizes[number] for _, number in order.step(step)]) for step in range(steps)]
+        return [frame.max(0).prod() for frame in frames]
+
+    seams = [step for step in range(steps) if step * batch // count < ((step + 1) * batch - 1) // count]
+    assert seams == [15, 31, 46]
+    assert min(areas(1)) == 1333 * 1333
+    grouped = areas(8)
+    assert sum(area > 1333 * 800 for area in grouped) <= 8  # in each group one batch may hold both
+    assert sum(grouped[step] == 1333 * 800 for step in seams) >= 2
+
+
+def test_frames_are_padded_to_multiples():
+    few = grouped(10)
+    padded = grouped(10, pad_to=16)
+    assert any(side % 16 for batch in few for side in batch.mask.shape[1:])
+    for one, other in zip(few, padded, strict=True):
+        height, width = one.mask.shape[1:]
+        assert other.mask.shape[1:] == (-(-height // 16) * 16, -(-width // 16) * 16)
+        assert torch.equal(one.views, other.views[..., :height, :width])
+        assert torch.equal(one.mask, other.mask[:, :height, :width])
+        outside = other.mask.clone()
+        outside[:, :height, :width] = True
+        assert outside.all() and not other.views[..., height:, :].any() and not other.views[..., width:].any()
 
 
 def test_sizes_do_not_rise_in_the_course_of_a_group_or_a_batch():
@@ -290,7 +325,7 @@ def test_grouped_steps_are_a_function_of_seed_and_step():
     shares = [grouped(8, rank=rank, world=2) for rank in range(2)]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert [key for part in parts for key in part.keys] == batch.keys
-    assert not all(equal(a, b) for a, b in zip(whole, grouped(9), strict=True))
+    assert not all(equal(a, b) for a, b in zip(whole, grouped(10), strict=True))
 
 
 def test_views_whose_size_nobody_knows_are_not_grouped():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
-    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps"),
+    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps", "pad_to"),
     *("frozen_stages", "prefix"),
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
@@ -174,7 +174,9 @@ def test_odd_values_never_escape_as_another_error():
         ),
         ("scales/demo/backbones/supervised/schedule/micro_batch", 4, ["supervised.schedule.micro_batch", "batch norm"]),
         ("scales/demo/schedules/mini_coco_5/group_steps", 0, ["schedules.mini_coco_5.group_steps is 0"]),
+        ("scales/demo/schedules/mini_coco_5/pad_to", 0, ["schedules.mini_coco_5.pad_to is 0"]),
         ("scales/demo/backbones/supervised/schedule/group_steps", 4, ["supervised.schedule.group_steps", "one size"]),
+        ("scales/demo/backbones/supervised/schedule/pad_to", 4, ["supervised.schedule.pad_to", "one size"]),
         ("scales/demo/pretrain/proseco/method/micro_batch", 4, ["proseco.method", "micro_batch"]),
         ("seed", -1, ["seed is -1"]),
         ("seed", 1.5, ["seed is 1.5", "int"]),
@@ -317,6 +319,7 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/soco/pictures", 4, ["key of scales.demo.pretrain.soco named 'pictures'"]),
         ("scales/demo/pretrain/soco/schedule/micro_batch", 4, ["soco.schedule.micro_batch is of no use"]),
         ("scales/demo/pretrain/soco/schedule/group_steps", 4, ["soco.schedule.group_steps is of no use"]),
+        ("scales/demo/pretrain/soco/schedule/pad_to", 4, ["soco.schedule.pad_to is of no use"]),
         ("scales/demo/backbones/scrl/min_size", 65, ["scales.demo.backbones.scrl.min_size is 65", "side is 64"]),
         ("scales/demo/backbones/scrl/second/blur_sigma", 1.0, ["backbones.scrl.second.blur_sigma is 1.0"]),
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),

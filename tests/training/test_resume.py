@@ -25,6 +25,7 @@ class Killed(Exception):
 def ending(method, step, error=Killed):
     """The method, whose losses raise at a step, counted from this run's first."""
     losses, calls = method.losses, []
+    method.seen = calls
 
     def wrapped(batch):
         calls.append(batch)
@@ -280,6 +281,22 @@ def test_the_batch_of_a_failure_is_kept_and_the_log(tmp_path):
         (row,) = csv.DictReader(file)
     assert row["step"] == "2"
     assert float(row["loss"]) == pytest.approx((truth[0]["loss"] + truth[1]["loss"]) / 2, rel=1e-5)
+
+
+def test_full_memory_is_one_line_that_says_how_to_go_on(tmp_path):
+    whole, results, kept = folders(tmp_path, "whole", "results", "kept")
+    truth = run(shared.pretraining(), whole)
+    made = ending(shared.pretraining(), 4, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."))
+    with pytest.raises(InputError) as caught:
+        run(made, results, snapshots=Snapshots(kept, 3))
+    batch = made.seen[-1]
+    height, width = batch.mask.shape[1:]
+    assert str(caught.value) == (
+        f"step 4: a batch of {len(batch)} images of {width} x {height} is too large for the GPU's memory (CUDA out of "
+        f"memory); PROSECO_MICRO_PIXELS={len(batch) * height * width // 2} divides it, or more processes hold fewer "
+        "images each (PROSECO_NPROC); the same command then goes on from the last state"
+    )
+    assert equal(run(shared.pretraining(), results, snapshots=Snapshots(kept, 3))["weights"], truth["weights"])
 
 
 @pytest.mark.parametrize("batch_is_kept", [True, False])
