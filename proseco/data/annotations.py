@@ -40,12 +40,14 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 def refuse(annotations: dict, *, source: str) -> None:
     """Refuse labels that contradict themselves.
 
-    :raises InputError: an id or key twice, an unknown category or image, a size that is not finite, or is negative.
+    :raises InputError: an id, key or file twice, an unknown category or image, a size that is not finite, or is
+        negative.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
     for what, records, field in (
         ("image", images, "id"),
         ("image", images, "key"),
+        ("image", images, "file_name"),  # else one file could be among the training and the test images
         ("category", categories, "id"),
         ("annotation", objects, "id"),
     ):
