@@ -1,6 +1,7 @@
 """Reading the JSON of COCO and of the data sets that borrowed its form."""
 
 import posixpath
+import re
 from math import isfinite
 from pathlib import Path
 
@@ -67,15 +68,28 @@ def _records(path: Path, content: dict, part: str, convert) -> list[dict]:
     return found
 
 
+def _whole(record: dict, key: str) -> int:
+    """A whole number, as an integer, as a float or as text: programs write all three."""
+    value = record[key]
+    digits = isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value)
+    integral = isinstance(value, float) and value.is_integer()
+    if digits or integral or (isinstance(value, int) and not isinstance(value, bool)):
+        return int(value)
+    raise ValueError(f"its {key} is {value!r}; expected a whole number")
+
+
 def _category(record: dict) -> dict:
-    return {"id": 0, "name": str(record["name"]), "original_id": int(record["id"])}
+    return {"id": 0, "name": str(record["name"]), "original_id": _whole(record, "id")}
 
 
 def _image(record: dict, folder: str) -> dict:
+    number, name = _whole(record, "id"), record["file_name"]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"its file_name is {name!r}; expected the name of a file")
     return {
-        "id": int(record["id"]),
-        "key": str(int(record["id"])),
-        "file_name": posixpath.normpath(f"{folder}/{record['file_name']}".replace("\\", "/")),
+        "id": number,
+        "key": str(number),
+        "file_name": posixpath.normpath(f"{folder}/{name}".replace("\\", "/")),
         "width": record["width"],
         "height": record["height"],
     }
@@ -83,13 +97,14 @@ def _image(record: dict, folder: str) -> dict:
 
 def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
     x, y, width, height = map(float, record["bbox"])
-    if record["category_id"] not in categories:
-        raise ValueError(f"category {record['category_id']!r} is not in 'categories'")
+    category = _whole(record, "category_id")
+    if category not in categories:
+        raise ValueError(f"category {category} is not in 'categories'")
     kept = {"segmentation": _segmentation(record["segmentation"])} if masks and record.get("segmentation") else {}
     return kept | {
-        "id": int(record["id"]),
-        "image_id": int(record["image_id"]),
-        "category_id": categories[record["category_id"]],
+        "id": _whole(record, "id"),
+        "image_id": _whole(record, "image_id"),
+        "category_id": categories[category],
         "bbox": [x, y, width, height],
         "area": float(record.get("area", width * height)),
         "iscrowd": int(record.get("iscrowd", 0)),

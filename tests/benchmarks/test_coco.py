@@ -62,6 +62,14 @@ def test_format(tmp_path):
         ("annotations", 1, {"bbox": [1, 2, 3]}, r"annotations\[1\] \(id 2\) is malformed"),
         ("annotations", 1, {"bbox": None}, r"annotations\[1\] \(id 2\) is malformed"),
         ("images", 0, {"id": float("inf")}, r"images\[0\] .*is malformed"),
+        ("images", 0, {"id": "a.jpg"}, r"images\[0\] .*its id is 'a.jpg'; expected a whole number"),
+        ("images", 0, {"id": True}, r"images\[0\] .*its id is True; expected a whole number"),
+        ("images", 0, {"file_name": None}, r"images\[0\] .*its file_name is None; expected the name of a file"),
+        ("images", 0, {"file_name": ""}, r"images\[0\] .*its file_name is ''; expected the name of a file"),
+        ("categories", 0, {"id": 1.9}, r"categories\[0\] .*its id is 1.9; expected a whole number"),
+        ("annotations", 1, {"id": 8.2}, r"annotations\[1\] .*its id is 8.2; expected a whole number"),
+        ("annotations", 1, {"image_id": 9.9}, r"annotations\[1\] .*its image_id is 9.9; expected a whole number"),
+        ("annotations", 1, {"category_id": "3.0"}, r"annotations\[1\] .*its category_id is '3.0'; expected a whole"),
         ("categories", 0, {"id": 3}, "two categories have one id"),
         ("images", 1, {"id": 40}, "two image records have the id 40; expected one each"),
         ("annotations", 0, {"id": 2}, "two annotation records have the id 2; expected one each"),
@@ -76,6 +84,16 @@ def test_malformed_records_are_named(tmp_path, part, row, changes, words):
     with pytest.raises(InputError, match=words) as caught:
         coco.load(write(tmp_path, broken), "train2017")
     assert "instances_train2017.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [str, float])
+def test_whole_numbers_in_other_forms_are_read_as_they_are_meant(tmp_path, kind):
+    other = content()
+    for part, keys in (("images", ["id"]), ("categories", ["id"]), ("annotations", ["id", "image_id", "category_id"])):
+        for record in other[part]:
+            record |= {key: kind(record[key]) for key in keys}
+    found = coco.load(write(tmp_path / "other", other), "train2017")
+    assert repr(found) == repr(coco.load(write(tmp_path, content()), "train2017"))
 
 
 @pytest.mark.parametrize(("part", "key"), [("annotations", "bbox"), ("images", "width"), ("categories", "name")])
