@@ -30,7 +30,7 @@ def read(path: Path, *, folder: str, masks: bool = False) -> dict:
     Category ids become 0..C-1 in the order of the file's own ids; ``area``, ``iscrowd`` and ``difficult`` may be
     absent (w * h, 0, 0).
 
-    :param masks: whether to keep the segmentations of those objects that have one.
+    :param masks: whether to keep the segmentations of those objects that have one; run lengths must be their image's.
     :param folder: where the file's ``file_name`` entries lie, relative to the data set's root.
     :raises InputError: not JSON, a part missing, a malformed record or a contradiction; the message names file and
         record.
@@ -43,10 +43,11 @@ def read(path: Path, *, folder: str, masks: bool = False) -> dict:
     for number, record in enumerate(categories):
         record["id"] = number
     images = _records(path, content, "images", lambda record: _image(record, folder))
+    sizes = {record["id"]: [record["height"], record["width"]] for record in images} if masks else None
     number = {record["original_id"]: record["id"] for record in categories}
     if len(number) < len(categories):
         raise InputError(f"{path.as_posix()!r}: two categories have one id; expected one each")
-    objects = _records(path, content, "annotations", lambda record: _annotation(record, number, masks))
+    objects = _records(path, content, "annotations", lambda record: _annotation(record, number, sizes))
     found = {
         "images": sorted(images, key=lambda record: record["id"]),
         "annotations": sorted(objects, key=lambda record: record["id"]),
@@ -95,15 +96,18 @@ def _image(record: dict, folder: str) -> dict:
     }
 
 
-def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
+def _annotation(record: dict, categories: dict[int, int], sizes: dict[int, list] | None) -> dict:
+    """:param sizes: image -> height and width, where masks are kept."""
     x, y, width, height = map(float, record["bbox"])
     category = _whole(record, "category_id")
     if category not in categories:
         raise ValueError(f"category {category} is not in 'categories'")
-    kept = {"segmentation": _segmentation(record["segmentation"])} if masks and record.get("segmentation") else {}
+    image, kept = _whole(record, "image_id"), {}
+    if sizes is not None and record.get("segmentation"):
+        kept = {"segmentation": _segmentation(record["segmentation"], sizes.get(image))}
     return kept | {
         "id": _whole(record, "id"),
-        "image_id": _whole(record, "image_id"),
+        "image_id": image,
         "category_id": categories[category],
         "bbox": [x, y, width, height],
         "area": float(record.get("area", width * height)),
@@ -112,12 +116,41 @@ def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
     }
 
 
-def _segmentation(value: list | dict) -> list | dict:
-    """Polygons or run lengths, as they are."""
+def _segmentation(value: list | dict, size: list | None) -> list | dict:
+    """Polygons or run lengths, as they are.
+
+    :param size: height and width of the image; None if there is no such image, of which others say so.
+    """
     if isinstance(value, dict):
-        height, width = value["size"]
-        if not isinstance(value["counts"], str | list) or not height > 0 < width:
-            raise ValueError("its segmentation has no counts or no size")
+        (height, width), counts = value["size"], value["counts"]
+        if size is not None and [height, width] != size:
+            raise ValueError(
+                f"its segmentation has the size {[height, width]}; expected {size}, the image's height, width"
+            )
+        runs = _run_lengths(counts) if isinstance(counts, str) else counts
+        whole = isinstance(runs, list) and all(run >= 0 and run % 1 == 0 for run in runs)
+        if not whole or sum(runs) != height * width:  # of too few pycocotools decodes what lies in memory
+            raise ValueError(f"its segmentation's counts must be whole numbers from 0 with the sum {height} x {width}")
     elif not all(len(polygon) % 2 == 0 and all(map(isfinite, polygon)) for polygon in value):
         raise ValueError("its segmentation is no list of polygons [x, y, x, y, ...]")
     return value
+
+
+def _run_lengths(text: str) -> list[int]:
+    """Of COCO's compressed form: five bits a character, the lowest first; from the fourth number on it is the
+    difference to the last but one.
+    """
+    runs, value, shift = [], 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"its segmentation has counts with the character {character!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:  # its last character; a 16 in it is the sign
+            value -= (bits & 16) << 1 << shift - 5
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value, shift = 0, 0
+    if shift:
+        raise ValueError("its segmentation has counts that end within a number")
+    return runs

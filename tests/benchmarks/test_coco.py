@@ -3,7 +3,9 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pycocotools import mask
 from pycocotools.coco import COCO
 
 from proseco.base.errors import InputError
@@ -22,7 +24,7 @@ def content():
         ],
         "annotations": [
             {"id": 8, "image_id": 40, "category_id": 90, "bbox": [1, 2, 30, 4], "area": 77.5, "iscrowd": 1}
-            | {"segmentation": {"counts": [3], "size": [48, 64]}},
+            | {"segmentation": {"counts": [1000, 72, 2000], "size": [48, 64]}},
             {"id": 2, "image_id": 40, "category_id": 3, "bbox": [5.5, 6, 7, 8]},
         ],
         "categories": [{"id": 90, "name": "toothbrush", "supercategory": "indoor"}, {"id": 3, "name": "car"}],
@@ -159,7 +161,7 @@ def test_masks_are_kept_on_request(tmp_path):
     kept = coco.load(root, "train2017", masks=True)["annotations"]
     assert [record["segmentation"] for record in kept] == [
         [[5, 6, 12, 6, 12, 14]],
-        {"counts": [3], "size": [48, 64]},
+        {"counts": [1000, 72, 2000], "size": [48, 64]},
     ]
     assert without_masks({"annotations": kept})["annotations"] == coco.load(root, "train2017")["annotations"]
 
@@ -172,3 +174,37 @@ def test_a_malformed_mask_is_named(tmp_path, wrong):
     with pytest.raises(InputError, match=r"instances_train2017\.json': annotations\[1\] \(id 2\) "):
         coco.load(root, "train2017", masks=True)
     coco.load(root, "train2017")
+
+
+RUNS = [
+    ({"size": [48, 64], "counts": [0, -3, 3075]}, "whole numbers from 0 with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": [3000, 71]}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": [3071.5, 0.5]}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": {}}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": ""}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": "garbage"}, "counts with the character 'r'"),
+    ({"size": [48, 64], "counts": "5o"}, "counts that end within a number"),
+    ({"size": [64, 48], "counts": [3072]}, r"the size \[64, 48\]; expected \[48, 64\], the image's height, width"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), RUNS)
+def test_run_lengths_that_are_not_the_images_are_named(tmp_path, wrong, words):
+    """They used to end a finetuning in a traceback, or to be masks of what happened to lie in memory."""
+    whole = content()
+    whole["annotations"][1]["segmentation"] = wrong
+    root = write(tmp_path, whole)
+    with pytest.raises(InputError, match=rf"instances_train2017\.json': annotations\[1\] \(id 2\) .*{words}"):
+        coco.load(root, "train2017", masks=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_as_pycocotools_writes_them_are_kept(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    drawn = np.asfortranarray(rng.random((48, 64)) < rng.random(), dtype=np.uint8)
+    drawn[:, : rng.integers(64)] = seed % 2
+    text = mask.encode(drawn)["counts"].decode()
+    whole = content()
+    whole["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": text}
+    kept = coco.load(write(tmp_path, whole), "train2017", masks=True)["annotations"]
+    assert kept[0]["segmentation"] == {"size": [48, 64], "counts": text}
