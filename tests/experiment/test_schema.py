@@ -402,6 +402,19 @@ def test_one_entry_is_enough_for_data_of_ones_own():
     assert "schedules lacks mine" in refusal(whole)
 
 
+def test_names_that_dvc_would_join_to_one():
+    whole = own()
+    whole["benchmarks"] |= {"small": whole["benchmarks"]["mine"], "voc-small": whole["benchmarks"]["mine"]}
+    whole["methods"]["proseco-voc"] = whole["methods"]["proseco"] | {"title": "Mine"}
+    whole["run"] |= {"methods": ["proseco", "proseco-voc"], "benchmarks": ["small", "mine"]}
+    assert refusal(whole) is None
+    whole["run"]["benchmarks"] = ["small", "voc-small"]
+    assert refusal(whole) == (
+        "run: 'proseco' on 'voc-small' and 'proseco-voc' on 'small' would be one stage, "
+        "finetune@demo-proseco-voc-small-42; expected names that differ joined by '-' (params.yaml)"
+    )
+
+
 def test_keys_of_a_benchmark_s_own_plugin():
     mine = {"name": "coco_json", "train": "train.json", "test": None}
     assert refusal(own(**mine, images="pictures")) is None
