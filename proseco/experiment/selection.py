@@ -34,6 +34,7 @@ def check(params: dict) -> None:
         if "/" not in root and section["roots"].get(root) is None:
             raise InputError(f"{who} needs {place}.roots.{root}, which is not set (params.yaml)")
     _stages(params)
+    _titles(params)
 
 
 def _lists(params: dict, run: dict, place: str) -> None:
@@ -91,6 +92,16 @@ def _stages(params: dict) -> None:
             raise InputError(
                 f"run: {both} would be one stage, {item.name}; expected names that differ joined by '-' (params.yaml)"
             )
+
+
+def _titles(params: dict) -> None:
+    """Tables and pictures know rows by their titles, so one of two would hide the other."""
+    seen: dict[str, str] = {}
+    for name in rows.names(params):
+        title = rows.row(params, params["scale"], name).title
+        other = seen.setdefault(title, name)
+        if other != name:
+            raise InputError(f"run: rows {other!r} and {name!r} have one title, {title!r}; expected two (params.yaml)")
 
 
 def names(params: dict, name: str) -> dict:

@@ -415,6 +415,17 @@ def test_names_that_dvc_would_join_to_one():
     )
 
 
+def test_rows_that_the_tables_could_not_tell_apart():
+    whole = changed("methods/swav/title", "ProSeCo")
+    assert refusal(whole) is None  # it is not selected
+    whole["run"]["methods"] = ["proseco", "swav"]
+    assert refusal(whole) == "run: rows 'proseco' and 'swav' have one title, 'ProSeCo'; expected two (params.yaml)"
+    whole = changed("scales/demo/ablations/base", {"title": "ProSeCo"})
+    whole["run"] |= {"ablations": ["base"], "ablation_benchmarks": ["mini_coco_5"]}
+    assert "rows 'proseco' and 'base' have one title, 'ProSeCo'" in refusal(whole)
+    assert refusal(whole | {"scale": "paper"}) is None
+
+
 def test_keys_of_a_benchmark_s_own_plugin():
     mine = {"name": "coco_json", "train": "train.json", "test": None}
     assert refusal(own(**mine, images="pictures")) is None
