@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import glob
 import hashlib
 import io
@@ -11,7 +12,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,11 +24,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it to ``path`` if the block ends well, else remove it.
 
     The temporary path does not exist yet; the block makes a file or a folder there. A kill leaves at most
-    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes it.
+    ``.<name>.<host>.<process>.part`` and ``.<name>.lock.part``, never half a file under the final name; the next run
+    removes them.
 
-    :raises InputError: another living process of this machine is writing the same path, such as a stage that goes on
-        after ``dvc`` alone was killed; a file would replace a folder and all that is in it; ``path`` is a device or a
-        pipe; or its folder cannot be made.
+    :raises InputError: another process is writing the same path, such as a stage that goes on after ``dvc`` alone was
+        killed; a file would replace a folder and all that is in it; ``path`` is a device or a pipe; or its folder
+        cannot be made.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -37,35 +39,56 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
     prefix = f".{path.name}.{socket.gethostname()}."
-    for leftover in path.parent.glob(f"{glob.escape(prefix)}*.part"):
-        process = int(leftover.name.removeprefix(prefix).split(".")[0])
-        if process != os.getpid() and _alive(process):
-            raise InputError(f"process {process} is writing {str(path)!r}; wait for it, or end it")
-        _remove(leftover)
     part = path.parent / f"{prefix}{os.getpid()}.part"
-    try:
-        yield part
-        if path.is_dir() and not path.is_symlink():
-            if part.is_file():
-                raise InputError(f"{str(path)!r} is a folder; expected the name of a file")
-            shutil.rmtree(path)
-        os.replace(part, path)
-    finally:
-        _remove(part)
+    with _alone(path) as alone:
+        leftovers = [*path.parent.glob(f"{glob.escape(prefix)}*.part")] if alone else [part]
+        for leftover in leftovers:
+            if leftover.name.removeprefix(prefix).removesuffix(".part").isdecimal():  # else it is not ours
+                _remove(leftover)
+        try:
+            yield part
+            if path.is_dir() and not path.is_symlink():
+                if part.is_file():
+                    raise InputError(f"{str(path)!r} is a folder; expected the name of a file")
+                shutil.rmtree(path)
+            os.replace(part, path)
+        finally:
+            _remove(part)
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # In a container without an init, a process that ended after its parent was killed stays in the process table.
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return True
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Keep other processes from writing the path, by a lock on a file beside it.
+
+    The system lets go of a lock however its process ends. The number of a process would not do: after a kill it may be
+    another's, in a container soon.
+
+    :returns: whether the lock is held: not where the file system has none, or nothing can be written.
+    :raises InputError: another process holds it, which is named.
+    """
+    lock = path.parent / f".{path.name}.lock.part"
+    with ExitStack() as stack:
+        alone = False
+        with suppress(OSError):  # where nothing can be written, writing will say so
+            while not alone:
+                file = stack.enter_context(lock.open("ab+", buffering=0))
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):  # POSIX leaves open which
+                    file.seek(0)
+                    who = file.read().decode(errors="replace") or "another process"
+                    raise InputError(f"{who} is writing {str(path)!r}; wait for it, or end it") from None
+                except OSError:  # the file system has no locks
+                    lock.unlink()
+                    raise
+                alone = os.fstat(file.fileno()).st_nlink > 0  # else its writer has finished, and removed it
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            yield alone
+        finally:
+            if alone:
+                lock.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

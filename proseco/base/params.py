@@ -33,15 +33,26 @@ def load(path: str | Path = "params.yaml") -> dict:
 def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None:
     """Replace the value of a top-level section; the rest of the file keeps its bytes.
 
-    Comments within the section are lost, except those on the lines of keys that stay.
+    Comments within the section are lost, except those on the lines of keys that stay. Comments that begin a line just
+    before the next section are that one's.
 
-    :raises InputError: as :func:`load`, or there is no such section.
+    :raises InputError: as :func:`load`, there is no such section, or it is written in another form than ours; the file
+        is left alone.
     """
-    get(load(path), section)
-    text = Path(path).read_text(encoding="utf-8")
-    match = re.search(rf"^{re.escape(section)}:.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
-    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\n]*)$", match[0], re.MULTILINE))
-    lines = [match[0].partition("\n")[0]]
+    former = load(path)
+    get(former, section)
+    refused = InputError(
+        f"{path}: cannot replace {section!r}; expected '{section}:' alone in a line, its keys indented below it"
+    )
+    text = Path(path).read_bytes().decode("utf-8")  # with the ends of lines that it has
+    match = re.search(rf"^{re.escape(section)}:.*?(?=^[^\s#]|\Z)", text, re.MULTILINE | re.DOTALL)
+    if match is None:
+        raise refused
+    own = match[0].splitlines(keepends=True)
+    while len(own) > 1 and (not own[-1].strip() or own[-1].startswith("#")):
+        own.pop()
+    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\r\n]*)\r?$", "".join(own), re.MULTILINE))
+    lines = [own[0].rstrip("\r\n")]
     for key, content in value.items():
         block = content if isinstance(content, list) else None
         inline = "" if block else f" {json.dumps(content)}"
@@ -49,7 +60,15 @@ def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None
         lines += [
             f"  - {item if YAML(typ='safe').load(str(item)) == item else json.dumps(item)}" for item in block or ()
         ]
-    files.write_text(path, text[: match.start()] + "\n".join(lines) + "\n\n" + text[match.end() :])
+    end = "\r\n" if own[0].endswith("\r\n") else "\n"
+    changed = text[: match.start()] + end.join([*lines, ""]) + text[match.start() + len("".join(own)) :]
+    try:
+        as_meant = YAML(typ="safe").load(changed) == former | {section: value}
+    except YAMLError:
+        as_meant = False
+    if not as_meant:
+        raise refused
+    files.write_text(path, changed)
 
 
 def get(params: dict, *keys: str) -> Any:

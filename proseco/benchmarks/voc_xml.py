@@ -18,7 +18,7 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
     below the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
 
     :param images: folder below ``root`` with the images. None for those beside the XML files, or in ``JPEGImages`` or
-        ``images`` beside or above them. An image has the XML's ``filename``, or the name of the XML file.
+        ``images`` beside or above them. An image has the name of the XML file, or else the XML's ``filename``.
     :raises InputError: a folder, list or file is missing or malformed; the message names it.
     """
     root = Path(root)
@@ -92,7 +92,9 @@ class _Pictures:
         """Path of an image relative to the root; where there is no such image, the path at which it is expected."""
         if name is not None:  # some programs write a whole path on the machine they ran on
             name = PureWindowsPath(name).name
-        path = self.names.get(name or stem) or self.names.get(stem)
+        given, own = self.names.get(name), self.names.get(stem)
+        # Programs that copy or augment leave the filename as it was: an image of the XML's own name counts more.
+        path = given if given is not None and given.stem == stem else own or given
         if path is None:
             path = (self.folders or [self.root])[0] / (name or f"{stem}.jpg")
         return posixpath.normpath(path.relative_to(self.root).as_posix())

@@ -1,5 +1,6 @@
 """``check-data``: what the data sets of a run hold, and what is wrong with them, before anything is trained."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,29 +36,33 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     if benchmark is not None:
         settings["run"] = _alone(settings["run"], benchmark)
     how = {"limit": None if images == "all" else int(images), "decode": decode}
-    labels, columns, notes, errors = {}, {}, [], []  # the first two by title of a subset
+    titles, labels, columns, notes, errors = {}, {}, {}, [], []  # the first two by all that a subset is read by
     valid = _valid(settings, scale, errors)
     for name in names:
         entry = settings["benchmarks"][name]
-        load, drop = plugins.bind("benchmarks", entry), entry.get("drop_other_sizes", False)
+        options, drop = plugins.options("benchmarks", entry), entry.get("drop_other_sizes", False)
+        load = plugins.bind("benchmarks", entry)
         subsets = [subset for subset in (entry["train"], entry["test"]) if subset is not None]
-        titles = [f"{entry['root']} {subset}" for subset in subsets]
-        for title, subset in zip(titles, subsets, strict=True):
-            if title in labels:  # Mini-COCO 5 % and 10 % have the same
-                continue
-            labels[title] = None
+        keys = [json.dumps([entry["name"], options, entry["root"], subset, drop], sort_keys=True) for subset in subsets]
+        for key, subset in zip(keys, subsets, strict=True):
+            if key not in labels:  # Mini-COCO 5 % and 10 % have the same
+                title = f"{entry['root']} {subset}"
+                titles[key] = title = f"{title} ({name})" if title in titles.values() else title
+                labels[key] = None
+                with _collected(errors):
+                    root = params.root(settings, scale, entry["root"])
+                    report = verify.describe(load(root, subset), root, source=title, drop=drop, **how)
+                    columns[title], labels[key] = report.facts, report.labels
+                    notes += report.notes
+                    errors += report.errors
             with _collected(errors):
-                root = params.root(settings, scale, entry["root"])
-                report = verify.describe(load(root, subset), root, source=title, drop=drop, **how)
-                columns[title], labels[title] = report.facts, report.labels
-                notes += report.notes
-                errors += report.errors
-                check_objects(labels[title], source=title, scored=subset == entry["test"])
-        readable = [labels[title] for title in titles if labels[title] is not None]
+                if labels[key] is not None:
+                    check_objects(labels[key], source=titles[key], scored=subset == entry["test"])
+        readable = [labels[key] for key in keys if labels[key] is not None]
         with _collected(errors):
             if len(readable) == 2:
                 check_classes(*readable, source=name)
-        if valid and len(readable) == len(titles):
+        if valid and len(readable) == len(keys):
             errors += _split(settings, scale, name, *readable)
     if valid and benchmark is None:
         for root, archive in needs.roots(settings, scale).items():

@@ -24,6 +24,8 @@ from proseco.base.files import listing_digest
 
 #: Pixels that a box may reach outside its image before it counts as outside: x + w is a rounded sum.
 SLACK = 1e-6
+#: Image ids lie between minus this and this: detections hold them as float64, in which larger ones lose digits.
+IDS = 2**53
 
 
 def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
@@ -40,12 +42,14 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 def refuse(annotations: dict, *, source: str) -> None:
     """Refuse labels that contradict themselves.
 
-    :raises InputError: an id or key twice, an unknown category or image, a size that is not finite, or is negative.
+    :raises InputError: an id, key or file twice, an image id beyond ``IDS``, an unknown category or image, a size that
+        is not finite, or is negative.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
     for what, records, field in (
         ("image", images, "id"),
         ("image", images, "key"),
+        ("image", images, "file_name"),  # else one file could be among the training and the test images
         ("category", categories, "id"),
         ("annotation", objects, "id"),
     ):
@@ -53,6 +57,10 @@ def refuse(annotations: dict, *, source: str) -> None:
         if twice is not None:
             raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
     for image in images:
+        if not (isinstance(image["id"], int) and abs(image["id"]) < IDS):
+            raise InputError(
+                f"{source}: image {image['key']!r} has the id {image['id']!r}; expected a whole number below 2**53"
+            )
         width, height = image["width"], image["height"]
         if not all(isinstance(side, int) and side > 0 for side in (width, height)):
             raise InputError(

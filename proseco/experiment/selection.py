@@ -1,7 +1,7 @@
 """What a run selects, held against what the selected scale has: sections ``run`` and ``selections`` of params.yaml."""
 
 from proseco.base.errors import InputError
-from proseco.experiment import checks, rows
+from proseco.experiment import checks, matrix, rows
 
 LISTS = ("methods", "benchmarks", "seeds", "ablations", "ablation_benchmarks", "unlabelled")
 
@@ -33,6 +33,8 @@ def check(params: dict) -> None:
     for who, root in needed.items():
         if "/" not in root and section["roots"].get(root) is None:
             raise InputError(f"{who} needs {place}.roots.{root}, which is not set (params.yaml)")
+    _stages(params)
+    _titles(params)
 
 
 def _lists(params: dict, run: dict, place: str) -> None:
@@ -78,6 +80,28 @@ def _row(params: dict, section: dict, name: str, place: str) -> None:
             f"{who} is pretrained on {row.data}, which run.unlabelled lacks; it has "
             f"{', '.join(params['run']['unlabelled'])} (params.yaml)"
         )
+
+
+def _stages(params: dict) -> None:
+    """DVC joins the names in a matrix with hyphens, of which ours may have some."""
+    seen: dict[str, matrix.Item] = {}
+    for item in matrix.items(params):
+        other = seen.setdefault(item.name, item)
+        if other is not item:
+            both = " and ".join(f"{cell.row!r} on {cell.benchmark!r}" for cell in (other, item))
+            raise InputError(
+                f"run: {both} would be one stage, {item.name}; expected names that differ joined by '-' (params.yaml)"
+            )
+
+
+def _titles(params: dict) -> None:
+    """Tables and pictures know rows by their titles, so one of two would hide the other."""
+    seen: dict[str, str] = {}
+    for name in rows.names(params):
+        title = rows.row(params, params["scale"], name).title
+        other = seen.setdefault(title, name)
+        if other != name:
+            raise InputError(f"run: rows {other!r} and {name!r} have one title, {title!r}; expected two (params.yaml)")
 
 
 def names(params: dict, name: str) -> dict:

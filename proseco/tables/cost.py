@@ -34,8 +34,9 @@ def build(
     printed, selected = paper.read_cost(), set(selected)
     lines = []
     for row in dict.fromkeys([*printed.index, *rows]):
-        serving = alias.get(row, row)
-        measured = _measured(results / "pretrain" / serving) if selected & {row, serving} else {}
+        # Of two equal rows the one that the run has; the other's pretraining may not exist.
+        serving = next((name for name in (alias.get(row, row), row) if name in selected), None)
+        measured = {} if serving is None else _measured(results / "pretrain" / serving)
         if row not in printed.index and (not measured or serving != row):
             continue
         theirs = printed.loc[row].to_dict() if compare_with_paper and row in printed.index else {}

@@ -3,7 +3,9 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pycocotools import mask
 from pycocotools.coco import COCO
 
 from proseco.base.errors import InputError
@@ -22,7 +24,7 @@ def content():
         ],
         "annotations": [
             {"id": 8, "image_id": 40, "category_id": 90, "bbox": [1, 2, 30, 4], "area": 77.5, "iscrowd": 1}
-            | {"segmentation": {"counts": [3], "size": [48, 64]}},
+            | {"segmentation": {"counts": [1000, 72, 2000], "size": [48, 64]}},
             {"id": 2, "image_id": 40, "category_id": 3, "bbox": [5.5, 6, 7, 8]},
         ],
         "categories": [{"id": 90, "name": "toothbrush", "supercategory": "indoor"}, {"id": 3, "name": "car"}],
@@ -62,6 +64,14 @@ def test_format(tmp_path):
         ("annotations", 1, {"bbox": [1, 2, 3]}, r"annotations\[1\] \(id 2\) is malformed"),
         ("annotations", 1, {"bbox": None}, r"annotations\[1\] \(id 2\) is malformed"),
         ("images", 0, {"id": float("inf")}, r"images\[0\] .*is malformed"),
+        ("images", 0, {"id": "a.jpg"}, r"images\[0\] .*its id is 'a.jpg'; expected a whole number"),
+        ("images", 0, {"id": True}, r"images\[0\] .*its id is True; expected a whole number"),
+        ("images", 0, {"file_name": None}, r"images\[0\] .*its file_name is None; expected the name of a file"),
+        ("images", 0, {"file_name": ""}, r"images\[0\] .*its file_name is ''; expected the name of a file"),
+        ("categories", 0, {"id": 1.9}, r"categories\[0\] .*its id is 1.9; expected a whole number"),
+        ("annotations", 1, {"id": 8.2}, r"annotations\[1\] .*its id is 8.2; expected a whole number"),
+        ("annotations", 1, {"image_id": 9.9}, r"annotations\[1\] .*its image_id is 9.9; expected a whole number"),
+        ("annotations", 1, {"category_id": "3.0"}, r"annotations\[1\] .*its category_id is '3.0'; expected a whole"),
         ("categories", 0, {"id": 3}, "two categories have one id"),
         ("images", 1, {"id": 40}, "two image records have the id 40; expected one each"),
         ("annotations", 0, {"id": 2}, "two annotation records have the id 2; expected one each"),
@@ -76,6 +86,16 @@ def test_malformed_records_are_named(tmp_path, part, row, changes, words):
     with pytest.raises(InputError, match=words) as caught:
         coco.load(write(tmp_path, broken), "train2017")
     assert "instances_train2017.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [str, float])
+def test_whole_numbers_in_other_forms_are_read_as_they_are_meant(tmp_path, kind):
+    other = content()
+    for part, keys in (("images", ["id"]), ("categories", ["id"]), ("annotations", ["id", "image_id", "category_id"])):
+        for record in other[part]:
+            record |= {key: kind(record[key]) for key in keys}
+    found = coco.load(write(tmp_path / "other", other), "train2017")
+    assert repr(found) == repr(coco.load(write(tmp_path, content()), "train2017"))
 
 
 @pytest.mark.parametrize(("part", "key"), [("annotations", "bbox"), ("images", "width"), ("categories", "name")])
@@ -141,7 +161,7 @@ def test_masks_are_kept_on_request(tmp_path):
     kept = coco.load(root, "train2017", masks=True)["annotations"]
     assert [record["segmentation"] for record in kept] == [
         [[5, 6, 12, 6, 12, 14]],
-        {"counts": [3], "size": [48, 64]},
+        {"counts": [1000, 72, 2000], "size": [48, 64]},
     ]
     assert without_masks({"annotations": kept})["annotations"] == coco.load(root, "train2017")["annotations"]
 
@@ -154,3 +174,37 @@ def test_a_malformed_mask_is_named(tmp_path, wrong):
     with pytest.raises(InputError, match=r"instances_train2017\.json': annotations\[1\] \(id 2\) "):
         coco.load(root, "train2017", masks=True)
     coco.load(root, "train2017")
+
+
+RUNS = [
+    ({"size": [48, 64], "counts": [0, -3, 3075]}, "whole numbers from 0 with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": [3000, 71]}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": [3071.5, 0.5]}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": {}}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": ""}, "with the sum 48 x 64"),
+    ({"size": [48, 64], "counts": "garbage"}, "counts with the character 'r'"),
+    ({"size": [48, 64], "counts": "5o"}, "counts that end within a number"),
+    ({"size": [64, 48], "counts": [3072]}, r"the size \[64, 48\]; expected \[48, 64\], the image's height, width"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), RUNS)
+def test_run_lengths_that_are_not_the_images_are_named(tmp_path, wrong, words):
+    """They used to end a finetuning in a traceback, or to be masks of what happened to lie in memory."""
+    whole = content()
+    whole["annotations"][1]["segmentation"] = wrong
+    root = write(tmp_path, whole)
+    with pytest.raises(InputError, match=rf"instances_train2017\.json': annotations\[1\] \(id 2\) .*{words}"):
+        coco.load(root, "train2017", masks=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_as_pycocotools_writes_them_are_kept(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    drawn = np.asfortranarray(rng.random((48, 64)) < rng.random(), dtype=np.uint8)
+    drawn[:, : rng.integers(64)] = seed % 2
+    text = mask.encode(drawn)["counts"].decode()
+    whole = content()
+    whole["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": text}
+    kept = coco.load(write(tmp_path, whole), "train2017", masks=True)["annotations"]
+    assert kept[0]["segmentation"] == {"size": [48, 64], "counts": text}

@@ -67,6 +67,16 @@ def test_of_a_whole_path_the_name_counts(tmp_path, path):
     assert names == ["train/first.jpg", "train/x.png"]  # the latter is not there, and will be reported
 
 
+def test_an_image_of_the_xmls_own_name_counts_more_than_its_filename(tmp_path):
+    stale = named(xml(), "a.jpg")
+    files = {name: (stale, f"{name}.jpg") for name in ("a", "a_flip")}
+    files |= {"b": (stale, "b.png"), "c": (named(xml(), "c.PNG"), "c.PNG"), "d": (stale, "x.jpg")}
+    write(tmp_path, "train", "train", **files)
+    (tmp_path / "train/c.jpg").touch()  # of two of its own name the filename says which
+    names = [image["file_name"] for image in voc_xml.load(tmp_path, "train")["images"]]
+    assert names == ["train/a.jpg", "train/a_flip.jpg", "train/b.png", "train/c.PNG", "train/a.jpg"]
+
+
 def test_classes_of_all_subsets_or_of_the_list(tmp_path):
     write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
     write(tmp_path, "valid", "valid", two=(xml(thing("cat")), "two.jpg"))

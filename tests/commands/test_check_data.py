@@ -279,3 +279,45 @@ def test_images_without_a_single_object_are_no_labels(folder, capsys):
             split.main(scale="demo", benchmark="mini_coco_5")
         shutil.rmtree(folder / "data")
         (folder / "kept").rename(folder / "data")
+
+
+def test_a_subset_is_looked_at_for_each_way_in_which_benchmarks_read_it(folder, capsys):
+    def turn(content):
+        content["images"][2].update(width=content["images"][2]["height"] + 1)
+
+    edit(folder / "data/demo/fsod/annotations/fsod_test.json", turn)
+
+    def add(content):
+        whole = content["benchmarks"]["fsod_test"]
+        content["benchmarks"]["strict"] = {key: value for key, value in whole.items() if key != "drop_other_sizes"}
+        there = {"name": "coco_json", "title": "Mine", "root": "coco", "test": None, "rule": "all"}
+        mine = there | {"train": "annotations/instances_train2017.json"}
+        content["benchmarks"] |= {"right": mine | {"images": "train2017"}, "wrong": mine | {"images": "val2017"}}
+        content["run"]["benchmarks"] = ["fsod_test", "strict", "right", "wrong"]
+
+    change_params(add)
+    out = failing(capsys)
+    where = "coco annotations/instances_train2017.json"
+    found = table(out.out)
+    assert found[""] == ["fsod fsod_test", "fsod fsod_test (strict)", where, f"{where} (wrong)"]
+    assert found["files missing"] == ["0", "0", "0", "13"]
+    assert "error: fsod fsod_test (strict): 1 of 7 images" in out.err and f"error: {where} (wrong): 13 of" in out.err
+
+
+def test_a_subset_that_one_benchmark_learns_and_another_is_scored_on(folder, capsys):
+    """Difficult objects can be learnt, but not found."""
+    for path in (folder / "data/demo/voc/VOC2007/Annotations").iterdir():
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+
+    def add(content):
+        whole = content["benchmarks"]["voc_0712"]
+        content["benchmarks"] |= {
+            "learnt": whole | {"train": "2007_test", "test": None},
+            "scored": whole | {"train": "2007_trainval"},
+        }
+        content["run"]["benchmarks"] = ["learnt", "scored"]
+
+    change_params(add)
+    out = failing(capsys)
+    assert table(out.out)[""] == ["voc 2007_test", "voc 2007_trainval"]
+    assert "error: voc 2007_test: none of 6 images shows an object, crowds and difficult ones left out" in out.err

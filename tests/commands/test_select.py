@@ -39,3 +39,54 @@ def test_values_that_yaml_would_read_as_something_else_are_quoted(folder):
     value = {"methods": ["1e3", "yes", "null", "plain"], "seeds": [7], "ablations": []}
     params.replace("run", value)
     assert params.load()["run"] == value
+
+
+TEXT = """seed: 0
+run:   # what runs
+  methods:  # rows
+  - a
+#  - b
+  seeds: [1]
+  # of its last key
+
+# Of the next section,
+# in two lines.
+other: {x: 1}
+"""
+CHANGED = """seed: 0
+run:   # what runs
+  methods:  # rows
+  - c
+  seeds:
+  - 2
+
+# Of the next section,
+# in two lines.
+other: {x: 1}
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_comments_in_the_first_column_and_ends_of_lines(folder, end):
+    path = folder / "params.yaml"
+    path.write_bytes(TEXT.replace("\n", end).encode())
+    params.replace("run", {"methods": ["c"], "seeds": [2]})
+    assert path.read_bytes() == CHANGED.replace("\n", end).encode()
+
+
+def test_a_section_at_the_end(folder):
+    path = folder / "params.yaml"
+    path.write_text("seed: 0\nrun:\n  seeds:\n  - 1")
+    params.replace("run", {"seeds": [2]})
+    assert path.read_text() == "seed: 0\nrun:\n  seeds:\n  - 2\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["run: {seeds: [1]}\n", '"run":\n  seeds: [1]\n', "run: &it\n  seeds: [1]\nother: *it\n", "{run: {}}"]
+)
+def test_a_section_in_another_form_is_left_alone(folder, text):
+    path = folder / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"^params\.yaml: cannot replace 'run'; expected 'run:' alone in a line"):
+        params.replace("run", {"seeds": [2]})
+    assert path.read_text() == text

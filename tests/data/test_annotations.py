@@ -47,10 +47,14 @@ def test_sound_labels_pass_unchanged():
     [
         ("images", 1, {"id": 2}, "two image records have the id 2"),
         ("images", 1, {"key": "a7"}, "two image records have the key 'a7'"),
+        ("images", 1, {"file_name": "y/a7.jpg"}, "two image records have the file_name 'y/a7.jpg'"),
         ("annotations", 2, {"id": 3}, "two annotation records have the id 3"),
         ("categories", 1, {"id": 0}, "two category records have the id 0"),
         ("annotations", 1, {"category_id": 2}, "annotation 4 has category 2"),
         ("annotations", 1, {"image_id": 6}, "annotation 4 is of image 6"),
+        ("images", 0, {"id": 2**53}, "image 'a2' has the id 9007199254740992"),
+        ("images", 0, {"id": -(2**53)}, "image 'a2' has the id -9007199254740992"),
+        ("images", 0, {"id": 2.5}, "image 'a2' has the id 2.5"),
         ("images", 0, {"width": 0}, "image 'a2' has size 0 x 60"),
         ("images", 0, {"height": float("nan")}, "image 'a2' has size 100 x nan"),
         ("annotations", 1, {"bbox": [0.0, 0.0, -1.0, 5.0]}, "annotation 4 has bbox"),
@@ -140,6 +144,7 @@ def test_merge_numbers_anew_without_clash():
     other = labels()
     for image in other["images"]:
         image["key"] = "b" + image["key"]
+        image["file_name"] = "b/" + image["file_name"]
     both = merge([labels(), other])
     assert [i["id"] for i in both["images"]] == [1, 2, 3, 4, 5, 6]
     assert [i["key"] for i in both["images"]] == ["a2", "a5", "a7", "ba2", "ba5", "ba7"]

@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = params.load(ROOT / "params.yaml")
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
-    *("lr_backbone", "drop_at", "weight_decay", "linear_factor", "log_every", "clip", "patience", "group_steps", "pad_to"),
+    *(
+        "lr_backbone",
+        "drop_at",
+        "weight_decay",
+        "linear_factor",
+        "log_every",
+        "clip",
+        "patience",
+        "group_steps",
+        "pad_to",
+    ),
     *("frozen_stages", "prefix"),
     *("delta", "tau", "tau_t", "lambda_sce", "relation_mask", "normalize_target"),
     *("lambda_contrast", "lambda_sim", "lambda_coord", "lambda_giou", "contrast_aux"),
@@ -403,6 +413,30 @@ def test_one_entry_is_enough_for_data_of_ones_own():
     assert refusal(whole) is None
     del whole["scales"]["demo"]["schedules"]["default"]
     assert "schedules lacks mine" in refusal(whole)
+
+
+def test_names_that_dvc_would_join_to_one():
+    whole = own()
+    whole["benchmarks"] |= {"small": whole["benchmarks"]["mine"], "voc-small": whole["benchmarks"]["mine"]}
+    whole["methods"]["proseco-voc"] = whole["methods"]["proseco"] | {"title": "Mine"}
+    whole["run"] |= {"methods": ["proseco", "proseco-voc"], "benchmarks": ["small", "mine"]}
+    assert refusal(whole) is None
+    whole["run"]["benchmarks"] = ["small", "voc-small"]
+    assert refusal(whole) == (
+        "run: 'proseco' on 'voc-small' and 'proseco-voc' on 'small' would be one stage, "
+        "finetune@demo-proseco-voc-small-42; expected names that differ joined by '-' (params.yaml)"
+    )
+
+
+def test_rows_that_the_tables_could_not_tell_apart():
+    whole = changed("methods/swav/title", "ProSeCo")
+    assert refusal(whole) is None  # it is not selected
+    whole["run"]["methods"] = ["proseco", "swav"]
+    assert refusal(whole) == "run: rows 'proseco' and 'swav' have one title, 'ProSeCo'; expected two (params.yaml)"
+    whole = changed("scales/demo/ablations/base", {"title": "ProSeCo"})
+    whole["run"] |= {"ablations": ["base"], "ablation_benchmarks": ["mini_coco_5"]}
+    assert "rows 'proseco' and 'base' have one title, 'ProSeCo'" in refusal(whole)
+    assert refusal(whole | {"scale": "paper"}) is None
 
 
 def test_keys_of_a_benchmark_s_own_plugin():

@@ -47,6 +47,13 @@ def test_the_same_row_stands_there_once(results):
     assert [*lines] == ["soco", "proseco"]
 
 
+def test_a_row_that_is_another_stands_there_where_that_one_was_not_run(tmp_path):
+    put(tmp_path / "pretrain/best/cost.json", COST)
+    rows = {**ROWS, "proseco_swav": {"title": "ProSeCo w/ SwAV"}}
+    lines = build(tmp_path, rows=rows, selected=["best"], alias={"best": "proseco_swav"})
+    assert lines["best"].figures[2].ours == 1800 and "proseco_swav" not in lines
+
+
 def test_a_cost_without_its_number_is_refused(results):
     put(results / "pretrain/proseco/cost.json", COST | {"seconds": None})
     with pytest.raises(InputError, match=r"cost\.json' has no number under 'seconds', but None"):
