@@ -1,4 +1,7 @@
-"""Environment variables: what differs between machines and changes no result."""
+"""Environment variables: what differs between machines, which is where and how fast a result is made and not what it is.
+
+The number of processes and compiling may change its rounding, and the masks of dropout.
+"""
 
 import os
 from pathlib import Path

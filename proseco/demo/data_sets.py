@@ -74,7 +74,7 @@ def write(
     fsod_test: int,
     workers: int | None = None,
 ) -> None:
-    """Write the four data sets below ``out``.
+    """Write the five data sets below ``out``.
 
     ``imagenet/`` (labelled single objects and ``classes.txt``), ``scenes/`` (unlabelled), ``coco/``, ``voc/`` (a
     VOCdevkit folder with ``classes.txt``) and ``fsod/``. Boxes bound what shows of an object; in VOC an object of which

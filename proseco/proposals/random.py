@@ -1,4 +1,4 @@
-"""Boxes at random: the baseline of UP-DETR, and what Selective Search has to beat."""
+"""Boxes at random: stage recall's baseline, which Selective Search has to beat."""
 
 import numpy as np
 
