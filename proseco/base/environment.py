@@ -1,6 +1,6 @@
-"""Environment variables: what differs between machines, which is where and how fast a result is made and not what it is.
+"""Environment variables: what differs between machines, which is where and how fast, not what.
 
-The number of processes and compiling may change its rounding, and the masks of dropout.
+Processes and compiling may change rounding and dropout's masks.
 """
 
 import os

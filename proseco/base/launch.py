@@ -15,8 +15,9 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from proseco.base import cli, environment, files
@@ -44,9 +45,12 @@ def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) 
         elif code := _start(count):
             raise SystemExit(code)
 
+    if "PYTORCH_ALLOC_CONF" not in os.environ:
+        # Batches differ in size from step to step: blocks of memory that can grow are not cut up by that.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if "RANK" in os.environ:
         _hold_on()
-        cli.run(main)
+        _run_as_one_of_several(main)
     else:
         cli.run(start)
 
@@ -60,6 +64,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="proseco-") as folder:
             yield Path(folder, Path(path).name)
+
+
+def _run_as_one_of_several(main: Callable[..., None]) -> None:
+    """:func:`proseco.base.cli.run`. After an error the process ends at once, for in the interpreter's own end NCCL may
+    wait for processes that still wait for this one.
+    """
+    try:
+        cli.run(main)
+        return
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _devices() -> int:

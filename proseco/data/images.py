@@ -6,18 +6,31 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from proseco.base.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112
+#: EXIF's orientation -> what makes the stored pixels upright; 1 is upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 #: What PIL may take a file for. It knows sixty formats, and one of them, EPS, it has drawn by Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 #: How files of the two usual formats begin and end; programs may put more behind the image.
 _BEGIN, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"  # of a JPEG; no scan holds the bytes of its end
 _BEGIN_AND_END = ((_BEGIN, _END), (b"\x89PNG", b"IEND\xaeB`\x82"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+# PIL refuses twice this number of pixels, by default 179 million. OpenCV, which training decodes with, takes 2^30.
+Image.MAX_IMAGE_PIXELS = 2**29
 
 
 class BrokenImage(Exception):
@@ -36,12 +49,13 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)  # before loading, which turns a TIFF upright
+            orientation = _orientation(image)  # before loading, which turns a TIFF upright
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
             if mode in ("F", "I"):  # it is not known which value is white, and OpenCV refuses them
                 raise BrokenImage("32 bits a sample, which training cannot read")
-            upright = ImageOps.exif_transpose(image)
+            turned = orientation in _UPRIGHT and kind != "tiff"
+            upright = image.transpose(_UPRIGHT[orientation]) if turned else image
             if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             rgb = np.asarray(upright.convert("RGB"))
@@ -50,15 +64,29 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     except Exception as error:  # of a damaged file PIL raises whatever its parser stumbles over
         reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
         raise BrokenImage(reason) from None
-    if kind not in ("jpeg", "mpo", "tiff") and _opencv(data) is None:  # JPEG is libjpeg's in both
-        raise BrokenImage("cannot be decoded")
+    # JPEG is libjpeg's in both. An orientation that is written in the wrong type of number one of them may pass over.
+    if kind != "tiff" and (kind not in ("jpeg", "mpo") or "exif" in image.info):
+        trained_on = _opencv(data)
+        if trained_on is None:
+            raise BrokenImage("cannot be decoded")
+        if trained_on.shape != rgb.shape:
+            raise BrokenImage("its EXIF orientation is malformed")
     facts = {
         "format": {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind),
         "grayscale": mode in ("1", "L", "LA") or mode.startswith("I"),
         "cmyk": mode == "CMYK",
-        "rotated": rotated,
+        "rotated": orientation != 1,
     }
     return np.ascontiguousarray(rgb), facts
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, of a TIFF as PIL turns it, else EXIF's as OpenCV does: PIL would go by XMP or a text of a PNG as well."""
+    exif = image.getexif() if image.format == "TIFF" else Image.Exif()
+    if image.format != "TIFF":
+        exif.load(image.info.get("exif", b""))
+    orientation = exif.get(_ORIENTATION, 1)
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def size(path: str | Path) -> tuple[int, int]:
@@ -69,7 +97,9 @@ def size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            # The header's size of a TIFF is upright already where its own tag says how.
+            upright = image.format == "TIFF" and _ORIENTATION in image.tag_v2
+            turned = not upright and _orientation(image) >= 5
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -139,8 +139,8 @@ def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
 
 
 class _Best:
-    """Validates, keeps a copy of the weights with the highest AP so far (of equals, the first), and ends the training
-    where its schedule says so."""
+    """Validates, keeps a copy of the weights with the highest AP so far (of equals, the first; where no image to
+    validate on shows an object, the last), and ends the training where its schedule says so."""
 
     def __init__(self, model, find: Callable[[], np.ndarray], evaluate: Callable, *, title: str, course: Callable):
         """
@@ -158,11 +158,10 @@ class _Best:
     def validate(self, step: int) -> bool:
         """After so many steps; whether the training ends."""
         detections = self.find()
-        scored = self.evaluate(detections)["AP"] or 0.0 if distributed.rank() == 0 else None
-        ap = distributed.first(scored)
+        ap = distributed.first(self.evaluate(detections)["AP"] if distributed.rank() == 0 else None)
         self.history.append({"step": step, "AP": ap})
-        if ap > self.score:
-            self.score, self.step, self.detections = ap, step, detections
+        if ap is None or ap > self.score:
+            self.score, self.step, self.detections = ap or 0.0, step, detections
             self.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         before = self.drop
         self.drop, self.ended = self._course()
@@ -170,11 +169,12 @@ class _Best:
             said = f"best {self.score:.2f} at step {self.step:,}" if self.step < step else "the best so far"
             said += "; the learning rate drops" if self.drop < before else ""
             said += "; AP has stopped rising" if self.ended else ""
-            tqdm.write(f"{self.title}: step {step:,}: validation AP {ap:.2f}, {said}")
+            figure = "without an object to score, the last weights are kept" if ap is None else f"AP {ap:.2f}, {said}"
+            tqdm.write(f"{self.title}: step {step:,}: validation {figure}")
         return self.ended
 
     def _course(self) -> tuple[int, bool]:
-        return self.course([(validation["step"], validation["AP"]) for validation in self.history])
+        return self.course([(validation["step"], validation["AP"] or 0.0) for validation in self.history])
 
     def state_dict(self) -> dict:
         chosen = {"score": self.score, "step": self.step, "history": list(self.history)}

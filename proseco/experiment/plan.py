@@ -7,7 +7,7 @@ files of settings, one for each consumer, and the stages depend on these. Nothin
 
 from pathlib import Path
 
-from proseco.base import plugins, sources
+from proseco.base import files, plugins, sources
 from proseco.experiment import rows
 from proseco.experiment.rows import Row
 from proseco.experiment.schema import check
@@ -48,7 +48,8 @@ def pretraining(params: dict, row: Row) -> dict:
     )
     detector = ("detectors", row.detector["name"])
     if row.from_file:
-        return settings | {"checkpoint": row.pretrain, "code": code(detector)}
+        checkpoint = row.pretrain | {"digest": digest(row.pretrain["checkpoint"])}
+        return settings | {"checkpoint": checkpoint, "code": code(detector)}
     if row.pretrain is None:
         return settings
     known = plugins.keywords("methods", row.plugin)
@@ -80,12 +81,13 @@ def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
 def backbones(params: dict, scale: str) -> dict:
     """What the backbone stage depends on: ``files`` (row -> backbone entry), ``backbones``, ``body``, ``seed``.
 
-    And ``precision`` where one is trained, else None.
+    And ``precision`` where one is trained, else None; ``digests`` of the checkpoint files.
     """
     names, used = chosen_backbones(params, scale)
     trained = code(*(("methods", entry["name"]) for entry in used.values() if "name" in entry))
     body = params["scales"][scale]["detector"]["backbone"]
     settings = {"files": names, "backbones": used, "body": body, "seed": params["seed"]}
+    settings["digests"] = {e["checkpoint"]: digest(e["checkpoint"]) for e in used.values() if "checkpoint" in e}
     return settings | {"precision": params["precision"] if trained else None, "code": trained}
 
 
@@ -102,6 +104,13 @@ def chosen_backbones(params: dict, scale: str) -> tuple[dict[str, str], dict[str
         else:
             names[name] = section["backbones"][row.backbone].get("same_as", row.backbone)
     return names, {name: entries[name] for name in sorted(set(names.values()))}
+
+
+def digest(path: str) -> str | None:
+    """Of a checkpoint file, by which another file of the same name makes stale what was made of the former; None where
+    there is none (yet).
+    """
+    return files.digest(path) if Path(path).is_file() else None
 
 
 def code(*used: tuple[str, str]) -> dict[str, str]:

@@ -137,7 +137,7 @@ def loss_curves(
     because equal names need not mean equal quantities there.
 
     :param logs: label -> ``log.csv``, with columns ``step``, ``loss`` and one a term.
-    :param validations: label -> ``step`` and ``AP`` (in %) of each validation.
+    :param validations: label -> ``step`` and ``AP`` (in %; None without an object to score) of each validation.
     :raises InputError: a log is missing, has no line, or has no column ``step`` or ``loss``.
     """
     parts = _parts(logs, validations or {})
@@ -181,6 +181,7 @@ def _parts(logs: dict[str, str | Path], validations: dict[str, list[dict]]) -> l
     for columns, frames in groups.items():
         curves = {_PANELS.get(c, c): {label: (f["step"], f[c]) for label, f in frames.items()} for c in columns}
         scores = {label: pandas.DataFrame(validations[label]) for label in frames if label in validations}
+        scores = {label: score for label, score in scores.items() if score["AP"].notna().any()}  # none: no object shown
         if scores:
             curves["validation AP (%)"] = {label: (score["step"], score["AP"]) for label, score in scores.items()}
         parts.append((curves, list(frames)))

@@ -43,6 +43,8 @@ def joined(device: torch.device) -> Iterator[None]:
 def _peers() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:  # an heir of RuntimeError, but this process's own
+        raise
     except RuntimeError as error:  # gloo, NCCL and the store raise this one and its heirs
         raise PeerLost(str(error).partition("\n")[0]) from None
 

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
+import atexit
 import os
 import signal
 import sys
@@ -28,6 +29,9 @@ def main(*, what: str) -> None:
         Path(f"pid-{rank}").write_text(str(os.getpid()))
         if what == "all":
             raise InputError("no scale named 'dmeo'")
+        if what == "hangs" and rank == 1:
+            atexit.register(time.sleep, 50)
+            raise InputError("image b is damaged")
         if what == "one" and rank == 1:
             raise InputError("image b is damaged")
         if what == "lost":
@@ -41,7 +45,7 @@ def main(*, what: str) -> None:
             raise RuntimeError("ours")
         if what == "stop":
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(7 if rank else 1))
-        if what in ("one", "wait", "stop"):
+        if what in ("one", "wait", "stop", "hangs"):
             Path(f"ready-{rank}").touch()
             time.sleep(60)
 
@@ -101,6 +105,7 @@ def test_where_there_is_nothing_to_share_one_process_does(start, tmp_path):
         ("one", "error: image b is damaged"),
         ("lost", "error: step 3: giou is not finite"),
         ("dies", "error: process 1 of 2 was ended by SIGKILL"),
+        ("hangs", "error: image b is damaged"),  # in the interpreter's end, as NCCL may
     ],
 )
 def test_an_error_of_one_ends_all_with_one_line(start, tmp_path, what, line):

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from proseco.base.errors import InputError
 from proseco.data import images
@@ -245,3 +245,83 @@ def test_both_decoders_agree_on_imagenet(every):
         fast = images.read(path)
         assert fast.shape == strict.shape, path.name
         assert np.abs(fast.astype(int) - strict).mean() < 2, path.name
+
+
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+def with_text(key, text):
+    """A PNG's text chunks."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt(key, text)
+    return {"pnginfo": chunks}
+
+
+def raw_profile():
+    """EXIF as ImageMagick writes it into a PNG's text."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes()
+    return with_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n")
+
+
+def upright_exif():
+    """EXIF without an orientation: PIL then looks for one elsewhere."""
+    exif = Image.Exif()
+    exif[0x0131] = "a program"
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"xmp": XMP}),
+        ("JPEG", {"xmp": XMP, "exif": upright_exif()}),
+        ("WEBP", {"xmp": XMP, "lossless": True}),
+        ("PNG", with_text("XML:com.adobe.xmp", XMP.decode())),
+        ("PNG", raw_profile()),
+    ],
+    ids=["JPEG", "JPEG with EXIF", "WEBP", "PNG", "PNG profile"],
+)
+def test_an_orientation_elsewhere_than_in_exif_is_nobodys(tmp_path, kind, options):
+    """Proposals are made of what the strict decoder returns, training sees the fast one's: the same frame."""
+    path = tmp_path / "image"
+    path.write_bytes(stored(picture(), kind, **options))
+    with Image.open(path) as image:
+        assert image.getexif().get(0x0112) == 6 or kind == "PNG"  # which has its texts behind the pixels
+    strict, facts = images.inspect(path.read_bytes())
+    assert not facts["rotated"]
+    assert strict.shape == images.decode(path.read_bytes(), "x").shape == (40, 56, 3)
+    assert images.size(path) == (56, 40)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_the_size_of_a_tiff_is_the_upright_one(tmp_path, orientation):
+    path = tmp_path / "image.tif"
+    path.write_bytes(
+        stored(np.ascontiguousarray(STORED[orientation](picture())), "TIFF", tiffinfo={0x112: orientation})
+    )
+    strict, facts = images.inspect(path.read_bytes())
+    assert (strict == picture()).all() and facts["rotated"] == (orientation != 1)
+    assert images.size(path) == (56, 40)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06",
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x01\0\x01\0\0\0\x06\0\0\0",
+    ],
+)
+def test_an_orientation_that_the_decoders_read_differently_is_refused(entry):
+    """6, as LONG or as BYTE instead of SHORT: one decoder turns the image, the other does not."""
+    data = stored(picture(), "JPEG", exif=b"Exif\0\0" + entry + bytes(4))
+    with pytest.raises(images.BrokenImage, match=r"^its EXIF orientation is malformed$"):
+        images.inspect(data)
+
+
+def test_an_image_of_more_pixels_than_pil_likes_is_read(tmp_path):
+    """An aerial or pathological one; 182 million pixels, of one bit for the test's sake."""
+    path = tmp_path / "large.png"
+    Image.new("1", (14000, 13000)).save(path)
+    assert images.size(path) == (14000, 13000)

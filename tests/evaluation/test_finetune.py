@@ -101,6 +101,14 @@ def test_it_ends_where_ap_has_stopped_rising_and_says_why(cell, tmp_path, monkey
     assert found["stopped_early"] is None and [step for step, _ in rates] == [4, 8, 10]
 
 
+def test_without_an_object_to_validate_on_the_last_weights_are_kept(cell, tmp_path, monkeypatch, capsys):
+    """Few images to validate on may show none: the first validation's weights would be as good as untrained."""
+    found, _, _ = run(cell, tmp_path, [None] * 6 + [7.5], monkeypatch)
+    assert (found["steps"], found["best_step"], found["stopped_early"]) == (10, 10, None)
+    assert [entry["AP"] for entry in found["validation"]] == [None] * 6
+    assert "step 2: validation without an object to score, the last weights are kept" in capsys.readouterr().out
+
+
 def test_frozen_stages_leave_as_they_began(cell, tmp_path, monkeypatch):
     begun = checkpoint.load(cell["start"], "student")
     cell |= {"schedule": SCHEDULE | {"frozen_stages": 2}, "scoring": "voc"}

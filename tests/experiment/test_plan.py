@@ -110,7 +110,7 @@ def test_a_row_from_a_file_depends_on_the_file_and_the_detector_alone():
     settings = plan.resolve(whole)
     row, backbones = settings["pretrain/detreg_public.json"], settings["backbone.json"]
     assert {key for key, value in row.items() if value is not None} == {"detector", "seed", "checkpoint", "code"}
-    assert row["checkpoint"] == {"checkpoint": path}
+    assert row["checkpoint"] == {"checkpoint": path, "digest": None}  # there is no such file
     assert list(row["code"]) == ["proseco/detectors/deformable_detr.py"]
     name = backbones["files"]["detreg_public"]
     assert backbones["backbones"][name] == {"checkpoint": path, "prefix": None}
@@ -118,6 +118,23 @@ def test_a_row_from_a_file_depends_on_the_file_and_the_detector_alone():
     whole["scales"]["paper"]["pretrain"]["detreg_public"]["network"] = "student"
     entry = plan.backbones(whole, "paper")["backbones"][name]
     assert entry == {"checkpoint": path, "prefix": "student.backbone.0.body."}
+
+
+def test_another_checkpoint_of_the_same_name_makes_stale_what_was_made_of_the_former(tmp_path):
+    whole = changed("run/methods", ["proseco", "supervised", "detreg_public"]) | {"scale": "paper"}
+    paper, backbone, detector = whole["scales"]["paper"], tmp_path / "resnet.pth", tmp_path / "detreg.pth"
+    paper["backbones"]["supervised"]["checkpoint"] = str(backbone)
+    paper["pretrain"]["detreg_public"]["checkpoint"] = str(detector)
+    for path in (backbone, detector):
+        path.write_bytes(b"one")
+    before = plan.resolve(whole)
+    assert plan.resolve(whole) == before
+    backbone.write_bytes(b"two")
+    after = plan.resolve(whole)
+    assert {name for name in before if before[name] != after[name]} == {"backbone.json"}
+    detector.write_bytes(b"two")
+    last = plan.resolve(whole)
+    assert {name for name in after if after[name] != last[name]} == {"backbone.json", "pretrain/detreg_public.json"}
 
 
 def test_the_row_without_a_pretraining_knows_nothing_of_it():

@@ -102,7 +102,7 @@ def test_methods_of_the_whole_demo_do_not_look_alike_and_fit_the_legend(tmp_path
 def test_losses_share_panels_where_the_terms_agree(tmp_path, panels):
     pre = write_log(tmp_path / "pre.csv", contrast=2, coord=0.3)
     one, two = (write_log(tmp_path / f"{i}.csv", seed=i, **{"class": 0.5, "coord": 0.3}) for i in (1, 2))
-    validations = {"two": [{"step": 30, "AP": 4.5}, {"step": 60, "AP": 6.5}]}
+    validations = {"two": [{"step": 30, "AP": 4.5}, {"step": 60, "AP": 6.5}], "one": [{"step": 9, "AP": None}]}
     figures.loss_curves({"pretraining": pre, "one": one, "two": two}, tmp_path / "loss.png", validations)
     shown = [(p.get_title(), len(p.get_lines()) // 2) for p in panels if p.get_visible()]
     first = [("loss", 1), ("contrast", 1), ("coord (L1)", 1), ("gradient norm", 1)]
