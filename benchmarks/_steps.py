@@ -17,7 +17,7 @@ from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.data.batch import Batch
 from proseco.nn import backbone, deformable_attention, matcher, sampling
-from proseco.training import cost, loop
+from proseco.training import loop, usage
 from proseco.training.schedules import Schedule
 
 WARM = 3  # steps before any counts
@@ -84,8 +84,8 @@ def public_pieces() -> Iterator[None]:
     with (
         _EAGERLY,
         mock.patch.object(deformable_attention, "sample_levels", sampling.sample_levels_plain),
-        mock.patch.object(backbone, "folds", lambda norm, x: False),
-        mock.patch.object(backbone, "order", lambda images: torch.contiguous_format),
+        mock.patch.object(backbone, "can_fold", lambda norm, x: False),
+        mock.patch.object(backbone, "memory_format", lambda images: torch.contiguous_format),
         mock.patch.object(matcher, "assign", scipy),
     ):
         yield
@@ -149,7 +149,7 @@ def compare(
     peaks = dict.fromkeys(forms, 0)
     for number in range(steps):
         for name in sorted(forms, reverse=number % 2 == 1):
-            memory = cost.Memory(device)
+            memory = usage.Memory(device)
             wait(device)
             begin = time.perf_counter()
             forms[name](batches[name][number % len(batches[name])])
@@ -161,7 +161,7 @@ def compare(
 
 def say_where(device: torch.device) -> None:
     compiled = ", encoder compiled" * environment.compiles()
-    print(f"{cost.hardware(device)}, torch {torch.__version__}{compiled}")
+    print(f"{usage.hardware(device)}, torch {torch.__version__}{compiled}")
 
 
 def report(

@@ -61,14 +61,16 @@ def main(
     shapes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
     value, *others = (tensor.to(where) for tensor in draw(images, shapes))
     tensors = [tensor.detach().requires_grad_() for tensor in (value.to(kind), *others)]
-    above = torch.randn(images, sum(h * w for h, w in shapes), HEADS * WIDTH, generator=_chance(1)).to(where, kind)
-    found = {name: run(form, shapes, tensors, above)[0] for name, form in forms.items()}  # and compiled by now
+    grad_out = torch.randn(images, sum(h * w for h, w in shapes), HEADS * WIDTH, generator=_chance(1)).to(where, kind)
+    found = {name: run(form, shapes, tensors, grad_out)[0] for name, form in forms.items()}  # and compiled by now
     error = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found.values(), strict=True))
     seconds: dict[str, list] = {name: [] for name in forms}
     for turn in range(rounds):
         for name in sorted(forms, reverse=turn % 2 == 1):
-            seconds[name].append(run(forms[name], shapes, tensors, above)[1])
-    print(f"{images} x {height} x {width}, {above.shape[1]} queries, {kind}, median of {rounds} rounds, milliseconds")
+            seconds[name].append(run(forms[name], shapes, tensors, grad_out)[1])
+    print(
+        f"{images} x {height} x {width}, {grad_out.shape[1]} queries, {kind}, median of {rounds} rounds, milliseconds"
+    )
     print(f"{'form':10} {'forward':>8} {'backward':>9}")
     times = {name: 1000 * np.median(each, axis=0) for name, each in seconds.items()}
     for name, (forward, backward) in times.items():
@@ -101,7 +103,7 @@ def draw(images: int, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Te
     return value.requires_grad_(), points.requires_grad_(), weights.requires_grad_()
 
 
-def run(form, shapes, tensors, above: Tensor) -> tuple[list[Tensor], tuple[float, float]]:
+def run(form, shapes, tensors, grad_out: Tensor) -> tuple[list[Tensor], tuple[float, float]]:
     """Result and gradients of value and weights, and seconds forward and backward. Those of points are taken, and left
     out here: at a pixel's border a rounding decides between two slopes.
     """
@@ -111,7 +113,7 @@ def run(form, shapes, tensors, above: Tensor) -> tuple[list[Tensor], tuple[float
     out = form(value, shapes, points, weights)
     _wait(value)
     middle = time.perf_counter()
-    gradients = torch.autograd.grad(out, tensors, above)
+    gradients = torch.autograd.grad(out, tensors, grad_out)
     _wait(value)
     end = time.perf_counter()
     return [out.detach(), gradients[0], gradients[2]], (middle - begin, end - middle)

@@ -21,7 +21,7 @@ import torch
 
 from proseco.base import cli, files
 from proseco.base.errors import InputError, one_of
-from proseco.training import cost, devices
+from proseco.training import devices, usage
 
 _LINES = 25  # of each, in the report
 
@@ -76,7 +76,7 @@ def main(*, out: Path, minutes: float = 13, images: str | None = None, only: str
     if only:
         runs = {name: runs[name] for name in only.split(",")}
     out.mkdir(parents=True, exist_ok=True)
-    facts = f"{cost.hardware(where)}, torch {torch.__version__}, Python {sys.version.split()[0]}, {date.today()}"
+    facts = f"{usage.hardware(where)}, torch {torch.__version__}, Python {sys.version.split()[0]}, {date.today()}"
     print(facts)
     end, ended, parts = time.monotonic() + 60 * minutes, [], [f"# {facts}\n"]
     for name, run in runs.items():

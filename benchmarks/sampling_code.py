@@ -71,7 +71,7 @@ def build(kernel: str, kind: str, capability: int, queries: int, warps: int):
     sizes = {name: size for name, size in sizes.items() if name in function.arg_names}
     pointers = {"value": value, "shapes": "i32", "points": "fp32", "weights": "fp32"} | {
         "forward": {"out": value},
-        "backward": {"above": value, "of_value": "fp32", "of_points": "fp32", "of_weights": "fp32"},
+        "backward": {"grad_out": value, "grad_value": "fp32", "grad_points": "fp32", "grad_weights": "fp32"},
     }[kernel]
     signature = {name: f"*{of}" for name, of in pointers.items()}
     signature |= dict.fromkeys(("queries", "pixels", "heads"), "i32") | dict.fromkeys(sizes, "constexpr")

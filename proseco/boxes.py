@@ -13,12 +13,6 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Corners -> centre and size, in the same unit. (..., 4) -> (..., 4)."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], dim=-1)
-
-
 def scale(boxes: Tensor, width_height: Tensor) -> Tensor:
     """Multiply x by width and y by height. boxes (..., 4), width_height (..., 2), broadcast."""
     return boxes * torch.cat([width_height, width_height], dim=-1)

@@ -26,12 +26,12 @@ _PAGE = 4 / 3  # width to height that a montage aims at
 
 
 def colors(count: int) -> list[str]:
-    """A colour a box, in turn, so that boxes across each other can be told apart."""
+    """One colour per box, in turn, so that boxes across each other can be told apart."""
     return [PALETTE[index % len(PALETTE)] for index in range(count)]
 
 
 def cell_side(columns: int) -> int:
-    """Pixels of the side of a cell where so many fill the width of a page."""
+    """Pixels of the side of a cell where that many fill the width of a page."""
     return _WIDTH // columns - _GAP
 
 
@@ -49,8 +49,8 @@ def draw_boxes(
 
     :param image: H x W x 3, RGB, uint8.
     :param boxes_xyxy: K x 4, pixels of ``image``.
-    :param color: a matplotlib colour, or one a box.
-    :param labels: a name a box; ``scores`` a number 0..1 a box. The surest box is drawn last, on top.
+    :param color: a matplotlib colour, or one per box.
+    :param labels: one name per box; ``scores`` a number 0..1 per box. The surest box is drawn last, on top.
     :param long_edge: an image whose long edge is shorter is enlarged by a whole factor, so that names are legible.
     :param at_most: an image whose long edge is longer is shrunk to it before the boxes are drawn, so that their lines
         do not shrink with it.
@@ -96,19 +96,14 @@ def _tag(canvas: np.ndarray, text: str, x: int, y: int, rgb: tuple[int, ...]) ->
     cv2.putText(canvas, text, (x + 2, top + height + base // 3), face, scale, ink, weight, cv2.LINE_AA)
 
 
-def contact_sheet(
-    rows: list[list[np.ndarray | None]],
-    path: str | Path,
-    column_titles: Sequence[str] = (),
-    row_titles: Sequence[str] = (),
-) -> None:
+def contact_sheet(rows: list[list[np.ndarray]], path: str | Path, row_titles: Sequence[str] = ()) -> None:
     """Images in a grid, such as detections beside ground truth.
 
-    :param rows: RGB uint8 images of any sizes, fitted into equal squares; None leaves a place empty.
+    :param rows: RGB uint8 images of any sizes, fitted into equal squares.
     """
-    side = _cell_width([image for row in rows for image in row if image is not None], max(map(len, rows)))
-    fitted = [[None if image is None else _fit(image, side, side) for image in row] for row in rows]
-    _save_picture(_grid(fitted, side, [column_titles] + [()] * (len(rows) - 1), row_titles), path)
+    side = _cell_width([image for row in rows for image in row], max(map(len, rows)))
+    fitted = [[_fit(image, side, side) for image in row] for row in rows]
+    _save_picture(_grid(fitted, side, [()] * len(rows), row_titles), path)
 
 
 def montage(paths: dict[str, str | Path], path: str | Path) -> None:
@@ -154,14 +149,14 @@ def _fit(image: np.ndarray, width: int, height: int | None) -> np.ndarray:
 
 
 def _grid(
-    rows: list[list[np.ndarray | None]], width: int, titles: Sequence[Sequence[str]], row_titles: Sequence[str]
+    rows: list[list[np.ndarray]], width: int, titles: Sequence[Sequence[str]], row_titles: Sequence[str]
 ) -> Image.Image:
     """Fitted images on white, titles above the cells of a row, row titles upright at the left."""
     columns = max(map(len, rows))
     size = int(np.clip(width * columns / 50, 14, 30))
     line, gap = round(size * 1.6), _GAP
     left = line if row_titles else 0
-    heights = [max((image.shape[0] for image in row if image is not None), default=0) for row in rows]
+    heights = [max((image.shape[0] for image in row), default=0) for row in rows]
     total = sum(heights) + sum(line for names in titles if names) + gap * len(rows)
     sheet = Image.new("RGB", (left + columns * (width + gap), total), "white")
     top = 0
@@ -172,9 +167,8 @@ def _grid(
         if index < len(row_titles):
             sheet.paste(_text(row_titles[index], (height, line), size).transpose(Image.Transpose.ROTATE_90), (0, top))
         for column, image in enumerate(row):
-            if image is not None:
-                x = left + column * (width + gap) + (width - image.shape[1]) // 2
-                sheet.paste(Image.fromarray(image), (x, top + (height - image.shape[0]) // 2))
+            x = left + column * (width + gap) + (width - image.shape[1]) // 2
+            sheet.paste(Image.fromarray(image), (x, top + (height - image.shape[0]) // 2))
         top += height + gap
     return sheet
 

@@ -1,23 +1,34 @@
-"""Which images are labelled: ids -> sampled ids, and the text files that publish them.
+"""Which images are labelled: the keys of all images -> those that a rule and a seed draw."""
 
-An id file is one line ``# name=value ...`` followed by one id a line, so three lines of any language read it::
-
-    with open(path) as file:
-        ids = [line.strip() for line in file if not line.startswith("#")]
-"""
-
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from proseco.base.errors import InputError, one_of
-from proseco.base.files import write_text
+from proseco.data import id_files
 
 #: Each rule, and the key of a benchmark's entry that it needs.
 RULES = {"all": None, "cover": "fraction", "file": "ids", "uniform": "fraction"}
+#: Keys of a benchmark's entry that say what is drawn.
+RULE_KEYS = ("rule", "fraction", "ids")
+
+
+def rule_of(entry: dict, own: Path) -> dict:
+    """The keywords of :func:`sample` and :func:`draw` that a benchmark's entry says.
+
+    :param own: folder of the id files that users bring; ``ids`` names one of them.
+    """
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return rule | {"ids": own / rule["ids"]} if "ids" in rule else rule
+
+
+def facts_of(benchmark: str, entry: dict) -> dict:
+    """What the id files of a benchmark say of it in their first line, beside the seed."""
+    subset = "_".join(entry["train"].split())
+    rule = {key: entry[key] for key in RULE_KEYS if key in entry}
+    return {"data_set": entry["name"], "subset": subset, "benchmark": benchmark, **rule}
 
 
 def sample(
@@ -30,12 +41,12 @@ def sample(
         ``file``, those that an id file lists.
     :param fraction: of the images, 0..1, for ``uniform`` and ``cover``.
     :param ids: the id file, for ``file``; ``{seed}`` in its name stands for the seed.
-    :returns: the keys, sorted, and notes on what could not be had, one line each.
-    :raises InputError: an unknown rule, a fraction out of range, an id file that is wrong or names other images.
+    :returns: the keys, sorted, and notes on what the draw could not achieve, one line each.
+    :raises InputError: an unknown rule, a fraction out of range, an id file that is malformed or lists other images.
     """
     keys = [image["key"] for image in annotations["images"]]
     if rule == "all":
-        return order(keys), []
+        return id_files.sorted_keys(keys), []
     if rule == "file":
         return _listed(str(ids).replace("{seed}", str(seed)), keys), []
     if rule == "uniform":
@@ -46,23 +57,15 @@ def sample(
 
 
 def _listed(path: str, keys: list[str]) -> list[str]:
-    chosen = read_ids(path, header=False)
+    chosen = id_files.read(path, header=False)
     unknown = set(chosen) - set(keys)
     if unknown or not chosen:
-        first = order(unknown)[0] if unknown else None
+        first = id_files.sorted_keys(unknown)[0] if unknown else None
         raise InputError(
             f"{len(unknown)} of the {len(chosen)} ids in {path!r} are not among the {len(keys)} images of the data set "
             f"(the first is {first!r}); expected one or more of its ids{f', such as {keys[0]!r}' if keys else ''}"
         )
-    return order(chosen)
-
-
-def order(keys: Iterable[str]) -> list[str]:
-    """Keys sorted: by value if all are whole numbers (COCO's are), else as text. Draws depend on this order."""
-    keys = list(keys)
-    if all(key.isascii() and key.isdecimal() for key in keys):
-        return sorted(keys, key=lambda key: (int(key), key))
-    return sorted(keys)
+    return id_files.sorted_keys(chosen)
 
 
 def uniform(keys: Iterable[str], *, fraction: float, seed: int) -> list[str]:
@@ -71,7 +74,7 @@ def uniform(keys: Iterable[str], *, fraction: float, seed: int) -> list[str]:
     The draw is that of DETReg's public Mini-COCO sampler, ``default_rng(seed).choice`` on the sorted ids: with seed 42
     it gives the same images.
     """
-    keys = order(keys)
+    keys = id_files.sorted_keys(keys)
     return [keys[row] for row in np.flatnonzero(_draw(len(keys), fraction, np.random.default_rng(seed)))]
 
 
@@ -87,8 +90,10 @@ def _draw(count: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def presence(annotations: dict) -> dict[str, set[str]]:
-    """Key of each image -> names of the classes that it shows. Crowds and difficult objects are not counted: a test
-    set that has a class only through them could not score it."""
+    """Key of each image -> names of the classes that it shows.
+
+    Crowds and difficult objects do not count: a test set that has a class only through them could not score it.
+    """
     names = {category["id"]: category["name"] for category in annotations["categories"]}
     shown: dict[int, set[str]] = {image["id"]: set() for image in annotations["images"]}
     for record in annotations["annotations"]:
@@ -98,17 +103,17 @@ def presence(annotations: dict) -> dict[str, set[str]]:
 
 
 def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """:func:`uniform`, changed as little as needed for every class to be among the drawn keys and among the rest.
+    """A draw as by :func:`uniform`, with as few changes as needed to have every class both drawn and left over.
 
-    A class with two images forces them apart, so images that such classes tie together move as one unit and these
-    classes are covered by construction. Classes with more images are covered by moving units, each time the one that
-    uncovers the fewest others. A class with one image has it drawn. Then units move back until the drawn ones number
-    ``round(n * fraction)`` again, as far as coverage allows.
+    The two images of a class that has two must be on different sides. Images that are tied together by such classes
+    move as one unit, which covers these classes by construction. Classes with more images are covered by moving units,
+    each time the one that uncovers the fewest other classes. The image of a class that has only one is drawn. Then
+    units move back, as far as coverage allows, until ``round(n * fraction)`` images are drawn again.
 
     :param shown: key -> its classes, as :func:`presence` gives it.
-    :returns: the drawn keys, sorted, and a note for each class that is on one side only and for a count missed.
+    :returns: the drawn keys, sorted, and notes: one per class that is on one side only, one if the number is missed.
     """
-    keys = order(shown)
+    keys = id_files.sorted_keys(shown)
     rng = np.random.default_rng(seed)
     drawn = _draw(len(keys), fraction, rng)
     wanted = min(int(drawn.sum()), max(len(keys) - 1, 1))
@@ -126,7 +131,7 @@ def cover(shown: dict[str, set[str]], *, fraction: float, seed: int) -> tuple[li
 
 
 class _Sides:
-    """Images on two sides, classes that want both, and the moves that keep or mend that."""
+    """Images on two sides, drawn (``inside``) or not, and moves that bring every class to both."""
 
     def __init__(self, classes: list[list[str]], inside: list[bool]) -> None:
         self.classes, self.inside = classes, inside
@@ -149,7 +154,7 @@ class _Sides:
         self.count = {name: sum(inside[row] for row in rows) for name, rows in self.rows.items()}
 
     def _tie(self, start: int, single: set[int]) -> None:
-        """The unit of an image: all that two-image classes connect to it, on alternating sides."""
+        """Make the unit of an image: all images that two-image classes connect to it, on alternating sides."""
         members, self.unit[start] = [start], len(self.units)
         for row in members:
             for name in self.classes[row]:
@@ -162,6 +167,7 @@ class _Sides:
         self.units.append(members)
 
     def _flip(self, unit: int) -> None:
+        """Move each image of a unit to its other side."""
         for row in self.units[unit]:
             step = -1 if self.inside[row] else 1
             self.inside[row] = not self.inside[row]
@@ -169,7 +175,7 @@ class _Sides:
                 self.count[name] += step
 
     def _harm(self, unit: int) -> int:
-        """How many more classes would be on one side only if the unit changed sides."""
+        """How many more classes would be on one side only if the unit were moved."""
         names = {name for row in self.units[unit] for name in self.classes[row]}
         before = sum(self.count[name] in (0, len(self.rows[name])) for name in names)
         self._flip(unit)
@@ -178,6 +184,7 @@ class _Sides:
         return after - before
 
     def cover(self, rng: np.random.Generator) -> None:
+        """Move units until every class is on both sides or no unit can help; at most some thousand moves."""
         for _ in range(1000 + 20 * len(self.rows)):
             lacking = [rows for name, rows in self.rows.items() if self.count[name] in (0, len(rows))]
             movable = [sorted({self.unit[row] for row in rows} - self.fixed) for rows in lacking]
@@ -190,6 +197,7 @@ class _Sides:
             self._flip(choices[0] if rng.random() < 0.1 else min(choices, key=self._harm))
 
     def resize(self, wanted: int, rng: np.random.Generator) -> None:
+        """Move units until ``wanted`` images are drawn, as far as no class is lost on a side."""
         surplus = sum(self.inside) - wanted
         for unit in rng.permutation(len(self.units)).tolist():
             if not surplus:
@@ -205,7 +213,7 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
 
     :raises InputError: fewer are left.
     """
-    rest = order(set(keys) - set(chosen))
+    rest = id_files.sorted_keys(set(keys) - set(chosen))
     if not 0 <= count <= len(rest):
         raise InputError(
             f"validation of {count} images: expected a number from 0 to {len(rest)}, all that are left "
@@ -217,7 +225,7 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
 
 @dataclass
 class Split:
-    """Keys of the parts ``train``, ``val`` and ``test``; which parts are the test subset; notes to print."""
+    """Keys of the parts ``train``, ``val`` and ``test``; the parts taken from the test subset; notes to print."""
 
     keys: dict[str, list[str]]
     from_test: set[str]
@@ -225,7 +233,7 @@ class Split:
 
     @property
     def published(self) -> list[str]:
-        """The parts that a draw decided: neither a test subset as it stands, nor a validation that is the test."""
+        """The parts that a draw decided: not those of the test subset, nor a validation that equals the test."""
         own = [part for part in self.keys if part not in self.from_test]
         return [part for part in own if part != "val" or self.keys["val"] != self.keys["test"]]
 
@@ -240,17 +248,19 @@ def draw(
     fraction: float | None = None,
     ids: str | Path | None = None,
 ) -> Split:
-    """Everything that one finetuning needs: labelled images, images to choose the checkpoint with, images to score.
+    """Draw all images that one finetuning needs: to train on, to choose the checkpoint by, and to score.
 
     :param whole: COCO-format dict of the training subset.
-    :param test: of the test subset; None: what the rule leaves of ``whole``.
+    :param test: COCO-format dict of the test subset; None to test on what the rule leaves of ``whole``.
     :param rule: with ``fraction`` or ``ids``, see :func:`sample`.
-    :param validation: so many labelled images of what is left of ``whole``; or ``test``: the test images themselves,
-        as the paper has it.
-    :raises InputError: as :func:`sample` and :func:`held_out`, or nothing is left to test on.
+    :param validation: the number of images to validate on. They come from what the rule leaves of ``whole``; where
+        nothing is left, or it is the test, from the drawn images, of which they are at most a fifth. ``test``: the
+        test images themselves, as in the paper.
+    :raises InputError: as :func:`sample` and :func:`held_out`; nothing is left to test on, or too few images are drawn
+        to hold out any.
     """
     train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
-    everything = order(image["key"] for image in whole["images"])
+    everything = id_files.sorted_keys(image["key"] for image in whole["images"])
     keys, from_test = {"train": train}, set()
     if test is None:
         taken = set(train)
@@ -258,7 +268,7 @@ def draw(
         if not keys["test"]:
             raise InputError(f"rule {rule!r} takes all {len(train)} images and leaves none to test on; test is null")
     else:
-        keys["test"] = order(image["key"] for image in test["images"])
+        keys["test"] = id_files.sorted_keys(image["key"] for image in test["images"])
         from_test.add("test")
     if validation == "test":
         keys["val"] = keys["test"]
@@ -278,60 +288,7 @@ def draw(
     return Split(keys, from_test, notes)
 
 
-def write_ids(path: str | Path, keys: Sequence[str], **facts) -> None:
-    """Write an id file: a line with the facts, the count and a digest, then the keys, sorted; InputError if one
-    does not fit the format or comes twice."""
-    keys = order(keys)
-    if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
-        raise InputError(f"{path}: ids must be different words without blanks that do not begin with '#'")
-    header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
-    if any(fact.split() != [fact] for fact in header):
-        raise ValueError(f"facts must be single words, not {header}")
-    write_text(path, "".join(f"{line}\n" for line in ["# " + " ".join(header), *keys]))
-
-
-def read_facts(path: str | Path) -> dict[str, str]:
-    """The first line of an id file: ``{"benchmark": ..., "seed": ..., "count": ..., "digest": ...}``, all text.
-
-    :raises InputError: no such file, or no such line.
-    """
-    return _parse(path)[0]
-
-
-def read_ids(path: str | Path, *, header: bool = True) -> list[str]:
-    """The keys of an id file, checked against its count and digest.
-
-    :param header: whether there must be a first line with both; without, a plain list of ids is one too.
-    :raises InputError: naming the file and line: a key twice, a blank line, keys that are not those written.
-    """
-    facts, lines = _parse(path, header=header)
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        key = line.strip()
-        if key.startswith("#"):
-            continue
-        if not key or key in first:
-            what = f"id {key!r} again, first in line {first[key]}" if key else "a blank line"
-            raise InputError(f"{str(path)!r}, line {number}: {what}; expected one id a line, each once")
-        first[key] = number
-    if facts.get("count", str(len(first))) != str(len(first)):
-        raise InputError(f"{str(path)!r}, line 1: says count={facts['count']}, but {len(first)} ids follow")
-    if "digest" in facts and _digest(list(first)) != facts["digest"]:
-        raise InputError(f"{str(path)!r}, line 1: the ids are not those that digest={facts['digest']} was made of")
-    return list(first)
-
-
-def _parse(path: str | Path, *, header: bool = True) -> tuple[dict[str, str], list[str]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError:
-        raise InputError(f"no id file {str(path)!r}; expected one id a line") from None
-    words = lines[0].split() if lines and lines[0].startswith("#") else []
-    facts = dict(word.partition("=")[::2] for word in words[1:])
-    if header and (words[:1] != ["#"] or not {"count", "digest"} <= set(facts)):
-        raise InputError(f"{str(path)!r}, line 1: expected '# benchmark=... count=... digest=...'")
-    return facts, lines
-
-
-def _digest(keys: list[str]) -> str:
-    return hashlib.blake2b("\n".join(keys).encode(), digest_size=16).hexdigest()
+def publish(folder: Path, drawn: Split, **facts) -> None:
+    """Write ``<part>.txt`` of each part that the draw decided; see :func:`proseco.data.id_files.write`."""
+    for part in drawn.published:
+        id_files.write(folder / f"{part}.txt", drawn.keys[part], **facts)

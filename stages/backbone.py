@@ -4,12 +4,12 @@ from pathlib import Path
 
 from proseco.base import cli, files, params, scratch, sources
 from proseco.base.errors import InputError
-from proseco.methods import _backbones
+from proseco.runs import backbones
 from proseco.weights import wanted
 
 
 def main(*, scale: str) -> None:
-    """Write one backbone file a row, in torchvision's parameter names."""
+    """Write one backbone file per row, in torchvision's parameter names."""
     settings = params.load()
     plan = files.read_json(Path("work", scale, "plan", "backbone.json"))
     missing = wanted.missing(plan["backbones"], scale=scale)
@@ -31,14 +31,21 @@ def main(*, scale: str) -> None:
     }
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
     with (
-        scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as kept,
-        scratch.aside(f"backbone-before-{scale}", out, results) as former,
-        files.replacing(out) as new,
-        files.replacing(results) as said,
+        scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as work,
+        scratch.set_aside(f"backbone-before-{scale}", out, results) as earlier,
+        files.replacing(out) as new_checkpoints,
+        files.replacing(results) as new_results,
     ):
-        said.mkdir()
-        before = _backbones.Before(*former, depends)
-        _backbones.make(plan, roots, new, said, device=settings["device"], scratch=kept, before=before)
+        new_results.mkdir()
+        backbones.make(
+            plan,
+            roots,
+            new_checkpoints,
+            new_results,
+            device=settings["device"],
+            scratch=work,
+            before=backbones.Before(*earlier, depends),
+        )
 
 
 if __name__ == "__main__":

@@ -25,20 +25,20 @@ def main(*, scale: str) -> None:
             data_sets.write(out, **generate)
             Image.fromarray(data_sets.contact_sheet(out)).save(out / "scenes.png")
         else:
-            files.write_json(out / "roots.json", _found(settings, scale, roots))
+            files.write_json(out / "roots.json", _locate(settings, scale, roots))
 
 
-def _found(settings: dict, scale: str, roots: dict) -> dict[str, str]:
+def _locate(settings: dict, scale: str, roots: dict) -> dict[str, str]:
     """Where each data set is that has a root; all that are missing are named together."""
-    found, wrong = {}, []
+    located, wrong = {}, []
     for name in [name for name, where in roots.items() if where is not None]:
         try:
-            found[name] = str(params.root(settings, scale, name, archive=True))
+            located[name] = str(params.root(settings, scale, name, archive=True))
         except InputError as error:
             wrong.append(str(error))
     if wrong:
         raise InputError("; ".join(wrong) + "; a data set that you do not have, and do not select, may be null")
-    return found
+    return located
 
 
 def _refuse_others(folder: Path, ours: set[str]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proseco.base import files, launch, params, plugins, scratch
-from proseco.evaluation import finetune
+from proseco.runs import finetuning
 
 
 def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
@@ -14,18 +14,18 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     plan = files.read_json(Path("work", scale, "plan", "finetune", method, f"{benchmark}.json"))
     parts = {part: annotations / f"{part}.json" for part in ("train", "val", "test")}
     start = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
-    cell = Path(scale, "finetune", method, benchmark, str(seed))
+    item = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
     chosen = {key: plan[key] for key in ("detector", "schedule", "scoring")} | {"views": section["views"]}
     chosen |= {"precision": settings["precision"], **section["finetune"]}
     code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
     inputs = [*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start]
     with (
-        scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as kept,
-        launch.replacing(Path("checkpoints", cell).with_suffix(".safetensors")) as out,
-        launch.replacing(Path("results", cell)) as results,
+        scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as work,
+        launch.replacing(Path("checkpoints", item).with_suffix(".safetensors")) as out,
+        launch.replacing(Path("results", item)) as results,
     ):
-        finetune.run(
+        finetuning.run(
             names=names,
             annotations={part: files.read_json(path) for part, path in parts.items()},
             digest=files.digests(parts.values()),
@@ -33,7 +33,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
             start=start,
             out=out,
             results=results,
-            scratch=kept,
+            scratch=work,
             device=settings["device"],
             **chosen,
         )

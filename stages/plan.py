@@ -1,4 +1,4 @@
-"""Check every parameter, and write what each pretraining depends on."""
+"""Check every parameter, and write what each stage depends on."""
 
 from pathlib import Path
 

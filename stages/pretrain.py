@@ -18,22 +18,22 @@ def main(*, scale: str, method: str) -> None:
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
     with (
-        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as kept,
+        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as work,
         launch.replacing(checkpoint) as out,
         launch.replacing(Path("results", scale, "pretrain", method)) as results,
     ):
         if plan["checkpoint"] is not None:
-            from proseco.methods import _public
+            from proseco.runs import public
 
-            _public.run(plan, out, results)
+            public.run(plan, out, results)
         elif plan["method"] is None:
             from proseco.weights import start
 
             start.write(out, backbone, results)
         else:
-            from proseco.methods import _pretraining
+            from proseco.runs import pretraining
 
-            _pretraining.run(plan, shards, backbone, out, results, device=device, scratch=kept, title=method)
+            pretraining.run(plan, shards, backbone, out, results, device=device, scratch=work, title=method)
 
 
 if __name__ == "__main__":

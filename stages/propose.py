@@ -12,20 +12,20 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     settings = params.load()
     section = params.get(settings, "scales", scale, "propose")
     source = params.get(section, "unlabelled", data)
-    where = params.root(settings, scale, source["root"], archive=True)
-    found = listing.load(Path("work", scale, "inventory", "unlabelled", f"{data}.tsv"))
+    root = params.root(settings, scale, source["root"], archive=True)
+    images = listing.load(Path("work", scale, "inventory", "unlabelled", f"{data}.tsv"))
     spec, sizes = section["proposals"], {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
     recipe = shards.Recipe(
-        propose=partial(plugins.load("proposals", spec["name"]), **{k: v for k, v in spec.items() if k != "name"}),
+        propose=plugins.bind("proposals", spec),
         keep=partial(filters.keep, **section["filter"]),
         seed=settings["seed"],
         min_side=section["min_side"],
     )
     plugin = files.read_json(Path("work", scale, "plan", "propose.json"))["code"]
-    depends = scratch.fingerprint(
+    fingerprint = scratch.fingerprint(
         code=[*plugin, filters.__file__, shards.__file__],
         libraries=("numpy", "numba", "opencv", "pillow"),
-        listing=listing.digest(found),
+        listing=listing.digest(images),
         seed=recipe.seed,
         min_side=recipe.min_side,
         proposals=spec,
@@ -34,10 +34,10 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     )
     summary = offline.write(
         Path("work", scale, "shards", data),
-        listing.place(where, source["subset"]),
-        found,
+        listing.base(root, source["subset"]),
+        images,
         recipe,
-        work=environment.scratch() / "propose" / depends,
+        work=environment.scratch() / "propose" / fingerprint,
         max_skipped=section["max_skipped"],
         part=offline.parse_part(part),
         **sizes,

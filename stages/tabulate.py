@@ -10,18 +10,18 @@ from proseco.tables import report
 def main(*, scale: str) -> None:
     """Write ``tables/<scale>/`` and print the table."""
     settings = params.load()
-    run, said = settings["run"], wording.every(settings, scale)
+    run, descriptions = settings["run"], wording.describe_all(settings, scale)
     chosen = {name: rows.row(settings, scale, name) for name in run["methods"]}
     with files.replacing(Path("tables", scale)) as out:
         text = report.write(
             out,
             Path("results", scale),
             run=run,
-            rows=said,
+            rows=descriptions,
             benchmarks={name: entry["title"] for name, entry in settings["benchmarks"].items()},
             alias=wording.alias(settings, scale),
             families=wording.families(settings),
-            pretrained=[name for name, row in chosen.items() if row.pretrain is not None and not row.from_file],
+            pretrained=[name for name, row in chosen.items() if row.pretrained_here],
             compare_with_paper=scale == "paper",
         )
     print(text)

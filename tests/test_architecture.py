@@ -25,6 +25,7 @@ LAYERS = (
     ("detectors",),
     ("methods",),
     ("evaluation",),
+    ("runs",),
     ("stages", "commands"),
     ("__main__",),
 )
@@ -76,7 +77,7 @@ def loads(source):
     """(kind, name) of the plug-ins that a file loads; the name is None where it comes from the parameters."""
     found = set()
     for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("plugins.load", "plugins.call"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("plugins.load", "plugins.bind", "plugins.call"):
             kind = node.args[0]
             assert isinstance(kind, ast.Constant), f"{source}:{node.lineno}: write the kind of plug-in out"
             assert kind.value in plugins.KINDS, f"{source}:{node.lineno}: no plug-ins of kind {kind.value!r}"

@@ -126,9 +126,9 @@ def test_detectors(name):
     mask = torch.zeros(IMAGES, 64, 96, dtype=torch.bool)
     mask[1, 48:] = True
     mask[2, :, 64:] = True
-    features = model.features(images, mask)
-    assert all(level.shape[0] == IMAGES and level.dim() == 4 for level in features)
     if hasattr(model, "decode"):  # a detector with queries
+        features = model.features(images, mask)
+        assert all(level.shape[0] == IMAGES and level.dim() == 4 for level in features)
         out = model.decode(features, mask)
         layers, *shape = out["queries"].shape
         assert shape[:2] == [IMAGES, QUERIES] and out["boxes"].shape == (layers, IMAGES, QUERIES, 4)
@@ -168,12 +168,11 @@ def test_detectors(name):
 @every("detectors")
 def test_detectors_without_a_class_head(name):
     model = detector(name, None)
-    images, mask = torch.zeros(2, 3, 64, 80, dtype=torch.uint8), torch.zeros(2, 64, 80, dtype=torch.bool)
-    features = model.features(images, mask)
     if hasattr(model, "decode"):
-        assert "logits" not in model.decode(features, mask)
+        images, mask = torch.zeros(2, 3, 64, 80, dtype=torch.uint8), torch.zeros(2, 64, 80, dtype=torch.bool)
+        assert "logits" not in model.decode(model.features(images, mask), mask)
     whole = detector(name, CLASSES).state_dict()
-    assert set(model.state_dict()) == {key for key in whole if not key.startswith(model.heads)} < set(whole)
+    assert set(model.state_dict()) == {key for key in whole if not key.startswith(model.head_prefixes)} < set(whole)
     body = {key.removeprefix(model.body_prefix) for key in whole if key.startswith(model.body_prefix)}
     assert body == {
         key for key in ResNet(**BODY, num_classes=1, norm=FrozenBatchNorm2d).state_dict() if key[:3] != "fc."
@@ -265,7 +264,7 @@ PRETRAINING = [name for name in plugins.methods_over("detector") if name != sele
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_methods_that_pretrain_give_two_detectors(name):
     method = build(name)
-    backbone = {k: v.clone() for k, v in method.weights_of()["student"].items() if k.startswith("backbone.")}
+    backbone = {k: v.clone() for k, v in method.state_dicts()["student"].items() if k.startswith("backbone.")}
     batch = collate([method.transform(sample, np.random.default_rng(i)) for i, sample in enumerate(samples())])
     optimizer = torch.optim.SGD([p for p in method.student.parameters() if p.requires_grad], lr=0.1)
     terms, _ = method.losses(batch)
@@ -281,7 +280,7 @@ def test_methods_that_pretrain_give_two_detectors(name):
             assert boxes.shape == (len(numbers), 4) and set(numbers) <= set(range(len(drawn)))
             assert ((boxes >= 0) & (boxes <= 1)).all()
 
-    weights = method.weights_of()
+    weights = method.state_dicts()
     assert set(weights) == {"student", "teacher"}
     wanted = detector(detector_of(name), None).state_dict()
     for state in weights.values():
@@ -289,9 +288,9 @@ def test_methods_that_pretrain_give_two_detectors(name):
         extra = [key for key in state if key not in wanted]
         assert all(re.match(r"(projector|class_embed)\.", key) for key in extra)  # what finetuning leaves out
     student, teacher = weights["student"], weights["teacher"]
-    apart = [key for key in wanted if not key.startswith("backbone.") and (student[key] != teacher[key]).any()]
+    differing = [key for key in wanted if not key.startswith("backbone.") and (student[key] != teacher[key]).any()]
     # After one step they differ: the teacher follows, it is not the student. Unless there is none.
-    assert bool(apart) == ("ema_rate" in plugins.keywords("methods", name))
+    assert bool(differing) == ("ema_rate" in plugins.keywords("methods", name))
     fixed = all((student[key] == value).all() for key, value in backbone.items())
     assert fixed == ("weak" in plugins.keywords("methods", name))  # Section 4.1, in SoCo it is trained
 

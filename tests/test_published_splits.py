@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from proseco import splits
 from proseco.base import params
+from proseco.data import id_files
 from stages import split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,9 +53,9 @@ def test_counts_order_and_header(name):
     drawn = []
     for seed in SEEDS:
         path = PAPER / name / str(seed) / "train.txt"
-        keys = splits.read_ids(path)  # checks the count, the digest and that each comes once
+        keys = id_files.read(path)  # checks the count, the digest and that each comes once
         assert keys == plain(path) == natural(keys)
-        facts = splits.read_facts(path)
+        facts = id_files.read_facts(path)
         assert len(keys) == EXPECTED[name][0] == int(facts["count"])
         assert (facts["benchmark"], facts["rule"], facts["seed"]) == (name, "uniform", str(seed))
         assert facts["data_set"] == ("coco" if "coco" in name else "voc") and facts["subset"]

@@ -6,6 +6,7 @@ import pytest
 
 from proseco import splits
 from proseco.base.errors import InputError
+from proseco.data import id_files
 
 IDS = Path(__file__).resolve().parents[1] / "../shared/data/ids"
 
@@ -50,12 +51,6 @@ def labels(shown):
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
     }
-
-
-def test_order_is_by_number_only_if_all_are():
-    assert splits.order(["10", "9", "100"]) == ["9", "10", "100"]
-    assert splits.order(["000010", "000009"]) == ["000009", "000010"]
-    assert splits.order(["10", "9", "2008_1"]) == ["10", "2008_1", "9"]
 
 
 def test_rules():
@@ -203,7 +198,7 @@ def test_held_out_is_disjoint_and_seeded():
     validation = splits.held_out(keys, chosen, 15, 3)
     assert len(set(validation)) == 15
     assert not set(validation) & set(chosen)
-    assert validation == splits.order(validation)
+    assert validation == id_files.sorted_keys(validation)
     assert validation == splits.held_out(reversed(keys), reversed(chosen), 15, 3)
     assert validation != splits.held_out(keys, chosen, 15, 4)
     assert splits.held_out(keys, keys, 0, 3) == []
@@ -212,55 +207,15 @@ def test_held_out_is_disjoint_and_seeded():
         splits.held_out(keys, chosen, 41, 3)
 
 
-def test_id_files_round_trip(tmp_path):
-    path = tmp_path / "1/train.txt"
-    splits.write_ids(path, ["10", "9", "300"], benchmark="coco", rule="uniform", fraction=0.05, seed=1)
-    lines = path.read_text().splitlines()
-    assert lines[0].startswith("# benchmark=coco rule=uniform fraction=0.05 seed=1 count=3 digest=")
-    assert lines[1:] == ["9", "10", "300"]
-    assert splits.read_ids(path) == ["9", "10", "300"]
-    facts = splits.read_facts(path)
-    assert (facts["rule"], facts["seed"], facts["count"]) == ("uniform", "1", "3")
-    with open(path) as file:
-        assert [line.strip() for line in file if not line.startswith("#")] == ["9", "10", "300"]
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as a Windows checkout has it
-    assert splits.read_ids(path) == ["9", "10", "300"]
-    splits.write_ids(path, [])
-    assert splits.read_ids(path) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda text: text.replace("2008_3\n", ""), "line 1: says count=3, but 2 ids follow"),
-        (lambda text: text.replace("2008_3", "2008_4"), "line 1: the ids are not those"),
-        (lambda text: text.replace("2008_3", "2008_2"), "line 4: id '2008_2' again, first in line 3"),
-        (lambda text: text.replace("2008_3", ""), "line 4: a blank line"),
-        (lambda text: text.partition("\n")[2], "line 1: expected"),
-        (lambda text: "", "line 1: expected"),
-        (lambda text: text.replace("count=3 ", ""), "line 1: expected"),
-    ],
-)
-def test_tampered_id_files_name_file_and_line(tmp_path, change, words):
-    path = tmp_path / "train.txt"
-    splits.write_ids(path, ["2008_2", "2008_3", "000001"], seed=1)
-    path.write_text(change(path.read_text()))
-    with pytest.raises(InputError, match=rf"train\.txt', {words}"):
-        splits.read_ids(path)
-
-
-def test_missing_id_file(tmp_path):
-    with pytest.raises(InputError, match=r"no id file '.*train\.txt'"):
-        splits.read_ids(tmp_path / "train.txt")
-
-
-def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
-    for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
-        with pytest.raises(InputError, match="ids must be"):
-            splits.write_ids(tmp_path / "x.txt", keys)
-    with pytest.raises(ValueError, match="single words"):
-        splits.write_ids(tmp_path / "x.txt", ["1"], benchmark="mini coco")
-    assert not (tmp_path / "x.txt").exists()
+def test_a_rule_is_read_off_a_benchmarks_entry(tmp_path):
+    entry = {"name": "coco", "title": "Mine", "train": "a + b", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.rule_of(entry, tmp_path) == {"rule": "file", "ids": tmp_path / "mine_{seed}.txt"}
+    said = {"data_set": "coco", "subset": "a_+_b", "benchmark": "mine", "rule": "file", "ids": "mine_{seed}.txt"}
+    assert splits.facts_of("mine", entry) == said
+    assert splits.rule_of({"rule": "cover", "fraction": 0.5, "test": None}, tmp_path) == {
+        "rule": "cover",
+        "fraction": 0.5,
+    }
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -269,7 +224,7 @@ def test_an_id_file_of_ones_own(tmp_path, header):
     for seed in (3, 4):
         path = tmp_path / f"mine_{seed}.txt"
         if header:
-            splits.write_ids(path, ["12", "7", str(seed)], made="by hand".replace(" ", "_"))
+            id_files.write(path, ["12", "7", str(seed)], made="by hand".replace(" ", "_"))
         else:
             path.write_text(f"# a comment\n12\n7\n{seed}\n")
         found = splits.sample(given, rule="file", ids=tmp_path / "mine_{seed}.txt", seed=seed)
@@ -302,11 +257,6 @@ def test_an_id_file_of_ones_own_for_a_data_set_without_images(tmp_path):
         splits.sample(labels({}), rule="file", ids=tmp_path / "mine.txt")
 
 
-def test_an_id_file_of_an_editor_that_marks_utf_8(tmp_path):
-    (tmp_path / "mine.txt").write_text("# mine\n7\n12\n", encoding="utf-8-sig")
-    assert splits.read_ids(tmp_path / "mine.txt", header=False) == ["7", "12"]
-
-
 def test_a_missing_id_file_of_ones_own(tmp_path):
     with pytest.raises(InputError, match=r"no id file '.*mine\.txt'; expected one id a line"):
         splits.sample(labels({"1": {"a"}}), rule="file", ids=tmp_path / "mine.txt")
@@ -315,7 +265,7 @@ def test_a_missing_id_file_of_ones_own(tmp_path):
 def test_where_the_rule_leaves_nothing_validation_is_held_out_of_the_labelled(tmp_path):
     keys = [str(n) for n in range(20)]
     whole, test = labels({key: {"a"} for key in keys}), labels({"50": {"a"}})
-    splits.write_ids(tmp_path / "mine.txt", keys)
+    id_files.write(tmp_path / "mine.txt", keys)
     for rule in ({"rule": "all"}, {"rule": "uniform", "fraction": 1.0}, {"rule": "file", "ids": tmp_path / "mine.txt"}):
         drawn = splits.draw(whole, test, **rule, seed=1, validation=3).keys
         assert len(drawn["val"]) == 3 and sorted(drawn["train"] + drawn["val"]) == sorted(keys)

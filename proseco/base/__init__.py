@@ -1,1 +1,1 @@
-"""What every other part stands on: parameters, plug-ins, files, the command line."""
+"""What all other parts build on: parameters, plug-ins, files, the command line."""

@@ -22,68 +22,68 @@ CLAIM = "PROSECO_ERROR_CLAIM"
 
 
 def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -> None:
-    """Call a function with arguments of the command line.
+    """Call a function with the arguments of the command line.
 
-    Its keyword-only arguments are ``--name value``, or ``--name`` alone where the default is False; what stands before
-    them is given by its place, ``*names`` once or more. A mapping of names to functions, or to further mappings, is
-    chosen from by name. ``--help`` says what the docstring does in its first line and its ``:param`` fields.
+    Keyword-only arguments become ``--name value``, or ``--name`` alone where the default is False. Others are
+    positional, ``*names`` once or more. A mapping of names to functions, or to further mappings, becomes subcommands.
+    ``--help`` says what the docstring does in its first line and its ``:param`` fields.
 
-    An :class:`InputError`, and a loss that is not finite, end the program with one line on stderr and exit code 1; of
+    An :class:`InputError` or a loss that is not finite ends the program with one line on stderr and exit code 1; of
     several processes (:mod:`proseco.base.launch`) the first to fail prints it.
     """
     parser = argparse.ArgumentParser(prog=program)
     _describe(parser, command)
     options = vars(parser.parse_args())
     main = options.pop("_command")
-    places = [p for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    words = [options.pop(p.name) if p.kind is p.VAR_POSITIONAL else [options.pop(p.name)] for p in places]
+    positional = [p for p in inspect.signature(main).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    arguments = [options.pop(p.name) if p.kind is p.VAR_POSITIONAL else [options.pop(p.name)] for p in positional]
     try:
-        main(*itertools.chain(*words), **options)
-        print(end="", flush=True)  # where there is no standard output, nothing
+        main(*itertools.chain(*arguments), **options)
+        print(end="", flush=True)  # unlike sys.stdout.flush(), this works where there is no standard output
     except (InputError, FloatingPointError) as error:
         fail(str(error))
         raise SystemExit(1) from None
     except PeerLost as error:
-        time.sleep(1)  # who ended is first to say why
+        time.sleep(1)  # for the process that has ended to print the reason first
         fail(f"another process of this training has ended ({error})")
         raise SystemExit(1) from None
     except BrokenPipeError:
-        if not _output_is_closed():  # another pipe, to a process of ours that has died
+        if not _output_is_closed():  # some other pipe, to a child process that has died
             raise
-        _output_nowhere()
+        _discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         fail(f"cannot write{f' {error.filename!r}' if error.filename else ''}: {error.strerror}")
-        _output_nowhere()
+        _discard_output()
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
 def _output_is_closed() -> bool:
-    """Whether standard output is a pipe whose reader has gone: who read it has seen enough (``| head``)."""
-    with suppress(OSError, ValueError):  # it is no file
+    """Whether standard output is a pipe whose reader has gone, having seen enough (``| head``)."""
+    with suppress(OSError, ValueError):  # standard output is no file
         output = select.poll()
         output.register(sys.stdout.fileno(), 0)
         return any(events & select.POLLERR for _, events in output.poll(0))
     return False
 
 
-def _output_nowhere() -> None:
-    """Lest Python's last flush complain."""
+def _discard_output() -> None:
+    """Send standard output to the null device, lest Python's last flush complain."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> None:
-    """Print the one line of an error, unless another process of this training has printed one."""
+    """Print the line of an error, unless another process of this training has printed one."""
     claim = os.environ.get(CLAIM)
     try:
         if claim:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
-    except OSError:  # another was first, or the one that waited for both has ended
+    except OSError:  # another process was first, or the one that started both has ended
         return
     print(f"error: {message}", file=sys.stderr)
 
@@ -113,7 +113,7 @@ def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> N
 
 
 def _kind(annotation) -> Callable:
-    """What makes a value of a word: ``int`` of ``int``, and of ``int | None``."""
+    """The type that parses an option's text: ``int`` for ``int`` and for ``int | None``."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
     return kinds[0] if kinds else annotation
 

@@ -15,13 +15,15 @@ ATTENTION = ("plain", "triton")
 def workers() -> int | None:
     """PROSECO_WORKERS, the number of worker processes; None where it is unset or empty.
 
-    :raises InputError: it is no whole number from 0.
+    :raises InputError: it is not a whole number from 0.
     """
     return _number("PROSECO_WORKERS", None, least=0)
 
 
 def processes() -> int | None:
-    """PROSECO_NPROC, the processes of a training on this machine, 1 where it is unset; None for ``auto``, one a GPU.
+    """PROSECO_NPROC, the number of processes of a training on this machine; 1 where it is unset.
+
+    None for ``auto``, one process per GPU.
 
     :raises InputError: it is neither ``auto`` nor a whole number from 1.
     """
@@ -31,17 +33,17 @@ def processes() -> int | None:
 
 
 def checkpoint_every() -> int:
-    """PROSECO_CHECKPOINT_EVERY, the steps of a training from one resumable state to the next; 500 where it is unset.
+    """PROSECO_CHECKPOINT_EVERY, the number of steps between resumable states of a training; 500 where it is unset.
 
-    :raises InputError: it is no whole number from 1.
+    :raises InputError: it is not a whole number from 1.
     """
     return _number("PROSECO_CHECKPOINT_EVERY", 500, least=1)
 
 
 def attention() -> str:
-    """PROSECO_ATTENTION, what samples for deformable attention on a GPU; ``plain`` where it is unset or empty.
+    """PROSECO_ATTENTION, which code samples for deformable attention on a GPU; ``plain`` where it is unset or empty.
 
-    :raises InputError: no such form.
+    :raises InputError: no code of that name.
     """
     name = os.environ.get("PROSECO_ATTENTION") or "plain"
     if name not in ATTENTION:
@@ -50,50 +52,51 @@ def attention() -> str:
 
 
 def compiles() -> bool:
-    """PROSECO_COMPILE, whether torch.compile makes programs of the encoder's layers; 0, not, where it is unset.
+    """PROSECO_COMPILE, whether torch.compile compiles the encoder's layers; False where it is unset or empty.
 
     :raises InputError: it is neither 0 nor 1.
     """
-    given = os.environ.get("PROSECO_COMPILE") or "0"
-    if given not in ("0", "1"):
-        raise InputError(f"PROSECO_COMPILE is {given!r}; it must be 0 or 1 (environment)")
-    return given == "1"
+    value = os.environ.get("PROSECO_COMPILE") or "0"
+    if value not in ("0", "1"):
+        raise InputError(f"PROSECO_COMPILE is {value!r}; it must be 0 or 1 (environment)")
+    return value == "1"
 
 
 def cores() -> int:
-    """Cores that this program may run on: those that taskset, Slurm or a container's cpuset leave it, where the system
-    says which, else the machine's.
+    """The number of cores that this program may run on.
+
+    Those that taskset, Slurm or a container's cpuset allow; all of the machine's where the system does not tell.
     """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rank() -> int:
-    """Number of this process among those of a training, as torchrun and ours set it; 0 in one process."""
+    """Rank of this process in its training, set by torchrun or :mod:`proseco.base.launch`; 0 in a single process."""
     return int(os.environ.get("RANK", 0))
 
 
 def world() -> int:
-    """Processes of a training."""
+    """Number of processes of this training."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def local_rank() -> int:
-    """Number of this process among those of a training on this machine."""
+    """Rank of this process among those of its training on this machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def local_world() -> int:
-    """Processes of a training on this machine."""
+    """Number of processes of this training on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _number(name: str, default: int | None, *, least: int, choices: str = "") -> int | None:
-    given = os.environ.get(name, "")
-    if not given:
+    value = os.environ.get(name, "")
+    if not value:
         return default
-    if not (given.isascii() and given.isdigit() and int(given) >= least):
-        raise InputError(f"{name} is {given!r}; it must be a whole number from {least}{choices} (environment)")
-    return int(given)
+    if not (value.isascii() and value.isdigit() and int(value) >= least):
+        raise InputError(f"{name} is {value!r}; it must be a whole number from {least}{choices} (environment)")
+    return int(value)
 
 
 def backend() -> tuple[str, str]:
@@ -119,9 +122,9 @@ def scratch() -> Path:
     An experiment of ``dvc exp run --temp`` or of its queue runs in a copy below ``.dvc/tmp/exps``, which is removed
     afterwards; it uses the folder of the repository that it was copied from.
     """
-    given = os.environ.get("PROSECO_SCRATCH")
-    if given:
-        return Path(given).absolute()
+    value = os.environ.get("PROSECO_SCRATCH")
+    if value:
+        return Path(value).absolute()
     here = Path.cwd()
     copies = (folder.parents[2] for folder in (here, *here.parents) if folder.parts[-3:] == (".dvc", "tmp", "exps"))
     return next(copies, here) / ".scratch"

@@ -9,7 +9,7 @@ class InputError(Exception):
 
 
 class PeerLost(Exception):
-    """Another process of this training has ended. It, or whoever started both, says why; this one ends in silence."""
+    """Another process of this training has ended. That process, or the one that started both, says why."""
 
 
 def one_of(what: str, value: object, choices, place: str = "") -> InputError:

@@ -1,38 +1,33 @@
-"""Files that are whole or absent, and the record of what made them."""
+"""Files that are written whole or not at all, and digests of files."""
 
+import csv
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
-import platform
 import shutil
 import socket
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
+from typing import Any, NoReturn
 
 from proseco.base.errors import InputError
-
-#: Folders of code, from the root of the working tree.
-_CODE = (":/proseco", ":/stages")
-#: Packages that are in wheels of other names.
-_WHEELS = {"opencv": [f"opencv-{kind}python{screen}" for kind in ("contrib-", "") for screen in ("-headless", "")]}
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when not.
+    """Yield a temporary path beside ``path``; move it to ``path`` if the block ends well, else remove it.
 
-    The temporary path does not exist yet: the block makes a file or a folder of it. A kill leaves at most
-    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes that.
+    The temporary path does not exist yet; the block makes a file or a folder there. A kill leaves at most
+    ``.<name>.<host>.<process>.part``, never half a file under the final name; the next run removes it.
 
-    :raises InputError: another living process of this machine is writing the same path, as after a kill of ``dvc``
-        alone, whose stage goes on; a file would take the place of a folder, with all that is in it, or of a device;
-        or there can be no such path.
+    :raises InputError: another living process of this machine is writing the same path, such as a stage that goes on
+        after ``dvc`` alone was killed; a file would replace a folder and all that is in it; ``path`` is a device or a
+        pipe; or its folder cannot be made.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -41,13 +36,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    mine = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
-        process = int(left.name.removeprefix(mine).split(".")[0])
+    prefix = f".{path.name}.{socket.gethostname()}."
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*.part"):
+        process = int(leftover.name.removeprefix(prefix).split(".")[0])
         if process != os.getpid() and _alive(process):
             raise InputError(f"process {process} is writing {str(path)!r}; wait for it, or end it")
-        _remove(left)
-    part = path.parent / f"{mine}{os.getpid()}.part"
+        _remove(leftover)
+    part = path.parent / f"{prefix}{os.getpid()}.part"
     try:
         yield part
         if path.is_dir() and not path.is_symlink():
@@ -66,7 +61,7 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    # One that has ended, but whose parent was killed, stays in the table of a container without an init to collect it.
+    # In a container without an init, a process that ended after its parent was killed stays in the process table.
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
@@ -81,9 +76,9 @@ def _remove(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a folder of files to a path, in place of what is there; also to another file system.
+    """Move a folder of files to ``target``, replacing what is there; also across file systems.
 
-    A kill loses nothing: what was made is whole in one of the two places.
+    A kill loses nothing: the folder is complete in one of the two places.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove(target)
@@ -100,10 +95,10 @@ def move(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def writing(path: str | Path, size: int, advice: str) -> Iterator[None]:
-    """What the system says against writing a file, as a line: which one, what it needs, and what to do.
+def explaining_write_errors(path: str | Path, size: int, advice: str) -> Iterator[None]:
+    """Turn an OSError raised while writing ``path`` into one line: the file, the space it needs, the advice.
 
-    :param size: bytes that the file needs, about.
+    :param size: about how many bytes the file needs.
     :raises InputError: the disk is full, or the folder cannot be written to.
     """
     try:
@@ -127,10 +122,28 @@ def write_json(path: str | Path, value, *, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path):
-    """Read a JSON file.
+def write_csv(path: str | Path, fields: Iterable[str], rows: Iterable[dict]) -> None:
+    """Write a header of ``fields`` and one line per row, whole or not at all; what a row lacks is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
-    :raises InputError: it is missing or is not JSON; the message names it.
+
+def append_csv(path: str | Path, row: dict) -> None:
+    """Append a row to a CSV file, below a header if the file is new or empty."""
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file.
+
+    :raises InputError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_bytes())
@@ -147,23 +160,28 @@ def digest(path: str | Path) -> str:
 
 
 def digests(paths: Iterable[str | Path]) -> str:
-    """BLAKE2b of several files together, in their order."""
-    return hashlib.blake2b("".join(map(digest, paths)).encode(), digest_size=16).hexdigest()
+    """One digest of several files; their order counts, their names do not."""
+    return text_digest("".join(map(digest, paths)))
+
+
+def text_digest(text: str) -> str:
+    """BLAKE2b of a text in UTF-8, 32 hexadecimal digits. File names that are not UTF-8 count by their bytes."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     """Every file below ``root`` with one of the lower-case suffixes: (relative POSIX path, bytes), sorted by path.
 
-    Links are followed. What is hidden (``.thumbnails/``) is passed over.
+    Links are followed. Hidden files and folders (``.thumbnails/``) are skipped.
 
-    :raises InputError: a link leads nowhere or round in a circle, a folder cannot be read, or what has such a suffix is
-        a pipe or a device, which might never end.
+    :raises InputError: a link leads nowhere or in a circle, a folder cannot be read, or something with such a suffix
+        is a pipe or a device, which might never end.
     """
 
-    def fail(error: OSError):
+    def fail(error: OSError) -> NoReturn:
         raise error
 
-    found, start = [], len(os.path.join(root, ""))
+    listing, start = [], len(os.path.join(root, ""))
     try:
         for folder, folders, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -173,55 +191,15 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
             for name in names:
                 if name.lower().endswith(suffixes) and not name.startswith("."):
                     path = os.path.join(folder, name)
-                    known = os.stat(path)
-                    if not stat.S_ISREG(known.st_mode):
+                    status = os.stat(path)
+                    if not stat.S_ISREG(status.st_mode):
                         raise InputError(f"{path!r} is no file of bytes, but a pipe or a device; remove it")
-                    found.append((path[start:].replace(os.sep, "/"), known.st_size))
+                    listing.append((path[start:].replace(os.sep, "/"), status.st_size))
     except OSError as error:
         raise InputError(f"cannot list {error.filename!r}: {error.strerror}") from None
-    return sorted(found)
+    return sorted(listing)
 
 
 def listing_digest(listing: list[tuple[str, int]]) -> str:
     """Digest of sorted paths and sizes, as ``inventory`` records it."""
-    lines = "".join(f"{name}\t{size}\n" for name, size in listing)
-    return hashlib.blake2b(lines.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-
-
-def provenance(**facts) -> dict:
-    """What an artifact says of itself in ``run.json``: code, versions, machine kind, and the facts given.
-
-    ``commit`` is None where Git is not there or knows none, ``dirty`` whether code differs from it. Of code alone: DVC
-    writes its own files in Git, tables among them, while stages run.
-    """
-    commit = _git("rev-parse", "HEAD") or None
-    changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=normal", "--", *_CODE)
-    return {
-        "commit": commit,
-        "dirty": None if commit is None or changes is None else bool(changes),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": versions("torch", "torchvision", "numpy", "opencv"),
-        **facts,
-    }
-
-
-def versions(*names: str) -> dict[str, str | None]:
-    """Of packages that are installed, None of others. OpenCV is in four wheels, of which one is there."""
-    return {name: next(filter(None, map(_version, _WHEELS.get(name, (name,)))), None) for name in names}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*words: str) -> str | None:
-    """What Git says; None where there is no Git, or it has nothing to say here."""
-    try:
-        git = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return git.stdout.strip() if git.returncode == 0 else None
+    return text_digest("".join(f"{name}\t{size}\n" for name, size in listing))

@@ -1,8 +1,8 @@
-"""Several processes of one stage, one a GPU.
+"""Several processes of one stage, one per GPU.
 
-DVC hashes a stage's command, so their number is no part of it: the environment says it (PROSECO_NPROC), and the stage
-starts itself so many times. Where RANK is set, as torchrun does, that has happened. The process that starts the others
-only waits for them.
+DVC hashes a stage's command, so the number of processes is no part of it: the environment gives it (PROSECO_NPROC). The
+stage then starts itself that many times, and the first process only waits for the others. Where RANK is set, as by
+torchrun, they have been started already.
 """
 
 import functools
@@ -23,17 +23,17 @@ from pathlib import Path
 from proseco.base import cli, environment, files
 
 _LIFELINE = "PROSECO_LIFELINE"
-#: Seconds in which the others may end by themselves once one has failed.
+#: Seconds for the others to end by themselves once one has failed.
 _GRACE = 3.0
 
 
 def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) -> None:
     """As :func:`proseco.base.cli.run`, in as many processes as the environment asks for.
 
-    An error in one of them ends all of them, with one line. SIGTERM is passed on to them, and the death of the process
-    that started them, by whatever signal, is theirs too.
+    An error in one of them ends all of them, with one line. SIGTERM is passed on to them, and they end with the process
+    that started them, whichever signal ends it.
 
-    :param alone: of the same options, whether one process will do, for there is nothing to share.
+    :param alone: takes the same options; True where one process will do because there is no work to share.
     """
 
     @functools.wraps(main)
@@ -46,10 +46,10 @@ def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) 
             raise SystemExit(code)
 
     if "PYTORCH_ALLOC_CONF" not in os.environ:
-        # Batches differ in size from step to step: blocks of memory that can grow are not cut up by that.
+        # Batches differ in size from step to step, which fragments memory unless its segments can grow.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if "RANK" in os.environ:
-        _hold_on()
+        _end_with_parent()
         _run_as_one_of_several(main)
     else:
         cli.run(start)
@@ -67,8 +67,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _run_as_one_of_several(main: Callable[..., None]) -> None:
-    """:func:`proseco.base.cli.run`. After an error the process ends at once, for in the interpreter's own end NCCL may
-    wait for processes that still wait for this one.
+    """:func:`proseco.base.cli.run`, but after an error the process ends at once.
+
+    While the interpreter shuts down, NCCL may wait for processes that still wait for this one.
     """
     try:
         cli.run(main)
@@ -85,17 +86,17 @@ def _run_as_one_of_several(main: Callable[..., None]) -> None:
 
 
 def _devices() -> int:
-    """CUDA devices that torch sees, at least 1: the CPU."""
+    """The number of CUDA devices that torch sees; 1, for the CPU, where there is none."""
     import torch
 
     return max(1, torch.cuda.device_count())
 
 
 def _start(count: int) -> int:
-    """Start this program ``count`` times, wait; 0, or 1 when one of them failed."""
+    """Start this program ``count`` times and wait for it; the exit code, 0 only if all of them ended well."""
     command = [sys.executable, "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]]
     folder = tempfile.mkdtemp(prefix="proseco-")
-    read, write = os.pipe()  # its end of file tells the children that this process is no more
+    read, write = os.pipe()  # children read its end of file once this process is gone
     shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     shared |= {"OMP_NUM_THREADS": max(1, environment.cores() // count), _LIFELINE: read}
     shared |= {cli.CLAIM: os.path.join(folder, "claimed")}
@@ -105,24 +106,25 @@ def _start(count: int) -> int:
         for child in children:
             child.terminate()
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    previous = signal.signal(signal.SIGTERM, pass_on)
     try:
         for rank in range(count):
-            own = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-            own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", own["OMP_NUM_THREADS"])
-            children.append(subprocess.Popen(command, env=os.environ | own, pass_fds=(read,)))
+            variables = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", variables["OMP_NUM_THREADS"])
+            children.append(subprocess.Popen(command, env=os.environ | variables, pass_fds=(read,)))
         return _wait(children, os.path.join(folder, "claimed"))
     finally:
         for child in children:
             child.kill()
             child.wait()
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
         os.close(read)
         os.close(write)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(children: list[subprocess.Popen], claimed: str) -> int:
+    """The exit code, once all children have ended or one has failed; the others then have ``_GRACE`` seconds."""
     while True:
         codes = [child.poll() for child in children]
         failed = [rank for rank, code in enumerate(codes) if code]
@@ -131,7 +133,7 @@ def _wait(children: list[subprocess.Popen], claimed: str) -> int:
         if None not in codes:
             return 0
         time.sleep(0.1)
-    if codes[failed[0]] < 0:  # by a signal: it could not say so itself
+    if codes[failed[0]] < 0:  # by a signal, so that it could not print why
         signal_name = signal.Signals(-codes[failed[0]]).name
         os.environ[cli.CLAIM] = claimed
         cli.fail(f"process {failed[0]} of {len(children)} was ended by {signal_name}")
@@ -147,8 +149,8 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _hold_on() -> None:
-    """End this process when the one that started it ends, also by a kill that nothing can catch."""
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, even by a signal that cannot be caught."""
     pipe = os.environ.get(_LIFELINE)
 
     def wait() -> None:

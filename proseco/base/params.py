@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -30,28 +31,28 @@ def load(path: str | Path = "params.yaml") -> dict:
 
 
 def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None:
-    """Give a section of the top level another value; the rest of the file stays byte by byte.
+    """Replace the value of a top-level section; the rest of the file keeps its bytes.
 
-    What the section's own lines held of comments is lost, but for those of keys that stay.
+    Comments within the section are lost, except those on the lines of keys that stay.
 
     :raises InputError: as :func:`load`, or there is no such section.
     """
     get(load(path), section)
     text = Path(path).read_text(encoding="utf-8")
-    found = re.search(rf"^{re.escape(section)}:.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
-    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\n]*)$", found[0], re.MULTILINE))
-    lines = [found[0].partition("\n")[0]]
+    match = re.search(rf"^{re.escape(section)}:.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\n]*)$", match[0], re.MULTILINE))
+    lines = [match[0].partition("\n")[0]]
     for key, content in value.items():
         block = content if isinstance(content, list) else None
-        text_of = "" if block else f" {json.dumps(content)}"
-        lines.append(f"  {key}:{text_of}{comments.get(key, '')}")
+        inline = "" if block else f" {json.dumps(content)}"
+        lines.append(f"  {key}:{inline}{comments.get(key, '')}")
         lines += [
             f"  - {item if YAML(typ='safe').load(str(item)) == item else json.dumps(item)}" for item in block or ()
         ]
-    files.write_text(path, text[: found.start()] + "\n".join(lines) + "\n\n" + text[found.end() :])
+    files.write_text(path, text[: match.start()] + "\n".join(lines) + "\n\n" + text[match.end() :])
 
 
-def get(params: dict, *keys: str):
+def get(params: dict, *keys: str) -> Any:
     """A value by its path of keys.
 
     :raises InputError: a key does not exist; the message names the choices and the place.
@@ -66,9 +67,10 @@ def get(params: dict, *keys: str):
 
 
 def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
-    """Where a data set lies: a key of the scale's ``roots``, or, with a slash in it, the folder itself.
+    """The folder of a data set.
 
-    :param archive: whether it may also be a file, a tar.
+    :param name: a key of the scale's ``roots`` or, with a slash in it, the folder itself.
+    :param archive: whether a tar file may take the place of the folder.
     :raises InputError: no such key, null, or no such folder.
     """
     if "/" in name:
@@ -86,17 +88,17 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
 
 
 def _given_by(params: dict, scale: str, folder: str) -> str:
-    """The keys that give this folder itself; a benchmark and the images to pretrain on may have the same."""
+    """The keys whose value is this folder, for a message; a benchmark and the images to pretrain on may share one."""
     section = params["scales"][scale]
     parts = {
         "benchmarks": params.get("benchmarks", {}),
         f"scales.{scale}.propose.unlabelled": section.get("propose", {}).get("unlabelled", {}),
         f"scales.{scale}.backbones": section.get("backbones", {}),
     }
-    found = [
+    keys = [
         f"{part}.{name}.root"
         for part, entries in parts.items()
         for name, entry in entries.items()
         if isinstance(entry, dict) and entry.get("root") == folder
     ]
-    return ", ".join(found) or "root"
+    return ", ".join(keys) or "root"

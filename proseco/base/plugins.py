@@ -8,8 +8,9 @@ misspelt key is found before anything heavy is imported.
 import ast
 import importlib
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from proseco.base.errors import InputError, one_of
 
@@ -53,8 +54,18 @@ def _arguments(kind: str, name: str) -> ast.arguments:
 
 
 @cache
+def types(kind: str, name: str) -> dict[str, str]:
+    """Keyword-only arguments of a plug-in's function -> their annotations as they are written.
+
+    :raises InputError: no such plug-in.
+    """
+    arguments = _arguments(kind, name).kwonlyargs
+    return {argument.arg: ast.unparse(argument.annotation) if argument.annotation else "" for argument in arguments}
+
+
+@cache
 def keywords(kind: str, name: str) -> dict[str, bool]:
-    """Keyword-only arguments of a plug-in's function -> whether it must be given.
+    """Keyword-only arguments of a plug-in's function -> whether each must be given.
 
     :raises InputError: no such plug-in.
     """
@@ -63,18 +74,19 @@ def keywords(kind: str, name: str) -> dict[str, bool]:
     return {argument.arg: default is None for argument, default in pairs}
 
 
-def methods_over(what: str) -> list[str]:
-    """The methods whose first argument is called so: over a ``network`` they train a backbone, over a ``detector``
-    they are rows of the tables.
+def methods_over(argument: str) -> list[str]:
+    """The methods whose first argument has this name.
+
+    Methods over a ``network`` train a backbone; methods over a ``detector`` are rows of the tables.
     """
-    return [name for name in names("methods") if _arguments("methods", name).args[0].arg == what]
+    return [name for name in names("methods") if _arguments("methods", name).args[0].arg == argument]
 
 
 def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> None:
     """Refuse an entry that its plug-in would refuse.
 
     :param spec: ``{"name": file, **keywords}`` as it stands in the parameters.
-    :param given: keywords that the program passes beside those of the entry.
+    :param given: keywords that the program passes besides those of the entry.
     :param place: where the entry stands, for the message.
     """
     if not isinstance(spec, dict) or "name" not in spec:
@@ -90,7 +102,7 @@ def check(kind: str, spec: dict, *, given: Iterable[str] = (), place: str) -> No
 
 
 def options(kind: str, entry: dict) -> dict:
-    """The keys of an entry that its plug-in takes, where the entry holds keys of others too."""
+    """The part of an entry that its plug-in takes, where the entry holds other keys too."""
     return {key: entry[key] for key in keywords(kind, entry["name"]) if key in entry}
 
 
@@ -100,8 +112,16 @@ def load(kind: str, name: str) -> Callable:
     return getattr(importlib.import_module(f"proseco.{kind}.{name}"), KINDS[kind])
 
 
-def call(kind: str, spec: dict, *args, place: str = "", **given):
-    """Call a plug-in with the keywords of its entry and those that the program gives."""
+def bind(kind: str, entry: dict) -> Callable:
+    """The function of a plug-in with the keywords of its entry, which may hold keys of others too."""
+    return partial(load(kind, entry["name"]), **options(kind, entry))
+
+
+def call(kind: str, spec: dict, *args, place: str = "", **given) -> Any:
+    """Call a plug-in with the keywords of its entry and those that the program passes.
+
+    :raises InputError: as :func:`check`.
+    """
     check(kind, spec, given=given, place=place or kind)
     options = {key: value for key, value in spec.items() if key != "name"}
     return load(kind, spec["name"])(*args, **options, **given)

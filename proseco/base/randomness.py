@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seed(*parts) -> int:
-    """A 63-bit seed from the printed parts, e.g. ``seed(42, "views", epoch, key)``."""
+    """A 63-bit seed made of the parts as text, e.g. ``seed(42, "views", epoch, key)``."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

@@ -1,10 +1,10 @@
 """Folders of unfinished work, found again by what the work depends on, and held by one writer at a time.
 
-DVC deletes a stage's outputs before it runs the stage, so what must outlive a kill lies elsewhere: in
-``.scratch/<stage>/<fingerprint>``. The fingerprint is of all that the result depends on, so that a run with another
-``delta`` never goes on from this one's state. A writer holds ``lockf`` locks, which the system lets go of however the
-process ends, and which are seen from other machines on shared file systems that pass them on (NFS, CephFS, GPFS, Lustre
-with ``-o flock``). They are the process's, not the open file's: a worker that was forked from a killed training and
+DVC deletes a stage's outputs before it runs the stage, so what must survive a kill lies elsewhere: in
+``.scratch/<stage>/<fingerprint>``. The fingerprint covers all that the result depends on, so that a run with another
+``delta`` never resumes this one's state. A writer holds ``lockf`` locks, which the system releases however the process
+ends, and which other machines see on shared file systems that pass them on (NFS, CephFS, GPFS, Lustre with
+``-o flock``). They belong to the process, not to the open file: a worker that was forked from a killed training and
 lives on for a moment does not hold them.
 """
 
@@ -19,41 +19,41 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from proseco.base import environment, files, sources
+from proseco.base import environment, files, provenance, sources
 from proseco.base.errors import InputError
 
 _SHARED = "any.lock"
-#: By whose versions a training's bits may differ: a state is not gone on from with another one.
+#: Packages whose versions may change the bits of a training: its state is not resumed with another version.
 _LIBRARIES = ("torch", "torchvision", "triton", "numpy", "numba", "lapx", "opencv", "pillow")
 
 
 def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
     """Digest of all that a result depends on, 32 hexadecimal digits.
 
-    :param code: source files that the work begins with; those that they import count too.
-    :param inputs: files that it reads; ``facts`` JSON values on which the result depends.
-    :param libraries: packages of which another version may give other bytes.
+    :param code: source files that the work begins with; the files that they import count too.
+    :param inputs: files that the work reads.
+    :param libraries: packages of which another version may give another result.
+    :param facts: JSON values that the result depends on.
     :raises InputError: an input is missing.
     """
     inputs = list(inputs)
     missing = [str(path) for path in inputs if not path.is_file()]
     if missing:
         raise InputError(f"no file {missing[0]!r}")
-    versions = files.versions(*libraries)
+    versions = provenance.versions(*libraries)
     versions |= {"python": platform.python_version_tuple()[:2], "machine": platform.machine()}
     whole = {"code": sources.digests(code), "facts": facts, "versions": versions}
     whole["inputs"] = {str(path): files.digest(path) for path in inputs}
-    text = json.dumps(whole, sort_keys=True, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return files.text_digest(json.dumps(whole, sort_keys=True, allow_nan=False))
 
 
 @contextmanager
 def folder(stage: str, **depends) -> Iterator[Path]:
-    """The folder of a training's unfinished work, absolute; removed when the block ends well, kept when it does not.
+    """The folder of a training's unfinished work, absolute; removed if the block ends well, else kept.
 
-    Of several processes of one training the first holds and removes it, the others use it.
+    Of several processes of one training, the first holds and removes it; the others use it.
 
-    :param depends: as :func:`fingerprint` takes them, but for the libraries.
+    :param depends: arguments of :func:`fingerprint` except ``libraries``.
     :raises InputError: as :func:`fingerprint` and :func:`claimed`.
     """
     path = environment.scratch() / stage / fingerprint(libraries=_LIBRARIES, **depends)
@@ -67,15 +67,15 @@ def folder(stage: str, **depends) -> Iterator[Path]:
 
 
 @contextmanager
-def aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
-    """What the last run has left in the place of the outputs, moved into a folder until the block ends well.
+def set_aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
+    """Move the outputs of the previous run out of the way until the block ends well; yield where each one is now.
 
-    The folder is the working tree's own: the copies of `dvc exp run --queue` have one scratch folder with it.
+    For outputs that are persistent in dvc.yaml and so are still there. After a failure they must be gone, or
+    ``dvc exp save`` would record them as results of the new settings. The next run finds what a failed one set aside.
 
-    For outputs that dvc.yaml has as persistent, so that they are still there: after a failure they must not be, as
-    `dvc exp save` would record them as what the new settings gave. What a failed run has put aside is the next one's.
+    Each working tree has a folder of its own, as the copies of ``dvc exp run --queue`` share one scratch folder.
 
-    :returns: where each of them is, if there was one.
+    :returns: one path per output, which exists if the output did.
     :raises InputError: as :func:`claimed`.
     """
     tree = hashlib.blake2b(os.fsencode(Path.cwd()), digest_size=8).hexdigest()
@@ -92,9 +92,10 @@ def aside(name: str, *outputs: Path) -> Iterator[list[Path]]:
 
 @contextmanager
 def claimed(folder: Path, part: str = "") -> Iterator[None]:
-    """Make and hold the folder: alone, or for one part beside writers of other parts.
+    """Make the folder and hold it: all of it, or one part beside writers of other parts.
 
-    :raises InputError: a living process holds it, which is named; or the file system has no locks.
+    :raises InputError: a living process, which the message names, holds it; the folder cannot be made; or the file
+        system has no locks.
     """
     with ExitStack() as stack:
         while True:
@@ -102,13 +103,13 @@ def claimed(folder: Path, part: str = "") -> Iterator[None]:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"cannot make {str(folder)!r}: {error.strerror} (PROSECO_SCRATCH)") from None
-            # The first lock is shared by parts. Each writer's own lock says who it is, and keeps out its like.
+            # Writers of parts share the first lock. The second says who writes, and keeps out others of the same part.
             descriptors = [
                 stack.enter_context(_lock(folder / _SHARED, fcntl.LOCK_SH if part else fcntl.LOCK_EX)),
                 stack.enter_context(_lock(folder / f"{part or 'all'}.lock", fcntl.LOCK_EX)),
             ]
             if all(os.fstat(descriptor).st_nlink for descriptor in descriptors):
-                break  # else another run finished and removed the folder in between
+                break  # else another run has finished in between and removed the folder
             stack.close()
         os.ftruncate(descriptors[1], 0)
         os.pwrite(descriptors[1], f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -124,22 +125,22 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
         except (BlockingIOError, PermissionError):  # POSIX leaves open which
             raise InputError(f"{_holder(path)} is at work in {str(path.parent)!r}; wait for it, or end it") from None
         except OSError as error:
-            where = "set PROSECO_SCRATCH to a folder on a file system that has locks"
-            raise InputError(f"cannot lock {str(path)!r}: {error.strerror}; {where}") from None
+            advice = "set PROSECO_SCRATCH to a folder on a file system that has locks"
+            raise InputError(f"cannot lock {str(path)!r}: {error.strerror}; {advice}") from None
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def _holder(lock: Path) -> str:
-    """Who holds a lock, or those who share it, as the writers say in their own locks."""
+    """The processes that hold or share a lock, as they say in their own locks."""
     own = [lock] if lock.name != _SHARED else sorted(set(lock.parent.glob("*.lock")) - {lock})
-    found = []
+    holders = []
     for path in own:
         with suppress(OSError), open(path, "rb") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 part = "" if path.stem == "all" else f" ({path.stem})"
-                found.append((file.read().decode(errors="replace") or "another process") + part)
-    return " and ".join(found) or "another process"
+                holders.append((file.read().decode(errors="replace") or "another process") + part)
+    return " and ".join(holders) or "another process"

@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def closure(starts: Iterable[str | Path]) -> list[Path]:
     """These files and all of ``proseco`` that they import, directly or not, sorted.
 
-    A plug-in that is loaded by its name is not seen: give its file as well.
+    A plug-in that is loaded by name is not seen: pass its file as well.
 
     :param starts: absolute, or relative to the repository.
     """
@@ -27,7 +27,7 @@ def closure(starts: Iterable[str | Path]) -> list[Path]:
 
 
 def digests(starts: Iterable[str | Path]) -> dict[str, str]:
-    """POSIX path relative to the repository -> digest, of each file of :func:`closure`."""
+    """POSIX path relative to the repository -> digest, for each file of :func:`closure`."""
     return {path.relative_to(_PACKAGE.parent).as_posix(): files.digest(path) for path in closure(starts)}
 
 
@@ -42,10 +42,10 @@ def _imports(path: Path) -> Iterator[Path]:
 @lru_cache  # several closures hold the same files
 def _names(source: str) -> list[str]:
     """Dotted names of this package that a source imports; of ``from a import b`` both ``a`` and ``a.b``."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return [name for name in found if name.startswith(f"{_PACKAGE.name}.")]
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.startswith(f"{_PACKAGE.name}.")]

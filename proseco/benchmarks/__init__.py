@@ -1,1 +1,1 @@
-"""Plug-ins: ``load(root, subset) -> COCO-format dict``, one file a benchmark."""
+"""Plug-ins: ``load(root, subset, ...) -> COCO-format dict``, one file per benchmark or layout of labels."""

@@ -1,4 +1,4 @@
-"""Reading the JSON of COCO and of the data sets that borrowed its form."""
+"""Reading COCO's JSON, and that of data sets in the same format."""
 
 import posixpath
 from math import isfinite
@@ -17,22 +17,22 @@ def find(folder: Path, subset: str, *, prefix: str, benchmark: str) -> Path:
     path = folder / f"{prefix}{subset}.json"
     if path.is_file():
         return path
-    there = [file.stem.removeprefix(prefix) for file in folder.glob(f"{prefix}*.json")]
-    if there:
-        raise one_of("subset", subset, there, f"{benchmark}, {folder}")
+    subsets = [file.stem.removeprefix(prefix) for file in folder.glob(f"{prefix}*.json")]
+    if subsets:
+        raise one_of("subset", subset, subsets, f"{benchmark}, {folder}")
     raise InputError(f"no file {path.as_posix()!r}, where benchmark {benchmark} expects the labels of {subset!r}")
 
 
 def read(path: Path, *, folder: str, masks: bool = False) -> dict:
     """The COCO-format dict of an instances file.
 
-    Category ids become 0..C-1 in the order of the file's own ids; ``area``, ``iscrowd`` and ``difficult`` may be
-    absent (w * h, 0, 0).
+    Category ids become 0..C-1 in the order of the file's own ids. ``area``, ``iscrowd`` and ``difficult`` may be absent
+    and are then w * h, 0 and 0.
 
-    :param masks: whether to keep the segmentations of those objects that have one.
-    :param folder: where the file's ``file_name`` entries lie, relative to the data set's root.
-    :raises InputError: not JSON, a part missing, a malformed record or a contradiction; the message names file and
-        record.
+    :param folder: the folder that ``file_name`` entries are relative to, itself relative to the data set's root.
+    :param masks: whether to keep the segmentations of objects that have one.
+    :raises InputError: the file is not JSON or lacks a part, or a record is malformed or contradicts another; the
+        message names the file and the record.
     """
     content = read_json(path)
     for part in ("images", "annotations", "categories"):
@@ -46,25 +46,29 @@ def read(path: Path, *, folder: str, masks: bool = False) -> dict:
     if len(number) < len(categories):
         raise InputError(f"{path.as_posix()!r}: two categories have one id; expected one each")
     objects = _records(path, content, "annotations", lambda record: _annotation(record, number, masks))
-    found = {
+    labels = {
         "images": sorted(images, key=lambda record: record["id"]),
         "annotations": sorted(objects, key=lambda record: record["id"]),
         "categories": categories,
     }
-    refuse(found, source=repr(path.as_posix()))
-    return found
+    refuse(labels, source=repr(path.as_posix()))
+    return labels
 
 
 def _records(path: Path, content: dict, part: str, convert) -> list[dict]:
-    found = []
+    """The records of a part, converted.
+
+    :raises InputError: a record cannot be; the message names it.
+    """
+    records = []
     for position, record in enumerate(content[part]):
         try:
-            found.append(convert(record))
+            records.append(convert(record))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
+            problem = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
             name = f" (id {record['id']!r})" if isinstance(record, dict) and "id" in record else ""
-            raise InputError(f"{path.as_posix()!r}: {part}[{position}]{name} {what}") from None
-    return found
+            raise InputError(f"{path.as_posix()!r}: {part}[{position}]{name} {problem}") from None
+    return records
 
 
 def _category(record: dict) -> dict:
@@ -85,8 +89,8 @@ def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
     x, y, width, height = map(float, record["bbox"])
     if record["category_id"] not in categories:
         raise ValueError(f"category {record['category_id']!r} is not in 'categories'")
-    kept = {"segmentation": _segmentation(record["segmentation"])} if masks and record.get("segmentation") else {}
-    return kept | {
+    mask = {"segmentation": _segmentation(record["segmentation"])} if masks and record.get("segmentation") else {}
+    return mask | {
         "id": int(record["id"]),
         "image_id": int(record["image_id"]),
         "category_id": categories[record["category_id"]],
@@ -98,7 +102,7 @@ def _annotation(record: dict, categories: dict[int, int], masks: bool) -> dict:
 
 
 def _segmentation(value: list | dict) -> list | dict:
-    """Polygons or run lengths, as they are."""
+    """Polygons or run lengths, checked and unchanged."""
     if isinstance(value, dict):
         height, width = value["size"]
         if not isinstance(value["counts"], str | list) or not height > 0 < width:

@@ -1,4 +1,4 @@
-"""Reading the XML of Pascal VOC and of the data sets that borrowed its form."""
+"""Reading Pascal VOC's XML, and that of data sets in the same format."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,9 +8,9 @@ from proseco.base.errors import InputError, one_of
 
 
 def classes(path: Path) -> tuple[str, ...] | None:
-    """The class names in a file, one a line; None where there is no such file.
+    """The class names in a file, one per line; None where there is no such file.
 
-    :raises InputError: none, or one twice, or no UTF-8.
+    :raises InputError: there is no name in it, or one comes twice, or it is not UTF-8.
     """
     if not path.is_file():
         return None
@@ -21,9 +21,9 @@ def classes(path: Path) -> tuple[str, ...] | None:
 
 
 def listed(path: Path) -> list[str]:
-    """The keys in a list of images, one a line, sorted.
+    """The keys in a list of images, one per line, sorted.
 
-    :raises InputError: one stands there twice, or no UTF-8.
+    :raises InputError: a key comes twice, or the file is not UTF-8.
     """
     first: dict[str, int] = {}
     for number, key in enumerate(_lines(path), 1):
@@ -44,12 +44,16 @@ def _lines(path: Path) -> list[str]:
 
 
 def labels(names: tuple[str, ...], parts: list[tuple[str, str, dict]]) -> dict:
-    """The COCO-format dict of images read with :func:`read`: (key, ``file_name``, labels), numbered from 1."""
+    """The COCO-format dict of images and their labels, numbered from 1.
+
+    :param names: of the classes, by id.
+    :param parts: (key, ``file_name``, what :func:`read` returns) of each image.
+    """
     images, objects = [], []
-    for key, file_name, found in parts:
+    for key, file_name, content in parts:
         image = {"id": len(images) + 1, "key": key, "file_name": file_name}
-        images.append(image | {side: found[side] for side in ("width", "height")})
-        for record in found["objects"]:
+        images.append(image | {side: content[side] for side in ("width", "height")})
+        for record in content["objects"]:
             objects.append({"id": len(objects) + 1, "image_id": len(images), **record})
     categories = [{"id": row, "name": name, "original_id": row + 1} for row, name in enumerate(names)]
     return {"images": images, "annotations": objects, "categories": categories}
@@ -58,7 +62,7 @@ def labels(names: tuple[str, ...], parts: list[tuple[str, str, dict]]) -> dict:
 def parse(path: Path) -> ElementTree.Element:
     """The root element of a file, in the encoding that it declares.
 
-    :raises InputError: missing, not XML, or with entities.
+    :raises InputError: the file is missing, is not XML, or declares entities.
     """
 
     def refuse(*_) -> None:
@@ -66,7 +70,7 @@ def parse(path: Path) -> ElementTree.Element:
 
     try:
         content = path.read_bytes()
-        # VOC's files declare no entities; those that do can expand to gigabytes or pull in other files.
+        # VOC's files declare no entities. In others these may expand to gigabytes or pull in other files.
         first = expat.ParserCreate()
         first.StartDoctypeDeclHandler = refuse
         first.Parse(content, True)
@@ -79,19 +83,19 @@ def parse(path: Path) -> ElementTree.Element:
 def read(path: Path, number: dict[str, int]) -> dict:
     """The labels of one image.
 
-    Corners count pixels from 1 and both belong to the box; the result counts from 0, so x = xmin - 1 and
-    w = xmax - xmin + 1. A box whose corners are swapped gets the size 0, and is dropped as one without area.
+    In the file corners count pixels from 1, and both lie inside the box. The result counts from 0, so x = xmin - 1 and
+    w = xmax - xmin + 1. A box with swapped corners gets the size 0, and is later dropped as one without area.
 
     :param number: class -> its id.
     :returns: ``width``, ``height``, ``file_name`` (as the file has it, or None) and ``objects``.
-    :raises InputError: malformed; the message names the file, the object and what is expected.
+    :raises InputError: the file is malformed; the message names the file, the object and what is expected.
     """
     tree = parse(path)
     width, height = (int(_number(tree, f"size/{side}", path, "the image")) for side in ("width", "height"))
     if width < 1 or height < 1:
         raise InputError(f"{path.as_posix()!r}: the size of the image is {width} x {height}; expected numbers above 0")
-    found = []
-    # Direct children only: VOC 2012 nests the <part>s of a person, with boxes of their own, inside an <object>.
+    objects = []
+    # Direct children only: in VOC 2012 the <object> of a person contains <part>s that have boxes of their own.
     for position, element in enumerate(tree.findall("object"), 1):
         place = f"object {position}"
         name = (element.findtext("name") or "").strip()
@@ -102,7 +106,7 @@ def read(path: Path, number: dict[str, int]) -> dict:
         )
         box = [left - 1, top - 1, max(right - left + 1, 0.0), max(bottom - top + 1, 0.0)]
         difficult = element.find("difficult") is not None and _number(element, "difficult", path, place) != 0
-        found.append(
+        objects.append(
             {
                 "category_id": number[name],
                 "bbox": box,
@@ -112,7 +116,7 @@ def read(path: Path, number: dict[str, int]) -> dict:
             }
         )
     name = (tree.findtext("filename") or "").strip()
-    return {"width": width, "height": height, "file_name": name or None, "objects": found}
+    return {"width": width, "height": height, "file_name": name or None, "objects": objects}
 
 
 def _number(element: ElementTree.Element, tag: str, path: Path, place: str) -> float:

@@ -1,4 +1,4 @@
-"""Any data set with a COCO json: ``subset`` is the path of the json below ``root``, its images lie near it."""
+"""Any data set with a COCO json: ``subset`` is the path of the json below ``root``; its images lie nearby."""
 
 import posixpath
 from pathlib import Path
@@ -10,24 +10,24 @@ from proseco.benchmarks import _instances
 def load(root: str | Path, subset: str, *, images: str | None = None, masks: bool = False) -> dict:
     """The labels of a file such as ``train/_annotations.coco.json``, as a COCO-format dict. Keys are the image ids.
 
-    :param images: folder below ``root`` that the json's ``file_name`` entries are relative to. None: the first folder
-        that has the first image, of the json's own, that above it, and in both ``images``, ``<name>`` and
-        ``images/<name>``, where the json is ``<name>.json`` or ``instances_<name>.json``.
+    :param images: folder below ``root`` that the json's ``file_name`` entries are relative to. None to search for it:
+        the json's own folder, then the one above, and in each ``images``, ``<name>`` and ``images/<name>``, where the
+        json is ``<name>.json`` or ``instances_<name>.json``. The first with the json's first image is taken.
     :param masks: whether to keep the objects' masks, for detectors that learn them.
     :raises InputError: no such file, one that cannot be read, or no folder with its images.
     """
     root = Path(root)
     path = root / subset
     if not path.is_file():
-        there = sorted({file.relative_to(root).as_posix() for file in [*root.glob("*.json"), *root.glob("*/*.json")]})
-        raise one_of("file", subset, there, f"coco_json, {root.as_posix()}")
+        jsons = sorted({file.relative_to(root).as_posix() for file in [*root.glob("*.json"), *root.glob("*/*.json")]})
+        raise one_of("file", subset, jsons, f"coco_json, {root.as_posix()}")
     if images is not None:
         return _instances.read(path, folder=images, masks=masks)
-    found = _instances.read(path, folder=".", masks=masks)
-    folder = _folder(root, path, found["images"])
-    for image in found["images"]:
+    labels = _instances.read(path, folder=".", masks=masks)
+    folder = _folder(root, path, labels["images"])
+    for image in labels["images"]:
         image["file_name"] = posixpath.normpath((folder / image["file_name"]).as_posix())
-    return found
+    return labels
 
 
 def _folder(root: Path, path: Path, images: list[dict]) -> Path:

@@ -1,4 +1,4 @@
-"""Pascal VOC: ``<root>/VOC<year>/{Annotations,ImageSets/Main,JPEGImages}``, root being the VOCdevkit folder."""
+"""Pascal VOC: ``<root>/VOC<year>/{Annotations,ImageSets/Main,JPEGImages}``; the root is the VOCdevkit folder."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from proseco.base.errors import InputError, one_of
 from proseco.benchmarks import _xml
 from proseco.data.annotations import merge
 
-#: The classes of VOC 2007-2012. A data set in VOC's layout with others lists them in ``<root>/classes.txt``.
+#: The classes of VOC 2007-2012. A data set of other classes in VOC's layout lists them in ``<root>/classes.txt``.
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -17,9 +17,9 @@ CLASSES = (
 def load(root: str | Path, subset: str) -> dict:
     """The labels of one or several subsets, as a COCO-format dict (:mod:`proseco.data.annotations`).
 
-    ``difficult`` is kept, ``area`` is w * h. Keys are the official ids; images count from 1. Classes are those of
-    ``<root>/classes.txt`` (one name a line) where that file exists, else the 20 official ones: never those that happen
-    to occur, so that all subsets number them alike.
+    ``difficult`` is kept, ``area`` is w * h. Keys are the official ids; image ids count from 1. Classes are those of
+    ``<root>/classes.txt`` (one name per line) where that file exists, else the 20 official ones. They are never those
+    that happen to occur, so that all subsets number them alike.
 
     :param subset: ``<year>_<list>``, joined by ``+``: ``"2007_trainval+2012_trainval"``.
     :raises InputError: a folder, list or file that is missing or malformed; the message names it.

@@ -1,4 +1,4 @@
-"""Any data set with an XML an image, as VOC's: ``subset`` is a folder below ``root``, or a list of names."""
+"""Any data set with one XML file per image, like VOC's: ``subset`` is a folder below ``root``, or a list of names."""
 
 import posixpath
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
 
     A subset is either ``<root>/ImageSets/Main/<subset>.txt``, a list of names, with the XML files in
     ``<root>/Annotations``; or a folder ``<root>/<subset>`` (``.``: the root), with them in it or in its
-    ``Annotations``. Classes are those of ``<root>/classes.txt`` (one name a line), else all that occur in any XML below
-    the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
+    ``Annotations``. Classes are those of ``<root>/classes.txt`` (one name per line), else all that occur in any XML
+    below the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
 
-    :param images: folder below ``root`` with the images. None: beside the XML files, or in ``JPEGImages`` or ``images``
-        beside or above them. An image has the XML's ``filename``, or the name of the XML file.
-    :raises InputError: a folder, list or file that is missing or malformed; the message names it.
+    :param images: folder below ``root`` with the images. None for those beside the XML files, or in ``JPEGImages`` or
+        ``images`` beside or above them. An image has the XML's ``filename``, or the name of the XML file.
+    :raises InputError: a folder, list or file is missing or malformed; the message names it.
     """
     root = Path(root)
     names = _xml.classes(root / "classes.txt") or _occurring(root)
@@ -29,26 +29,28 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
     pictures = _Pictures(root, folders)
     parts = []
     for file in files:
-        found = _xml.read(file, number)
-        parts.append(("_".join(file.stem.split()), pictures.find(file.stem, found["file_name"]), found))
+        labels = _xml.read(file, number)
+        parts.append(("_".join(file.stem.split()), pictures.find(file.stem, labels["file_name"]), labels))
     return _xml.labels(names, parts)
 
 
 def _occurring(root: Path) -> tuple[str, ...]:
-    found = {
+    """Names of all classes in any label file below the root, sorted."""
+    names = {
         (name.text or "").strip()
         for file in _labels(root, "**/*.xml")
         for name in _xml.parse(file).findall("object/name")
     }
-    return tuple(sorted(found - {""}))
+    return tuple(sorted(names - {""}))
 
 
 def _labels(folder: Path, pattern: str = "*.xml") -> list[Path]:
-    """Label files, sorted; without the ``._name.xml`` that macOS leaves beside each on disks of other systems, and what
-    editors keep in hidden folders.
+    """Label files, sorted.
+
+    Hidden ones are left out: the ``._name.xml`` that macOS writes beside each on other file systems, editors' folders.
     """
-    found = folder.glob(pattern)
-    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts))
+    files = folder.glob(pattern)
+    return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
 
 def _files(root: Path, subset: str) -> list[Path]:
@@ -70,6 +72,7 @@ def _files(root: Path, subset: str) -> list[Path]:
 
 
 def _near(root: Path, labels: Path) -> list[Path]:
+    """Folders in which the images may lie, by the folder of the label files."""
     places = [labels] if labels == root else [labels, labels.parent]
     return [place / name for place in places for name in (".", "JPEGImages", "images")]
 
@@ -86,8 +89,8 @@ class _Pictures:
                     self.names |= {file.stem: file, file.name: file}
 
     def find(self, stem: str, name: str | None) -> str:
-        """Path relative to the root; where there is no such image, the one that is expected."""
-        if name is not None:  # some programs write a whole path, of the machine that they ran on
+        """Path of an image relative to the root; where there is no such image, the path at which it is expected."""
+        if name is not None:  # some programs write a whole path on the machine they ran on
             name = PureWindowsPath(name).name
         path = self.names.get(name or stem) or self.names.get(stem)
         if path is None:

@@ -1,1 +1,1 @@
-"""What ``python -m proseco`` can do beside the pipeline: a file a command, functions whose signature is the options."""
+"""What ``python -m proseco`` can do beside the pipeline: each file a command, its functions' signatures the options."""

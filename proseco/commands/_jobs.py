@@ -1,4 +1,4 @@
-"""Programs side by side: each after those that it needs, so many at a time, with a log of its own."""
+"""Programs side by side: each after those that it needs, a given number at a time, with a log of its own."""
 
 import os
 import signal
@@ -25,32 +25,32 @@ class Job:
 @dataclass
 class _Running:
     job: Job
-    place: int
+    slot: int
     process: subprocess.Popen
     since: float
 
 
-def run(jobs: list[Job], places: list[dict[str, str]], logs: Path, say: Callable[[str], None]) -> dict[str, str]:
+def run(jobs: list[Job], slots: list[dict[str, str]], logs: Path, say: Callable[[str], None]) -> dict[str, str]:
     """Run all; one that fails stops none but those that need it.
 
     SIGINT, SIGTERM and SIGHUP are passed on to all that run, with the programs that they have started, and then raise
     KeyboardInterrupt.
 
     :param jobs: none after one that needs it; what a job needs and is not among them is taken as done.
-    :param places: environment variables of each of the jobs that run at the same time.
+    :param slots: environment variables of each job that runs at the same time; there are as many jobs at once.
     :param logs: folder for ``<name>.log``, standard output and error together.
     :param say: is given a line when a job begins and when it ends.
     :returns: name -> why, of the jobs that did not end well.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    waiting, free, running = list(jobs), list(range(len(places))), []
+    waiting, free, running = list(jobs), list(range(len(slots))), []
     failed: dict[str, str] = {}
     with _signals() as came:
         try:
             while (waiting or running) and not came:
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
-                    free.append(one.place)
+                    free.append(one.slot)
                     if one.process.returncode:
                         failed[one.job.name] = _reason(logs / f"{one.job.name}.log", one.process.returncode)
                     how = "failed" if one.process.returncode else "done"
@@ -63,7 +63,7 @@ def run(jobs: list[Job], places: list[dict[str, str]], logs: Path, say: Callable
                         failed[job.name] = f"not run, for {lost[0]} failed"
                     elif free and not _pending(job, waiting, running):
                         waiting.remove(job)
-                        running.append(_start(job, free.pop(0), places, logs))
+                        running.append(_start(job, free.pop(0), slots, logs))
                         say(f"{job.name}: begun ({logs / job.name}.log)")
                 time.sleep(0.1)
         finally:
@@ -78,17 +78,17 @@ def _pending(job: Job, waiting: list[Job], running: list[_Running]) -> bool:
     return bool(names & set(job.needs))
 
 
-def _start(job: Job, place: int, places: list[dict[str, str]], logs: Path) -> _Running:
+def _start(job: Job, slot: int, slots: list[dict[str, str]], logs: Path) -> _Running:
     with open(logs / f"{job.name}.log", "wb") as log:
         process = subprocess.Popen(
             job.command,
-            env=os.environ | places[place],
+            env=os.environ | slots[slot],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a group of its own, which a signal reaches whole, and once
         )
-    return _Running(job, place, process, time.monotonic())
+    return _Running(job, slot, process, time.monotonic())
 
 
 def _reason(log: Path, code: int) -> str:

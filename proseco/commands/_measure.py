@@ -14,7 +14,8 @@ from proseco.base import files, plugins
 from proseco.base.errors import InputError
 from proseco.data import images
 from proseco.demo import data_sets
-from proseco.experiment import cost, rows
+from proseco.experiment import rows
+from proseco.experiment.estimate import Rate
 
 #: Steps of each training, and from one reading of the clock to the next: a rate is the median of what was read.
 _STEPS, _EVERY = 14, 2
@@ -60,7 +61,7 @@ def reduced(settings: dict, batch: int | None) -> tuple[dict, list[str], list[st
     scale, run = settings["scale"], settings["run"]
     section = settings["scales"][scale]
     chosen = {name: rows.row(settings, scale, name) for name in reversed(_methods(settings))}
-    trained = {(row.plugin, row.detector["name"]): name for name, row in chosen.items() if _pretrained(row)}
+    trained = {(row.plugin, row.detector["name"]): name for name, row in chosen.items() if row.pretrained_here}
     finetuned = {row.detector["name"]: name for name, row in chosen.items()}
     used = sorted({*trained.values(), *finetuned.values()})
     first = run["benchmarks"][0]
@@ -138,10 +139,6 @@ def _lasting(schedule: dict) -> dict:
     return {key: value for key, value in schedule.items() if key not in length}
 
 
-def _pretrained(row: rows.Row) -> bool:
-    return row.pretrain is not None and not row.from_file
-
-
 def _body(section: dict, name: str | None) -> str:
     """The backbone that a row's own is the same as, or, if that comes from a file, one that takes no time."""
     entry = section["backbones"].get(name, {})
@@ -157,11 +154,10 @@ def _stage(folder: Path, stage: str, scale: str, *words: str) -> None:
         raise InputError(f"--measure: stage {stage} failed")
 
 
-def search(settings: dict) -> cost.Rate:
-    """Images a second of one core at making proposals, of drawn scenes: decoded before, boxes not written."""
+def search_rate(settings: dict) -> Rate:
+    """Images per second of one core at making proposals, of drawn scenes: decoded before, boxes not written."""
     section = settings["scales"][settings["scale"]]
-    spec = section["propose"]["proposals"]
-    propose, options = plugins.load("proposals", spec["name"]), {k: v for k, v in spec.items() if k != "name"}
+    propose = plugins.bind("proposals", section["propose"]["proposals"])
     side = section["generate"]["side"] if section["generate"] else _SIDE
     seconds = []
     with tempfile.TemporaryDirectory(prefix="proseco-cost-") as name:
@@ -172,7 +168,7 @@ def search(settings: dict) -> cost.Rate:
         for path, _ in files.list_files(scenes, images.SUFFIXES):
             image, _ = images.inspect((scenes / path).read_bytes())
             begin = time.perf_counter()
-            propose(image, seed=0, **options)
+            propose(image, seed=0)
             seconds.append(time.perf_counter() - begin)
     seconds = sorted(seconds[2:])  # the first loads what numba has compiled
-    return cost.Rate(1 / seconds[len(seconds) // 2], "core", f"measured on {len(seconds)} drawn scenes")
+    return Rate(1 / seconds[len(seconds) // 2], "core", f"measured on {len(seconds)} drawn scenes")

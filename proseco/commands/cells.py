@@ -1,4 +1,4 @@
-"""``cells``: the trainings of a run side by side, one a GPU."""
+"""``cells``: the trainings of a run side by side, one per GPU."""
 
 import os
 import shlex
@@ -23,28 +23,28 @@ def main(*, jobs: int | None = None, dry: bool = False) -> None:
     A training that fails stops none but those that start from it; exit code 1 then. `dvc repro` makes the tables of
     what is there.
 
-    :param jobs: how many at a time; without it one a GPU, or one. On a CPU they share the cores.
+    :param jobs: how many at a time; without it one per GPU, or one. On a CPU they share the cores.
     :param dry: print the commands, run none.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs is {jobs}; it must be a whole number above 0")
     settings = params.load()
     schema.check(settings)
-    places = _places(settings["device"], jobs)
-    found = matrix.items(settings)
-    before = [item for item in found if item.stage not in TRAININGS]
+    slots = _slots(settings["device"], jobs)
+    items = matrix.items(settings)
+    before = [item for item in items if item.stage not in TRAININGS]
     parts = [[item.name for item in before if (item.stage in FIRST) is first] for first in (True, False)]
     preparations = [_dvc(*names) for names in parts]
-    programs = [_jobs.Job(item.name, _dvc("-s", item.name), item.needs) for item in found if item.stage in TRAININGS]
+    programs = [_jobs.Job(item.name, _dvc("-s", item.name), item.needs) for item in items if item.stage in TRAININGS]
     if dry:
         print(*map(shlex.join, preparations), sep="\n")
         for number, job in enumerate(programs):
-            variables = places[number % len(places)]
+            variables = slots[number % len(slots)]
             print(*(f"{name}={value}" for name, value in variables.items()), shlex.join(job.command))
         return
     if any(subprocess.run(command, check=False).returncode for command in preparations):
         raise InputError("what the trainings need could not be made; no training was begun")
-    failed = _jobs.run(programs, places, environment.scratch() / "cells", lambda line: print(line, flush=True))
+    failed = _jobs.run(programs, slots, environment.scratch() / "cells", lambda line: print(line, flush=True))
     if failed:
         print(*(f"error: {name}: {why}" for name, why in failed.items()), sep="\n", file=sys.stderr)
         raise SystemExit(1)
@@ -58,7 +58,7 @@ def _dvc(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *words)
 
 
-def _places(device: str, jobs: int | None) -> list[dict[str, str]]:
+def _slots(device: str, jobs: int | None) -> list[dict[str, str]]:
     """Environment variables of each training that runs at the same time: its GPU, and its share of the cores.
 
     What the user has set stays as it is, but for the GPUs, which are shared out.
@@ -76,9 +76,9 @@ def _places(device: str, jobs: int | None) -> list[dict[str, str]]:
 
 def _devices() -> list[str]:
     """Numbers or names of the GPUs that a program started here would see. torch would know, but takes seconds."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     try:
         listed = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, check=False).stdout
     except OSError:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from proseco import splits
@@ -41,8 +40,7 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     valid = _valid(settings, scale, errors)
     for name in names:
         entry = settings["benchmarks"][name]
-        load = partial(plugins.load("benchmarks", entry["name"]), **plugins.options("benchmarks", entry))
-        drop = entry.get("drop_other_sizes", False)
+        load, drop = plugins.bind("benchmarks", entry), entry.get("drop_other_sizes", False)
         subsets = [subset for subset in (entry["train"], entry["test"]) if subset is not None]
         titles = [f"{entry['root']} {subset}" for subset in subsets]
         for title, subset in zip(titles, subsets, strict=True):
@@ -51,10 +49,10 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
             labels[title] = None
             with _collected(errors):
                 root = params.root(settings, scale, entry["root"])
-                described = verify.describe(load(root, subset), root, source=title, drop_other_sizes=drop, **how)
-                columns[title], more, wrong, labels[title] = described
-                notes += more
-                errors += wrong
+                report = verify.describe(load(root, subset), root, source=title, drop=drop, **how)
+                columns[title], labels[title] = report.facts, report.labels
+                notes += report.notes
+                errors += report.errors
                 check_objects(labels[title], source=title, scored=subset == entry["test"])
         readable = [labels[title] for title in titles if labels[title] is not None]
         with _collected(errors):
@@ -98,10 +96,7 @@ def _valid(settings: dict, scale: str, errors: list[str]) -> bool:
 def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None = None) -> list[str]:
     """What stage split, and a finetuning after it, would refuse for the number of images."""
     entry, errors, counts = settings["benchmarks"][name], [], []
-    rule = {key: entry[key] for key in ("rule", "fraction", "ids") if key in entry}
-    if "ids" in rule:
-        rule["ids"] = OWN / rule["ids"]
-    validation = settings["scales"][scale]["split"]["validation"]
+    rule, validation = splits.rule_of(entry, OWN), settings["scales"][scale]["split"]["validation"]
     for seed in settings["run"]["seeds"]:
         with _collected(errors):
             counts.append(len(splits.draw(train, test, **rule, seed=seed, validation=validation).keys["train"]))
@@ -119,7 +114,7 @@ def _collected(errors: list[str]) -> Iterator[None]:
 
 
 def _table(columns: dict[str, dict]) -> str:
-    """Markdown: a row a fact, a column a subset."""
+    """Markdown: one row per fact, one column per subset."""
     facts = next(iter(columns.values()))
     rows = [["", *columns], *([title, *(f"{column[title]:,}" for column in columns.values())] for title in facts)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]

@@ -1,17 +1,18 @@
 """``cost``: what the run that params.yaml selects will take, before any of it starts."""
 
-import csv
 import json
 import subprocess
 import sys
 from contextlib import ExitStack
+from csv import writer
 from functools import partial
 from pathlib import Path
 
 from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.commands import _measure
-from proseco.experiment import cost, matrix, plan
+from proseco.experiment import estimate, matrix, plan
+from proseco.experiment.estimate import Rate, Workload
 
 
 def main(
@@ -41,17 +42,19 @@ def main(
         params.get(settings, "scales", scale)
         settings["scale"] = scale
     wanted = plan.resolve(settings)
-    found, scale = cost.passes(settings), settings["scale"]
-    given = cost.given(images_per_second, matrix.items(settings), "CPU" if settings["device"] == "cpu" else "GPU")
+    works, scale = estimate.workloads(settings), settings["scale"]
+    device = "CPU" if settings["device"] == "cpu" else "GPU"
+    given_rates = estimate.parse_rates(images_per_second, matrix.items(settings), device)
     done, note = _done(settings, wanted) if scale == selected else (None, f"of scale {scale}, which is not selected")
     with ExitStack() as stack:
         measured = stack.enter_context(_measure.results(settings, batch=batch)) if measure else None
-        found = cost.rated(found, partial(_rate, settings, given, measured, _search(settings, measure)), done)
-    lines = cost.table(found)
+        rate_of = partial(_rate, settings, given_rates, measured, _search_rate(settings, measure))
+        works = estimate.with_rates(works, rate_of, done)
+    lines = estimate.table(works)
     if csv:
-        _write(lines)
+        writer(sys.stdout, lineterminator="\n").writerows(lines)
         return
-    print(_markdown(lines), "", _markdown(cost.totals(found)), "", sep="\n")
+    print(_markdown(lines), "", _markdown(estimate.totals(works)), "", sep="\n")
     print("Not counted, as they take minutes: plan, data, inventory, split, source, recall, tabulate.")
     if any(schedule.get("patience") for schedule in settings["scales"][scale]["schedules"].values()):
         print(
@@ -59,28 +62,30 @@ def main(
         )
     if done is None:
         print(f"What is done is not known: {note}.")
-    counted = dict.fromkeys(f"{one.images.images:,} from {one.images.source}" for one in found if one.images.images)
+    counted = dict.fromkeys(f"{work.images.images:,} from {work.images.source}" for work in works if work.images.images)
     print("Images:", *(f"- {text}" for text in counted), sep="\n")
-    missing = [kind for kind in cost.KINDS if any(one.kind == kind and one.rate is None for one in found)]
+    missing = [kind for kind in estimate.KINDS if any(work.kind == kind and work.rate is None for work in works)]
     if missing:
         rates = ",".join(f"{kind}=N" for kind in missing)
         print(f"No rate of {', '.join(missing)}: --measure takes one here, or give it: --images-per-second {rates}")
 
 
-def _rate(settings: dict, given: dict, measured: Path | None, search: cost.Rate | None, one: cost.Pass):
-    found = given.get(one.item.name) if one.kind != "predict" else None
-    found = found or given.get(one.kind)
-    if found is None and one.kind == "propose":
-        return search
-    if found is None and measured is not None:
-        found = cost.of_runs(settings, one, measured)
-        found = found and cost.Rate(found.images, found.device, "measured")
-    return found or cost.of_runs(settings, one, Path("results", settings["scale"]))
+def _rate(
+    settings: dict, given_rates: dict[str, Rate], measured: Path | None, search_rate: Rate | None, work: Workload
+) -> Rate | None:
+    rate = given_rates.get(work.item.name) if work.kind != "predict" else None
+    rate = rate or given_rates.get(work.kind)
+    if rate is None and work.kind == "propose":
+        return search_rate
+    if rate is None and measured is not None:
+        rate = estimate.recorded_rate(settings, work, measured)
+        rate = rate and Rate(rate.images, rate.device, "measured")
+    return rate or estimate.recorded_rate(settings, work, Path("results", settings["scale"]))
 
 
-def _search(settings: dict, measure: bool) -> cost.Rate | None:
-    known = cost.search(settings["scales"][settings["scale"]]["propose"]["proposals"])
-    return _measure.search(settings) if measure and known is None else known
+def _search_rate(settings: dict, measure: bool) -> Rate | None:
+    known = estimate.known_search_rate(settings["scales"][settings["scale"]]["propose"]["proposals"])
+    return _measure.search_rate(settings) if measure and known is None else known
 
 
 def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str]:
@@ -112,10 +117,6 @@ def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str
 
 def _read(path: Path) -> dict | None:
     return files.read_json(path) if path.is_file() else None
-
-
-def _write(lines: list[list[str]]) -> None:
-    csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
 
 
 def _markdown(lines: list[list[str]]) -> str:

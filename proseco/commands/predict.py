@@ -53,8 +53,8 @@ def main(
     :raises InputError: nothing to detect with, or in; an output would replace what is none.
     """
     from proseco.data.views import FixedView
-    from proseco.evaluation import trained
     from proseco.evaluation.predict import predict
+    from proseco.runs import trained
     from proseco.training import devices
 
     _refuse(out, pictures, labels)
@@ -64,28 +64,28 @@ def main(
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a whole number above 0")
     known = _instances.read(labels, folder=".") if labels else None
     source = _Images(_labelled(images, labels, known) if known else _listed(images))
-    where = devices.pick_device(device, "--device")
-    kind = devices.pick_precision(precision, where, "--precision")
-    found = trained.load(file, network=network, heads=heads)
-    view = {"long_edge": None, "batch": 1, **found.scored, **({"long_edge": None} if short_edge else {})}
+    torch_device = devices.pick_device(device, "--device")
+    dtype = devices.pick_precision(precision, torch_device, "--precision")
+    detector = trained.load(file, network=network, heads=heads)
+    view = {"long_edge": None, "batch": 1, **detector.scored, **({"long_edge": None} if short_edge else {})}
     view |= {key: value for key, value in asked.items() if value is not None}
     if "short_edge" not in view:
         raise InputError(f"{str(file)!r} does not say at which size it was scored; give --short-edge and --long-edge")
-    names, ids = found.names, found.category_ids
+    names, ids = detector.names, detector.category_ids
     if known:
         names, ids = _as_labelled(names, ids, known["categories"], labels)
     with ExitStack() as stack:
         part = stack.enter_context(files.replacing(out))
-        with files.writing(out, 0, "name another file"):  # now, not after hours
+        with files.explaining_write_errors(out, 0, "name another file"):  # now, not after hours
             part.touch()
         if pictures:
             drawn = stack.enter_context(files.replacing(pictures))
-            with files.writing(pictures, 0, "name another folder"):
+            with files.explaining_write_errors(pictures, 0, "name another folder"):
                 drawn.mkdir()
-        devices.prepare(where)
-        found.model.detect = partial(found.model.detect, limit=limit)
-        given = {"batch": view.pop("batch"), "device": where, "precision": kind, "title": "detect"}
-        rows = predict(found.model.to(where), source, FixedView(**view), **given)
+        devices.prepare(torch_device)
+        detector.model.detect = partial(detector.model.detect, limit=limit)
+        options = {"batch": view.pop("batch"), "device": torch_device, "precision": dtype, "title": "detect"}
+        rows = predict(detector.model.to(torch_device), source, FixedView(**view), **options)
         _write(part, rows, source.records, names, ids)
         if pictures:
             _draw(drawn, rows[rows[:, 5] >= threshold], source, names)
@@ -102,35 +102,35 @@ def _refuse(out: Path, pictures: Path | None, labels: Path | None) -> None:
         raise InputError(f"--pictures {str(pictures)!r} is there already; name a new folder, or remove it")
 
 
-def _listed(given: tuple[str, ...]) -> list[dict]:
-    """Records of the images; ``file_name`` is relative to the folder where one is given, and else as it was given."""
-    found = {}
-    for place in map(Path, given):
+def _listed(images: tuple[str, ...]) -> list[dict]:
+    """Records of the images; ``file_name`` is relative to the folder if only one is given, and else as it was given."""
+    file_names: dict[Path, str] = {}
+    for place in map(Path, images):
         if place.is_dir():
             names = [name for name, _ in files.list_files(place, pixels.SUFFIXES)]
             if not names:
                 raise InputError(f"no image in {str(place)!r} ({', '.join(pixels.SUFFIXES)})")
-            found |= {place / name: name if len(given) == 1 else (place / name).as_posix() for name in names}
+            file_names |= {place / name: name if len(images) == 1 else (place / name).as_posix() for name in names}
         elif place.is_file():
-            found[place] = place.as_posix()
+            file_names[place] = place.as_posix()
         else:
             raise InputError(f"no image or folder {str(place)!r}")
-    paths = enumerate(found.items(), 1)
+    paths = enumerate(file_names.items(), 1)
     return [{"id": n, "key": str(n), "path": path, "file_name": name} for n, (path, name) in paths]
 
 
-def _labelled(given: tuple[str, ...], labels: Path, known: dict) -> list[dict]:
-    folder = Path(given[0])
-    if len(given) > 1 or not folder.is_dir():
-        raise InputError(f"--labels {str(labels)!r} are of one folder; {', '.join(given[:3])} is not one")
+def _labelled(images: tuple[str, ...], labels: Path, known: dict) -> list[dict]:
+    folder = Path(images[0])
+    if len(images) > 1 or not folder.is_dir():
+        raise InputError(f"--labels {str(labels)!r} are of one folder; {', '.join(images[:3])} is not one")
     if not known["images"]:
         raise InputError(f"--labels {str(labels)!r} lists no image")
     check_images(known, folder, source=str(labels))
     return [record | {"path": folder / record["file_name"]} for record in known["images"]]
 
 
-def _as_labelled(names: list[str], ids: list[int], categories: list[dict], labels: Path):
-    """Names and numbers of the classes as the labels have them, by name; by number where the detector has no names."""
+def _as_labelled(names: list[str], ids: list[int], categories: list[dict], labels: Path) -> tuple[list[str], list[int]]:
+    """Names and numbers of the classes as in the labels, matched by name, or by number if the detector has no names."""
     theirs = {category["original_id"]: category["name"] for category in categories}
     names = [theirs.get(i, name) if name == f"LABEL_{i}" else name for name, i in zip(names, ids, strict=True)]
     numbers = {name: number for number, name in theirs.items()}
@@ -141,7 +141,7 @@ def _as_labelled(names: list[str], ids: list[int], categories: list[dict], label
 
 
 class _Images:
-    """Images read as training reads them, which shows what is cut short in grey: that is refused before."""
+    """Images read as training reads them. Those cut short, which training would pad with grey, are refused."""
 
     def __init__(self, records: list[dict]):
         self.records = records
@@ -161,29 +161,29 @@ class _Images:
 
 
 def _write(path: Path, rows: np.ndarray, records: list[dict], names: list[str], ids: list[int]) -> None:
-    """A line a detection: there may be millions."""
+    """One line per detection, written one by one: there may be millions."""
     places = {record["id"]: record["file_name"] for record in records}
     with open(path, "w", encoding="utf-8") as file:
         file.write("[")
         for count, (number, x, y, width, height, score, label) in enumerate(rows.tolist()):
-            one = {"image_id": int(number), "file_name": places[number], "category_id": ids[int(label)]}
-            one |= {"category": names[int(label)], "bbox": [x, y, width, height], "score": score}
-            file.write(("," if count else "") + "\n" + json.dumps(one))
+            detection = {"image_id": int(number), "file_name": places[number], "category_id": ids[int(label)]}
+            detection |= {"category": names[int(label)], "bbox": [x, y, width, height], "score": score}
+            file.write(("," if count else "") + "\n" + json.dumps(detection))
         file.write("\n]\n")
 
 
 def _draw(folder: Path, rows: np.ndarray, source: _Images, names: list[str]) -> None:
-    """``<image id>_<name>.jpg`` of each image; every class has its colour."""
+    """Write ``<image id>_<name>.jpg`` for each image; every class has its colour."""
     from PIL import Image
     from tqdm import tqdm
 
+    from proseco.evaluation.predict import corners
     from proseco.pictures import colors, draw_boxes
 
     palette = colors(len(names))
     for number, record in enumerate(tqdm(source.records, desc="draw", unit="image", mininterval=1.0, leave=False)):
-        mine = rows[rows[:, 0] == record["id"]]
-        labels = mine[:, 6].astype(int)
-        corners = np.concatenate([mine[:, 1:3], mine[:, 1:3] + mine[:, 3:5]], 1)
-        words = {"labels": [names[label] for label in labels], "scores": mine[:, 5].tolist()}
-        canvas = draw_boxes(source[number].image, corners, color=[palette[label] for label in labels], **words)
+        shown = rows[rows[:, 0] == record["id"]]
+        labels = shown[:, 6].astype(int)
+        words = {"labels": [names[label] for label in labels], "scores": shown[:, 5].tolist()}
+        canvas = draw_boxes(source[number].image, corners(shown), color=[palette[label] for label in labels], **words)
         Image.fromarray(canvas).save(folder / f"{record['id']}_{Path(record['file_name']).stem}.jpg", quality=90)

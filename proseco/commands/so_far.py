@@ -17,21 +17,27 @@ def main(*, page_file: Path | None = None) -> None:
     schema.check(settings)
     if page_file is not None and page_file.suffix != ".html":
         raise InputError(f"--page-file is {str(page_file)!r}; it must end in .html")
-    scale, rows = settings["scale"], wording.every(settings, settings["scale"])
+    scale, rows = settings["scale"], wording.describe_all(settings, settings["scale"])
     tables = published.tables(
         Path("results", scale),
         run=settings["run"],
         rows=rows,
         benchmarks={name: entry["title"] for name, entry in settings["benchmarks"].items()},
         alias=wording.alias(settings, scale),
-        beside=scale == "paper",
+        compare_with_paper=scale == "paper",
     )
     print(formats.markdown(tables[0]))
     done = sum(len(cell.seeds) for cell in tables[0].cells)
     wanted = len(published.selected(settings["run"])) * len(settings["run"]["seeds"])
-    said = f"{done} of {wanted} finetunings have a result; dvc status says whether it is of today's settings."
-    print(said)
+    progress = f"{done} of {wanted} finetunings have a result; dvc status says whether it is of today's settings."
+    print(progress)
     if page_file is not None:
-        given = {"scale": scale, "lead": [said], "pictures": {}, "rows": rows, "whole": scale == "paper"}
-        files.write_text(page_file, page.render(tables, **given, alone=True))
+        content = {
+            "scale": scale,
+            "lead": [progress],
+            "pictures": {},
+            "rows": rows,
+            "compare_with_paper": scale == "paper",
+        }
+        files.write_text(page_file, page.render(tables, **content, alone=True))
         print(f"wrote {page_file}")

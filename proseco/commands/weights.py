@@ -1,9 +1,13 @@
 """``python -m proseco weights``: look into checkpoints, take public ones in, give ours out (docs/weights.md)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proseco.base import files
 from proseco.base.errors import InputError, one_of
+
+if TYPE_CHECKING:
+    from proseco.methods._public import Content, Loaded
 
 # Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
 
@@ -15,12 +19,12 @@ def show(file: Path, *, network: str | None = None, heads: int | None = None) ->
     :param network: which of the file's networks, such as student.
     :param heads: of attention, where the file does not tell.
     """
-    from proseco.methods import _public
+    from proseco.runs import public
 
-    content = _public.look(file, network=network, heads=heads)
+    content = public.look(file, network=network, heads=heads)
     _describe(content)
-    if content.found.beside:
-        print(f"beside it: {_public.summary(content.found.beside)}")
+    if content.found.other_names:
+        print(f"beside it: {public.summary(content.found.other_names)}")
     for kind, names in content.differences.items():
         for name in names:
             print(f"{kind}: {name}")
@@ -93,19 +97,19 @@ def _refuse(out: Path) -> None:
         raise InputError(f"--out {str(out)!r} would hold weights; .json is of the settings beside them")
 
 
-def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool):
-    from proseco.methods import _public
+def _load(file: Path, network: str | None, heads: int | None, classes: int | None, new_head: bool) -> "Loaded":
+    from proseco.runs import public
 
-    content = _public.look(file, network=network, heads=heads)
+    content = public.look(file, network=network, heads=heads)
     _describe(content)
-    loaded = _public.load(file, content, classes=classes, new_head=new_head)
+    loaded = public.load(file, content, classes=classes, new_head=new_head)
     for kind, names in (("left out", loaded.left), ("drawn anew", loaded.new)):
         if names:
-            print(f"{kind}: {_public.summary(names)}")
+            print(f"{kind}: {public.summary(names)}")
     return loaded
 
 
-def _describe(content) -> None:
+def _describe(content: "Content") -> None:
     for key, value in content.entry.items():
         print(f"{key}: {value}")
     print(f"class head: {f'{content.classes} classes' if content.classes else 'none'}")

@@ -120,14 +120,14 @@ def _inside(annotations: dict, source: str) -> tuple[dict, list[str]]:
             first = objects[int(rows.argmax())]
             place = f"annotation {first['id']} of image {images[first['image_id']]['key']!r}"
             notes.append(f"{source}: {what}, first {place}")
-    kept = [record for record, gone in zip(cleaned, empty.tolist(), strict=True) if not gone]
-    return {**annotations, "annotations": kept}, notes
+    remaining = [record for record, gone in zip(cleaned, empty.tolist(), strict=True) if not gone]
+    return {**annotations, "annotations": remaining}, notes
 
 
 def check_classes(train: dict, test: dict, *, source: str) -> None:
-    """Refuse a training and a test subset whose classes differ: what one numbers 3 would be another class in the other.
+    """Refuse a training and a test subset whose classes differ: a number would stand for another class in each.
 
-    :raises InputError: naming the classes that only one of them has, or that the order differs.
+    :raises InputError: it names the classes that only one of them has, or says that the order differs.
     """
     ours, theirs = ([category["name"] for category in part["categories"]] for part in (train, test))
     if ours != theirs:
@@ -136,10 +136,9 @@ def check_classes(train: dict, test: dict, *, source: str) -> None:
         raise InputError(f"{source}: training and test labels have different classes, {what}; expected one list")
 
 
-def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list") -> dict:
+def subset(annotations: dict, keys: Iterable[str]) -> dict:
     """The dict with only these images and their objects; categories stay.
 
-    :param source: where the keys come from, for the message.
     :raises InputError: a key that no image has.
     """
     wanted = set(keys)
@@ -147,7 +146,7 @@ def subset(annotations: dict, keys: Iterable[str], *, source: str = "the id list
     if len(images) < len(wanted):
         unknown = sorted(wanted - {image["key"] for image in images})
         raise InputError(
-            f"{len(unknown)} of {len(wanted)} ids of {source} are not among the {len(annotations['images'])} images "
+            f"{len(unknown)} of {len(wanted)} ids of the id list are not among the {len(annotations['images'])} images "
             f"of the data set: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
         )
     ids = {image["id"] for image in images}
@@ -200,7 +199,7 @@ def instances(annotations: dict, *, description: str) -> dict:
 def missing_images(annotations: dict, root: str | Path) -> list[str]:
     """``file_name`` of the images that are not below ``root``.
 
-    Folders are listed once rather than files asked for one by one, which takes minutes on network file systems.
+    Each folder is listed once: to ask for each file takes minutes on network file systems.
     """
     listings: dict[str, set[str]] = {}
     missing = []
@@ -215,7 +214,7 @@ def missing_images(annotations: dict, root: str | Path) -> list[str]:
 
 
 class FileSizes(dict):
-    """Name of a file below a root -> its bytes, each asked for once."""
+    """Name of a file below a root -> its size in bytes; the disk is asked once for each."""
 
     def __init__(self, root: str | Path):
         super().__init__()
@@ -227,16 +226,16 @@ class FileSizes(dict):
 
 
 def image_files(annotations: dict, sizes: FileSizes) -> str:
-    """A line: how many image files there are, their bytes, and a digest of their names and sizes."""
+    """One line: number of image files, their bytes, and a digest of their names and sizes."""
     rows = [(name, sizes[name]) for name in sorted({image["file_name"] for image in annotations["images"]})]
     return f"{len(rows)} images, {sum(size for _, size in rows)} bytes, {listing_digest(rows)}\n"
 
 
 def check_objects(annotations: dict, *, source: str, scored: bool = False) -> None:
-    """Refuse labels in which there is nothing to learn, or, where they are scored, nothing to find.
+    """Refuse labels in which there is nothing to learn or, if they are scored, nothing to find.
 
-    :param scored: whether difficult objects do not count: AP ignores them.
-    :raises InputError: crowds apart, no image has an object.
+    :param scored: do not count difficult objects, which AP ignores.
+    :raises InputError: no image has an object, crowds left out.
     """
     ignored = ("iscrowd", "difficult") if scored else ("iscrowd",)
     if not any(all(not record[key] for key in ignored) for record in annotations["annotations"]):
@@ -247,7 +246,7 @@ def check_objects(annotations: dict, *, source: str, scored: bool = False) -> No
 def check_images(annotations: dict, root: str | Path, *, source: str) -> None:
     """Refuse labels whose image files are not there.
 
-    :raises InputError: naming the first file, or the folder, and how many are missing.
+    :raises InputError: it names the first file, or its folder, and says how many are missing.
     """
     missing = missing_images(annotations, root)
     if missing:

@@ -1,7 +1,7 @@
-"""Images in a tar of class tars, which is how ILSVRC2012_img_train.tar comes: found without unpacking anything.
+"""Images in a tar of class tars, the form of ILSVRC2012_img_train.tar, found without unpacking anything.
 
-The class tars (``n01440764.tar``) lie uncompressed in the outer one, and the images in them, so every image is a range
-of bytes of the one file. One pass over the headers finds them all, seeking over the data.
+The class tars (``n01440764.tar``) are uncompressed in the outer one, and so are the images in them: every image is a
+range of bytes of one file. One pass over the headers, skipping the data, finds them all.
 """
 
 import os
@@ -24,7 +24,7 @@ def members(path: Path) -> tuple[list[File], list[dict]]:
     :returns: the images; ``file`` and ``reason`` of members that look like images but are links or lead elsewhere.
     :raises InputError: the file or a class tar is compressed, cut or damaged, or there is no image in a class tar.
     """
-    found: dict[str, File] = {}
+    by_path: dict[str, File] = {}
     passed_over = []
     size = path.stat().st_size
     with open(path, "rb") as file, tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
@@ -49,14 +49,14 @@ def members(path: Path) -> tuple[list[File], list[dict]]:
                 if reason:
                     passed_over.append({"file": place, "reason": reason})
                 else:  # of two members of one name the later counts, as when they are unpacked
-                    found[place] = File(place, inner.size, outer.offset_data + inner.offset_data)
-    if not found:
+                    by_path[place] = File(place, inner.size, outer.offset_data + inner.offset_data)
+    if not by_path:
         raise InputError(f"{str(path)!r} holds no class tars with images, as ILSVRC2012_img_train.tar does")
-    return sorted(found.values()), passed_over
+    return sorted(by_path.values()), passed_over
 
 
 def _refusal(member: tarfile.TarInfo) -> str:
-    """Why a member cannot be used, or nothing. Nothing is unpacked; but its path becomes the key of a sample."""
+    """Why a member cannot be used, or "". Nothing is unpacked, but its path becomes the key of a sample."""
     path = PurePosixPath(member.name)
     if member.issym() or member.islnk():
         return "a link"

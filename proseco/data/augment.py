@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as torchvision and PIL
-#: Range of a window's width over its height, of every method that crops as torchvision does.
+#: Range of width over height of the windows of methods that crop as torchvision does: SwAV, SCRL, SoCo.
 ASPECT = (3 / 4, 4 / 3)
 
 
@@ -22,10 +22,12 @@ def flip(image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndar
     return cv2.flip(image, 1), mirrored
 
 
-def resize(image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge: int | None):
+def resize(
+    image: np.ndarray, boxes_xyxy: np.ndarray, short_edge: int, long_edge: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Scale so that the short edge has ``short_edge`` pixels, but the long one at most ``long_edge``.
 
-    Enlarging is bilinear, shrinking a mean over areas: of OpenCV's, the nearest to torchvision's antialiased resize.
+    Enlarging is bilinear, shrinking a mean over areas: OpenCV's nearest to torchvision's antialiased resize.
     """
     return resize_to(image, boxes_xyxy, *resized_size(image.shape[1], image.shape[0], short_edge, long_edge))
 
@@ -39,7 +41,7 @@ def resized_size(width: int, height: int, short_edge: int, long_edge: int | None
 
 
 def resize_to(image: np.ndarray, boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale to ``width`` x ``height`` pixels, each side by itself; interpolated as :func:`resize`."""
+    """Scale to ``width`` x ``height`` pixels, whatever the aspect; interpolated as :func:`resize`."""
     h, w = image.shape[:2]
     if (width, height) == (w, h):
         return image, boxes_xyxy
@@ -48,7 +50,9 @@ def resize_to(image: np.ndarray, boxes_xyxy: np.ndarray, width: int, height: int
     return cv2.resize(image, (width, height), interpolation=how), boxes_xyxy * scale
 
 
-def crop(image: np.ndarray, boxes_xyxy: np.ndarray, left: int, top: int, width: int, height: int):
+def crop(
+    image: np.ndarray, boxes_xyxy: np.ndarray, left: int, top: int, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut out a window, without a copy. Boxes are moved, and may reach beyond it: see :func:`clip`."""
     return image[top : top + height, left : left + width], boxes_xyxy - np.float32([left, top, left, top])
 
@@ -60,19 +64,19 @@ def clip(boxes_xyxy: np.ndarray, width: int, height: int) -> tuple[np.ndarray, n
 
 
 def resized_crop_window(
-    width: int, height: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
+    width: int, height: int, rng: np.random.Generator, area: tuple[float, float]
 ) -> tuple[int, int, int, int]:
     """A window for :func:`crop`: left, top, width, height, drawn as torchvision's RandomResizedCrop draws it.
 
-    Ten tries at a share of the image's area and at an aspect, uniform in its logarithm; should none lie within the
-    image, the largest central window of an allowed aspect.
+    Ten tries at a share of the image's area and at an aspect within :data:`ASPECT`, uniform in its logarithm; if none
+    lies within the image, the largest central window of an allowed aspect.
     """
     for _ in range(10):
-        pixels, ratio = width * height * rng.uniform(*area), math.exp(rng.uniform(*np.log(aspect)))
+        pixels, ratio = width * height * rng.uniform(*area), math.exp(rng.uniform(*np.log(ASPECT)))
         w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
-    ratio = min(max(width / height, aspect[0]), aspect[1])
+    ratio = min(max(width / height, ASPECT[0]), ASPECT[1])
     w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
     return (width - w) // 2, (height - h) // 2, w, h
 
@@ -84,17 +88,15 @@ def resized_crop(
     *,
     side: int,
     area: tuple[float, float],
-    aspect: tuple[float, float] = ASPECT,
-    flip_probability: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random window of the image, resized to a square, perhaps mirrored: the geometry of SwAV, SCRL and SoCo.
+    """A random window of the image, resized to a square, mirrored half of the time: the geometry of SwAV.
 
     :param side: pixels of the square.
-    :param area: range of the window's share of the image, and ``aspect`` of its width over its height.
+    :param area: range of the window's share of the image.
     :returns: image, and all the boxes, moved; they may reach beyond it, see :func:`clip`.
     """
-    window = resized_crop_window(image.shape[1], image.shape[0], rng, area, aspect)
-    return resized_window(image, boxes_xyxy, rng, window, side=side, flip_probability=flip_probability)
+    window = resized_crop_window(image.shape[1], image.shape[0], rng, area)
+    return resized_window(image, boxes_xyxy, rng, window, side=side)
 
 
 def resized_window(
@@ -104,17 +106,16 @@ def resized_window(
     window: tuple[int, int, int, int],
     *,
     side: int,
-    flip_probability: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`resized_crop` of a window (left, top, width, height) that has been drawn."""
+    """:func:`resized_crop` of a window (left, top, width, height) that was drawn before."""
     image, boxes_xyxy = resize_to(*crop(image, boxes_xyxy, *window), side, side)
-    return flip(image, boxes_xyxy) if rng.random() < flip_probability else (image, boxes_xyxy)
+    return flip(image, boxes_xyxy) if rng.random() < 0.5 else (image, boxes_xyxy)
 
 
 class Geometry(NamedTuple):
     """What T1 does to an image. Sizes are width and height.
 
-    ``enlarged``: the size before the crop, and ``window``: left, top, width and height of it; None where there is none.
+    ``enlarged``: the size before the crop; ``window``: its left, top, width and height. Both None without a crop.
     """
 
     flipped: bool
@@ -141,7 +142,7 @@ def weak_geometry(
     It depends on the image's size alone, so that a view's size can be known before its image is read.
 
     :param first_short_edges: short edges before the crop.
-    :param crop_min: smallest side of the crop, and ``crop_max`` its largest, in pixels; each side is drawn by itself.
+    :param crop_min: smallest side of the crop in pixels, ``crop_max`` the largest; each side is drawn independently.
     """
     flipped, enlarged, window = rng.random() < flip_probability, None, None
     if rng.random() < crop_probability:
@@ -161,9 +162,9 @@ def weak(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1 of Table 4, as :func:`weak_geometry` draws it.
 
-    :param points: (P, 2) float x and y in pixels, corners of outlines: moved along in place, and not clipped.
+    :param points: (P, 2) float x and y in pixels, corners of outlines: moved with the image, in place, not clipped.
     :param options: keywords of :func:`weak_geometry`.
-    :returns: image, the boxes that have an area left, and (n,) bool: which of the given ones these are.
+    :returns: image, the boxes that have an area left, and (n,) bool: which of ``boxes_xyxy`` these are.
     """
     points = np.zeros((0, 2), np.float32) if points is None else points
     drawn = weak_geometry(image.shape[1], image.shape[0], rng, **options)

@@ -14,11 +14,11 @@ from proseco.data.views import Crop, Example
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What a batch is a part of: the batch of a step over all processes.
+class GlobalBatch:
+    """The batch of a step over all processes, which a batch belongs to.
 
-    :param shares: images of each process; ``boxes`` of all images of all processes.
-    :param first: number of the part's first image among all images.
+    :param shares: images per process; ``boxes``: number of boxes of all their images.
+    :param first: index, among all images, of this part's first one.
     """
 
     shares: tuple[int, ...]
@@ -44,39 +44,40 @@ class Crops:
 
 
 def _pack(tensors: list[Tensor]) -> tuple[Tensor, list[int]]:
-    """One tensor instead of one an image, and their lengths. Between processes each tensor is a file descriptor, of
-    which a system may allow 1,024, and to a GPU each is a copy of its own.
+    """Concatenate per-image tensors; returns also their lengths.
 
-    What :func:`_unpack` gave is put together without a copy: of page-locked memory that would not be page-locked.
+    One tensor per field instead of one per image, because each tensor sent between processes costs a file descriptor,
+    of which a system may allow 1,024, and each copy to a GPU a launch. Tensors that :func:`_unpack` made are views of
+    one tensor; that one is returned as it is, since a new concatenation would not be page-locked.
     """
     lengths = [len(tensor) for tensor in tensors]
-    whole = tensors[0]._base if tensors else torch.zeros(0)
-    if whole is not None and len(whole) == sum(lengths):
+    packed = tensors[0]._base if tensors else torch.zeros(0)
+    if packed is not None and len(packed) == sum(lengths):
         starts = itertools.accumulate(lengths[:-1], initial=0)
         places = zip(tensors, starts, strict=bool(tensors))
-        if all(t._base is whole and t.storage_offset() == start * whole.stride(0) for t, start in places):
-            return whole, lengths
+        if all(t._base is packed and t.storage_offset() == start * packed.stride(0) for t, start in places):
+            return packed, lengths
     return torch.cat(tensors), lengths
 
 
-def _unpack(whole: Tensor, lengths: list[int]) -> list[Tensor]:
-    return list(whole.split(lengths))
+def _unpack(packed: Tensor, lengths: list[int]) -> list[Tensor]:
+    return list(packed.split(lengths))
 
 
 def _in_one(tensors: list[Tensor], change: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    whole, lengths = _pack(tensors)
-    return _unpack(change(whole), lengths)
+    packed, lengths = _pack(tensors)
+    return _unpack(change(packed), lengths)
 
 
 @dataclass
 class Batch:
-    """B images in V views of one frame each, and in crops of frames of their own.
+    """B images, each in V views that share one frame, and in crops, each in its own frame.
 
     ``views`` (V, B, 3, H, W) uint8, 0 on padding; ``mask`` (B, H, W) bool, True on padding; ``boxes`` per image (n, 4)
     float32 cxcywh relative to the image (not the padding); ``labels`` per image (n,); ``sizes`` (B, 2) width and height
-    of the stored images in pixels; ``crops`` none, or one :class:`Crops` a place. V may be 0; then H = W = 0.
-    ``object_masks`` per image (n, h, w) uint8 of the image without padding, 1 on the object, or None where unknown.
-    ``whole`` is itself until :meth:`within` or :meth:`split` make it a part.
+    of the stored images in pixels; ``crops``: one :class:`Crops` per place in the list of crops, or none. V may be 0;
+    then H = W = 0. ``object_masks`` per image (n, h, w) uint8 of the image without padding, 1 on the object, or None
+    where unknown. ``global_batch`` is the batch itself until :meth:`within` or :meth:`split` make it a part.
     """
 
     keys: list[str]
@@ -86,12 +87,12 @@ class Batch:
     labels: list[Tensor]
     sizes: Tensor
     crops: list[Crops] = field(default_factory=list)
-    whole: Whole = None
-    object_masks: list[Tensor | None] = None
+    global_batch: GlobalBatch | None = None
+    object_masks: list[Tensor | None] | None = None
 
     def __post_init__(self):
-        if self.whole is None:
-            self.whole = Whole((len(self.keys),), sum(map(len, self.boxes)))
+        if self.global_batch is None:
+            self.global_batch = GlobalBatch((len(self.keys),), sum(map(len, self.boxes)))
         if self.object_masks is None:
             self.object_masks = [None] * len(self.keys)
 
@@ -100,17 +101,17 @@ class Batch:
 
     @property
     def share(self) -> float:
-        """Its images over those of the whole: what a mean over its images weighs in the mean over all."""
-        return len(self) / sum(self.whole.shares)
+        """Its images over those of the global batch: the weight of a mean over its images in the mean over all."""
+        return len(self) / sum(self.global_batch.shares)
 
     def extent(self) -> list[int]:
         """Images, boxes, height and width, for :meth:`within`."""
-        return [len(self), self.whole.boxes, *self.mask.shape[1:]]
+        return [len(self), self.global_batch.boxes, *self.mask.shape[1:]]
 
     def within(self, extents: list[list[int]], rank: int) -> "Batch":
-        """The batch as a part of that of all processes, padded to one size, so that it is the same for any number.
+        """The batch as a part of the global one, padded as that is, so that padding does not depend on the processes.
 
-        :param extents: of each process, this one's at ``rank``.
+        :param extents: :meth:`extent` of each process, this one's at ``rank``.
         """
         images, boxes, heights, widths = zip(*extents, strict=True)
         height, width = self.mask.shape[1:]
@@ -119,19 +120,21 @@ class Batch:
             self,
             views=F.pad(self.views, frame),
             mask=F.pad(self.mask, frame, value=True),
-            whole=Whole(images, sum(boxes), sum(images[:rank])),
+            global_batch=GlobalBatch(images, sum(boxes), sum(images[:rank])),
         )
 
     def at_a_time(self, limit) -> int:
-        """Images of a part, where a process may not hold more: a number of them, or of their views' pixels
-        (:class:`proseco.training.schedules.Pixels`); None: all.
+        """Number of images of a part.
+
+        :param limit: what a process may hold: a number of images, or of their views' pixels
+            (:class:`proseco.training.schedules.Pixels`); None: all.
         """
         if limit is None:
             return len(self)
         return min(limit if isinstance(limit, int) else limit.images(*self.mask.shape[1:]), len(self))
 
     def split(self, limit) -> list["Batch"]:
-        """Parts of as many images as :meth:`at_a_time` says, the last perhaps smaller; itself if it is all."""
+        """Parts of :meth:`at_a_time` images, the last perhaps smaller; ``[self]`` if that is all of them."""
         size = self.at_a_time(limit)
         if size == len(self):
             return [self]
@@ -146,16 +149,16 @@ class Batch:
             labels=self.labels[images],
             sizes=self.sizes[images],
             crops=[Crops(c.images[images], c.boxes[images]) for c in self.crops],
-            whole=replace(self.whole, first=self.whole.first + images.start),
+            global_batch=replace(self.global_batch, first=self.global_batch.first + images.start),
             object_masks=self.object_masks[images],
         )
 
     def to(self, device: torch.device) -> "Batch":
-        """A copy on the device. To a GPU the program does not wait for it; from one it does, for the host reads it."""
+        """A copy on the device. The host waits for a copy from a GPU, which it reads next, but not for one to a GPU."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"))
 
     def pin_memory(self) -> "Batch":
-        """A copy in page-locked memory, asked for by the loader beside a GPU: :meth:`to` then need not wait."""
+        """A copy in page-locked memory, which torch's loader asks for beside a GPU: :meth:`to` then need not wait."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -176,9 +179,9 @@ class Batch:
         self.__dict__ = state | {key: _unpack(*state[key]) for key in ("boxes", "labels")}
 
     def content(self) -> dict:
-        """What it holds, as tensors and plain values in dictionaries and lists."""
-        kept = {name: value for name, value in vars(self).items() if name != "whole"}
-        return kept | {"crops": [vars(crops) for crops in self.crops]}
+        """Its fields but ``global_batch``, as tensors and plain values in dictionaries and lists."""
+        fields = {name: value for name, value in vars(self).items() if name != "global_batch"}
+        return fields | {"crops": [vars(crops) for crops in self.crops]}
 
     def targets(self) -> list[dict]:
         """Per image ``key``, ``boxes``, ``labels`` and, where known, ``masks``, as detectors' losses take them."""
@@ -193,7 +196,7 @@ class Batch:
 def collate(examples: list[Example], *, shared: bool = False) -> Batch:
     """Pad to the largest height and width of the batch, at the right and at the bottom.
 
-    :param shared: in memory that other processes can read; images are written there, not copied.
+    :param shared: in memory that other processes can read; images are written there directly.
     :raises RuntimeError: ``shared``, and there is no room for it.
     """
     height = max((view.shape[0] for e in examples for view in e.views[:1]), default=0)

@@ -1,4 +1,4 @@
-"""Views in frames of their own, with boxes of the same regions in each: callables ``(sample, rng) -> Example``."""
+"""Views, each in its own frame, with boxes of the same regions: callables ``(sample, rng) -> Example``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _TRIES = 50  # at a pair of windows, and at a box: those of SCRL's public code
 
 @dataclass
 class SharedRegions:
-    """SCRL's two views (Roh et al. 2021): resized crops, and boxes drawn at random in what both windows show.
+    """SCRL's two views (Roh et al. 2021): resized crops, and random boxes within what both windows show.
 
-    Where that is less than ``min_size`` wide or high, both windows are drawn anew.
+    If that is less than ``min_size`` wide or high, both windows are drawn again.
 
     :param side: pixels of the square views; ``area``: range of a window's share of the image.
-    :param boxes: K of each image.
-    :param min_size: least side of a box, in pixels of the view that shows it smaller; at most ``side``.
-    :param max_iou: of two boxes of an image, unless none of fifty tries is apart from those before it.
+    :param boxes: K, per image.
+    :param min_size: smallest side of a box, in pixels of the view that shows it smaller; at most ``side``.
+    :param max_iou: of two boxes of an image, unless each of fifty tries overlaps an earlier box by more.
     :param photometric: keywords of :func:`augment.strong` for each of the two views.
     """
 
@@ -54,7 +54,7 @@ class SharedRegions:
         """Two windows, and the corners of what they share, in pixels of the image."""
         h, w = image.shape[:2]
         for _ in range(_TRIES):
-            windows = [augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT) for _ in range(2)]
+            windows = [augment.resized_crop_window(w, h, rng, self.area) for _ in range(2)]
             corners = np.array(windows)
             low, high = corners[:, :2].max(0), (corners[:, :2] + corners[:, 2:]).min(0)
             if (high - low >= self.min_size * corners[:, 2:].max(0) / self.side).all():
@@ -76,8 +76,8 @@ class SharedRegions:
         chosen = tries[:0, 0]
         for candidates in tries:
             apart = (box_ops.iou(candidates, chosen) < self.max_iou).all(1)
-            found = candidates[apart.int().argmax() if apart.any() else -1]
-            chosen = torch.cat([chosen, found[None]])
+            candidate = candidates[apart.int().argmax() if apart.any() else -1]
+            chosen = torch.cat([chosen, candidate[None]])
         return chosen.numpy()
 
 
@@ -85,13 +85,13 @@ class SharedRegions:
 class ProposalViews:
     """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals, and SoCo*'s fourth.
 
-    V1 is the whole image, V2 a resized crop of it, V3 what V2 shows at half the size. A proposal is clipped to what
-    V2 shows, so that its box covers the same pixels in each; then V1's box is jittered. The fourth view is another
-    resized crop, with K proposals of its own: V1 has their boxes behind those that it shares with V2 and V3.
+    V1 is the whole image, V2 a resized crop of it, V3 shows the same as V2 at half the size. A proposal is clipped to
+    what V2 shows, so that its box covers the same pixels in each view; then V1's box is jittered. The fourth view is
+    another resized crop, with its own K proposals, whose boxes in V1 come after those shared with V2 and V3.
 
     :param side: pixels of the square views V1 and V2; ``area``: range of V2's share of the image.
-    :param boxes: K; an image with fewer proposals repeats some, one without any has what all views show as its one.
-    :param keep: keywords of :func:`filters.keep`: which proposals are drawn from.
+    :param boxes: K; if an image has fewer proposals some are repeated; if it has none, the one is all that V2 shows.
+    :param keep: keywords of :func:`filters.keep`, which selects the proposals to draw from.
     :param jitter: largest shift of V1's boxes and largest change of their sides, as a share of the side, at
         ``jitter_probability`` each.
     :param photometric: keywords of :func:`augment.strong` for each view.
@@ -109,13 +109,13 @@ class ProposalViews:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         h, w = sample.image.shape[:2]
-        kept = filters.keep(sample.boxes_xyxy, w, h, **self.keep)
-        window, boxes, jittered = self._pair(kept, w, h, rng)
+        proposals = filters.keep(sample.boxes_xyxy, w, h, **self.keep)
+        window, boxes, jittered = self._pair(proposals, w, h, rng)
         views = [(boxes, window, self.side), (boxes, window, self.side // 2)]
         if self.extra_side is not None:
-            window, boxes, of_first = self._pair(kept, w, h, rng)
+            window, boxes, in_first = self._pair(proposals, w, h, rng)
             views.append((boxes, window, self.extra_side))
-            jittered = np.concatenate([jittered, of_first])
+            jittered = np.concatenate([jittered, in_first])
         views.insert(0, (jittered, (0, 0, w, h), self.side))
         return _example(
             sample,
@@ -124,7 +124,7 @@ class ProposalViews:
 
     def _pair(self, proposals, w: int, h: int, rng: np.random.Generator) -> tuple[Window, np.ndarray, np.ndarray]:
         """A window, and K boxes in pixels of the image: as it shows them, and jittered for V1."""
-        window = augment.resized_crop_window(w, h, rng, self.area, augment.ASPECT)
+        window = augment.resized_crop_window(w, h, rng, self.area)
         boxes = self._draw(proposals, window, rng)
         return window, boxes, augment.clip(self._jitter(boxes, rng), w, h)[0]
 

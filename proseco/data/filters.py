@@ -21,7 +21,7 @@ def keep(
     :param min_side: pixels that either side has at least.
     :param aspect: range of a box's width over its height, both ends included.
     :param size: range of the root of a box's share of the image's area, both ends included.
-    :param limit: at most so many boxes, the best that pass.
+    :param limit: largest number of boxes; the best that pass.
     """
     wide, high = (boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2]).T
     good = np.ones(len(boxes_xyxy), bool)

@@ -1,17 +1,17 @@
-"""Batches of images whose views are of about one size, so that little of them is padding."""
+"""Batches of images whose views have similar sizes, to reduce padding."""
 
 import numpy as np
 
 
-def by_size(frames: np.ndarray, count: int) -> list[np.ndarray]:
-    """Deal samples out to batches of one length.
+def group_by_size(frames: np.ndarray, count: int) -> list[np.ndarray]:
+    """Distribute samples to batches of equal length.
 
-    The samples are cut in two by their widths or by their heights, whichever leaves the smaller frames, each half
-    again, and so on until a part is a batch, as k-d trees do. A function of its arguments; equals keep their order.
+    As in a k-d tree the samples are cut in two by their widths or by their heights, whichever needs fewer pixels, then
+    each half, and so on until a part is a batch. Deterministic: samples of equal size keep their order.
 
-    :param frames: (n, 2) widths and heights; n is a multiple of ``count``.
-    :param count: how many batches.
-    :returns: numbers of the samples of each batch, each sample in one.
+    :param frames: (n, 2) widths and heights of the views; n is a multiple of ``count``.
+    :param count: number of batches.
+    :returns: numbers of the samples of each batch; each sample is in one.
     """
     return _cut(frames, np.arange(len(frames)), count)
 
@@ -20,13 +20,12 @@ def _cut(frames: np.ndarray, chosen: np.ndarray, count: int) -> list[np.ndarray]
     if count == 1:
         return [chosen]
     first = count // 2
-    place = len(chosen) // count * first
-    sides = [frames[chosen, side] for side in (0, 1)]
-    sorted_ = [chosen[np.argsort(lengths, kind="stable")] for lengths in sides]
-    halves = min(((found[:place], found[place:]) for found in sorted_), key=lambda pair: _pixels(frames, pair))
+    middle = len(chosen) // count * first
+    orders = [chosen[np.argsort(frames[chosen, side], kind="stable")] for side in (0, 1)]
+    halves = min(((order[:middle], order[middle:]) for order in orders), key=lambda pair: _pixels(frames, pair))
     return _cut(frames, halves[0], first) + _cut(frames, halves[1], count - first)
 
 
 def _pixels(frames: np.ndarray, parts: tuple[np.ndarray, ...]) -> int:
-    """Pixels of the samples of each part in a frame that holds any of them."""
+    """Pixels of all samples, each padded to the largest width and height of its part."""
     return sum(int(frames[part].max(0).prod()) * len(part) for part in parts)

@@ -22,9 +22,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: What PIL may take a file for. It knows sixty formats, and one of them, EPS, it has drawn by Ghostscript.
+#: Formats that PIL may try. It knows sixty, one of which, EPS, it would have Ghostscript draw.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-#: How files of the two usual formats begin and end; programs may put more behind the image.
+#: How files of the two usual formats begin and end; programs may append to the image.
 _BEGIN, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"  # of a JPEG; no scan holds the bytes of its end
 _BEGIN_AND_END = ((_BEGIN, _END), (b"\x89PNG", b"IEND\xaeB`\x82"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -61,7 +61,7 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
             rgb = np.asarray(upright.convert("RGB"))
     except (BrokenImage, MemoryError):
         raise
-    except Exception as error:  # of a damaged file PIL raises whatever its parser stumbles over
+    except Exception as error:  # for a damaged file PIL raises whatever its parser stumbles over
         reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
         raise BrokenImage(reason) from None
     # JPEG is libjpeg's in both. An orientation that is written in the wrong type of number one of them may pass over.
@@ -107,13 +107,13 @@ def size(path: str | Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def whole(path: str | Path, *, inspected: bool = False) -> None:
+def check_complete(path: str | Path, *, inspected: bool = False) -> None:
     """Refuse a file that was cut short, by its first and last bytes.
 
-    One that does not end as JPEG and PNG do is decoded to know: some programs write more behind the image.
+    One that does not end as a JPEG or PNG does is decoded, because some programs append to the image.
 
-    :param inspected: decode it in any case, which also finds what is wrong in its middle.
-    :raises BrokenImage: it is not whole, or cannot be read.
+    :param inspected: decode it in any case, which also finds damage in its middle.
+    :raises BrokenImage: it is incomplete, or cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -130,7 +130,7 @@ def whole(path: str | Path, *, inspected: bool = False) -> None:
     inspect(data)
     if not data.startswith(_TIFF) and _opencv(data) is None:  # of a JPEG without its end it may want more than PIL
         raise BrokenImage("cannot be decoded")
-    # A download whose room was reserved beforehand, and broken off: of the zeros decoders make grey without a word.
+    # An interrupted download into a preallocated file: decoders turn the zeros into grey without a word.
     if begin.startswith(_BEGIN) and end == bytes(8) and _END not in data[data.rfind(_SCAN) :]:
         raise BrokenImage("truncated: it ends in zeros")
 

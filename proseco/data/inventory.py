@@ -1,4 +1,4 @@
-"""A data set in a few lines: how many files, how many bytes, a digest of their paths and sizes."""
+"""A data set in a few lines: number of files, bytes, a digest of paths and sizes."""
 
 from pathlib import Path
 
@@ -11,22 +11,23 @@ SUFFIXES = (*images.SUFFIXES, ".json", ".xml", ".txt")
 
 
 def survey(root: Path) -> tuple[dict, list[File]]:
-    """Counts and bytes of images and annotation files of a data set, and a digest of all paths and sizes; its images.
+    """Survey a data set.
 
-    The digest of the small annotation files is of their content, for an edited label need not change a size.
+    Annotation files, which are small, enter the digest with their content: an edited label need not change a size.
 
     :param root: a folder, or a tar of class tars.
+    :returns: counts and bytes of its files and a digest of all paths and sizes; its images.
     :raises InputError: there is no image, or the tar cannot be used.
     """
     labels, passed_over = [], []
     if root.is_file():
         pictures, passed_over = archive.members(root)
     else:
-        found = files.list_files(root, SUFFIXES)
-        pictures = [File(name, size) for name, size in found if name.lower().endswith(images.SUFFIXES)]
+        listed = files.list_files(root, SUFFIXES)
+        pictures = [File(name, size) for name, size in listed if name.lower().endswith(images.SUFFIXES)]
         if not pictures:
             raise InputError(f"no image ({', '.join(images.SUFFIXES)}) in {str(root)!r}")
-        names = [name for name, _ in found if not name.lower().endswith(images.SUFFIXES)]
+        names = [name for name, _ in listed if not name.lower().endswith(images.SUFFIXES)]
         labels = [(name, files.digest(root / name)) for name in names]
     manifest = {
         "images": len(pictures),
@@ -39,7 +40,7 @@ def survey(root: Path) -> tuple[dict, list[File]]:
 
 
 def subset(root: Path, pictures: list[File], name: str) -> list[File]:
-    """The images to make proposals of: those in a folder of the data set, or all of a tar of training images.
+    """The images to make proposals for: those in a folder of the data set, or all of a tar of training images.
 
     :raises InputError: there is none.
     """
@@ -49,17 +50,17 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
                 f"scales.<scale>.propose.unlabelled.<data>.subset is {name!r}; of a tar of class tars it is 'train'"
             )
         return pictures
-    found = listing.below(pictures, name)
-    if not found:
+    chosen = listing.in_folder(pictures, name)
+    if not chosen:
         folders = sorted({file.path.split("/")[0] for file in pictures if "/" in file.path})
         raise InputError(
             f"scales.<scale>.propose.unlabelled.<data>.subset is {name!r}; {str(root)!r} has images in "
             f"{', '.join(folders) or 'no folder, use .'}"
         )
-    return found
+    return chosen
 
 
 def describe(name: str, manifest: dict) -> str:
-    """A manifest in words; what a tar holds beside its images is named with the reason."""
+    """A manifest in words; names what a tar holds besides usable images, with the reason."""
     text = f"{name}: {manifest['images']} images, {manifest['bytes'] / 2**20:.1f} MiB"
     return text + "".join(f"\n  passed over {entry['file']!r}: {entry['reason']}" for entry in manifest["passed_over"])

@@ -30,19 +30,19 @@ class File(NamedTuple):
     offset: int | None = None
 
 
-def place(root: Path, subset: str) -> Path:
-    """What the paths of a listing are relative to: the folder of a subset, or the tar itself."""
+def base(root: Path, subset: str) -> Path:
+    """What the paths of a listing are relative to: the folder of a subset, or the tar."""
     return root / subset if root.is_dir() else root
 
 
-def below(found: list[File], subset: str) -> list[File]:
-    """The files in a folder, their paths relative to it; ``.`` is all."""
+def in_folder(listing: list[File], subset: str) -> list[File]:
+    """The files in a folder, with paths relative to it; ``.`` is all files."""
     start = "" if subset == "." else subset.rstrip("/") + "/"
-    return [file._replace(path=file.path[len(start) :]) for file in found if file.path.startswith(start)]
+    return [file._replace(path=file.path[len(start) :]) for file in listing if file.path.startswith(start)]
 
 
 def save(path: Path, listing: list[File]) -> None:
-    """Write a listing: a line a file, tabs between path, size and offset.
+    """Write a listing: one line per file, with tabs between path, size and offset.
 
     :raises InputError: a name with control characters, or one that is not UTF-8.
     """
@@ -73,20 +73,20 @@ def digest(listing: list[File]) -> str:
 
 
 @contextmanager
-def reading(where: Path) -> Iterator[Callable[[File], bytes]]:
-    """Yield a function that gives the bytes of the listed files of a folder or a tar.
+def reading(base: Path) -> Iterator[Callable[[File], bytes]]:
+    """Yield a function that reads listed files of a folder or a tar.
 
-    It raises InputError where a file is missing or is another than was listed.
+    It raises InputError if a file is missing or is not the one that was listed.
     """
-    if where.is_dir():
-        yield partial(_read_file, where)
+    if base.is_dir():
+        yield partial(_read_file, base)
         return
     try:
-        descriptor = os.open(where, os.O_RDONLY)
+        descriptor = os.open(base, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"cannot read {str(where)!r}: {error.strerror}") from None
+        raise InputError(f"cannot read {str(base)!r}: {error.strerror}") from None
     try:
-        yield partial(_read_member, where, descriptor)
+        yield partial(_read_member, base, descriptor)
     finally:
         os.close(descriptor)
 
@@ -104,7 +104,7 @@ def _read_file(folder: Path, file: File) -> bytes:
 
 
 def _read_member(tar: Path, descriptor: int, file: File) -> bytes:
-    """The header before the data is looked at again, for another tar may lie there by now."""
+    """Checks the header before the data again, because another tar may be there by now."""
     block = tarfile.BLOCKSIZE
     try:
         data = os.pread(descriptor, block + file.size, (file.offset or 0) - block)

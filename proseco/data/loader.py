@@ -2,8 +2,8 @@
 
 The samples of a training are one stream: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
 positions s * B to (s + 1) * B of it, so an epoch gives every sample exactly once, whether or not B divides it, and a
-training can be taken up at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
-Steps may be grouped: then the steps of a group, all of one epoch, share its positions out by the size of the views,
+training can be resumed at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
+Steps may be grouped: then those of a group, all of one epoch, pool their samples and redistribute them by view size,
 which is drawn before an image is read.
 """
 
@@ -18,40 +18,41 @@ from torch.utils.data import Dataset
 from proseco.base.errors import InputError
 from proseco.base.randomness import generator
 from proseco.data import grouping
-from proseco.data.views import Example
+from proseco.data.sample import Source
+from proseco.data.views import Example, Transform
 from proseco.data.workers import Loader
 
 
 class _Examples(Dataset):
-    """``dataset[epoch, number]``: an example whose randomness is that of (seed, epoch, key)."""
+    """``dataset[epoch, number]``: an example whose randomness depends on (seed, epoch, key)."""
 
-    def __init__(self, source, transform: Callable, seed: int):
+    def __init__(self, source: Source, transform: Transform, seed: int):
         self.source, self.transform, self.seed = source, transform, seed
 
-    def __getitem__(self, where: tuple[int, int]) -> Example | InputError:
-        cv2.setNumThreads(0)  # processes are the parallelism; threads of OpenCV would fight with torch's
-        epoch, number = where
+    def __getitem__(self, place: tuple[int, int]) -> Example | InputError:
+        cv2.setNumThreads(0)  # processes are the parallelism; threads of OpenCV would compete with torch's
+        epoch, number = place
         try:
             sample = self.source[number]
-            return self.transform(sample, self._chance(epoch, sample.key))
-        except InputError as error:  # torch would bury the one line of an error raised in a worker in a traceback
+            return self.transform(sample, self._rng(epoch, sample.key))
+        except InputError as error:  # raised in a worker, torch would bury its one line in a traceback
             return error
 
     def frame(self, epoch: int, number: int) -> tuple[int, int]:
         """Width and height that the views of ``dataset[epoch, number]`` will have."""
-        return self.transform.frame(*self.source.size(number), self._chance(epoch, self.source.key(number)))
+        return self.transform.frame(*self.source.size(number), self._rng(epoch, self.source.key(number)))
 
-    def _chance(self, epoch: int, key: str) -> np.random.Generator:
+    def _rng(self, epoch: int, key: str) -> np.random.Generator:
         return generator(self.seed, "views", epoch, key)
 
 
 class Order:
     """The (epoch, number) of the samples of each step, of all processes or of one: a function of its arguments.
 
-    :param count: samples of the data; ``batch`` samples of a step over all processes; ``steps`` of the whole training.
-    :param group: so many steps at a time, of one epoch, deal their samples out among each other by the size of their
-        views; where fewer are left of the epoch or the training, those. 1: none does.
-    :param frame: (epoch, number) -> width and height of the views; not asked where no step is grouped.
+    :param count: samples of the data; ``batch``: samples per step over all processes; ``steps`` of the whole training.
+    :param group: ``group`` consecutive steps of one epoch pool their samples and redistribute them by view size; the
+        last group of an epoch or training may be shorter. 1: no grouping.
+    :param frame: (epoch, number) -> width and height of the views; called only if steps are grouped.
     """
 
     def __init__(self, *, count: int, batch: int, steps: int, seed: int, group: int = 1, frame: Callable | None = None):
@@ -64,12 +65,12 @@ class Order:
         return generator(self.seed, "order", epoch).permutation(self.count)
 
     def _stream(self, step: int, end: int) -> list[tuple[int, int]]:
-        """The samples of the steps from ``step`` to ``end``."""
+        """The samples of the steps from ``step`` to before ``end``."""
         places = (divmod(position, self.count) for position in range(step * self.batch, end * self.batch))
         return [(epoch, int(self._permutation(epoch)[place])) for epoch, place in places]
 
     def _grouped(self, step: int) -> tuple[int, int]:
-        """The steps, from one to another, of the group that a step is of; one at a seam of epochs is by itself."""
+        """First step of a step's group, and the one past its last. A step at a seam of epochs is a group by itself."""
         epoch, last = (position // self.count for position in (step * self.batch, (step + 1) * self.batch - 1))
         if epoch != last:
             return step, step + 1
@@ -78,15 +79,16 @@ class Order:
         return begin, min(begin + self.group, (epoch + 1) * self.count // self.batch, self.steps)
 
     def _deal(self, begin: int, end: int) -> list[list[tuple[int, int]]]:
-        """The batches of a group. In an order of chance, lest a training sees small images first, and so is each batch,
-        lest one process gets the smallest of each.
+        """The batches of a group, in random order, so that small images do not come first.
+
+        Each batch is shuffled too, so that no process always gets its smallest images.
         """
         samples, draws = self._stream(begin, end), generator(self.seed, "group", begin)
-        batches = grouping.by_size(np.array([self.frame(*sample) for sample in samples]), end - begin)
+        batches = grouping.group_by_size(np.array([self.frame(*sample) for sample in samples]), end - begin)
         return [[samples[i] for i in draws.permutation(batches[n])] for n in draws.permutation(len(batches))]
 
     def step(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
-        """The share of process ``rank`` of ``world``: contiguous, and of equal size or one less than the first's."""
+        """The share of process ``rank`` of ``world``: contiguous, as large as the first one's or one smaller."""
         begin, end = self._grouped(step) if self.group > 1 else (step, step + 1)
         samples = self._stream(begin, end) if end - begin == 1 else self._dealt(begin, end)[step - begin]
         return [samples[i] for i in np.array_split(np.arange(self.batch), world)[rank]]
@@ -106,8 +108,8 @@ class _Steps:
 
 
 def training_batches(
-    source,
-    transform: Callable,
+    source: Source,
+    transform: Transform,
     *,
     batch: int,
     steps: int,
@@ -120,12 +122,13 @@ def training_batches(
 ) -> Loader:
     """Shuffled, augmented batches; what they hold depends on the seed, the step and the arguments alone.
 
-    :param batch: samples of a step over all processes.
-    :param steps: of the whole training; those before ``first_step`` are passed over, to resume there.
-    :param group: as of :class:`Order`. ``source.size(number)`` is asked then, and ``transform.frame``.
-    :param rank: this process of ``world``; it gets its share of each batch.
+    :param batch: samples per step over all processes.
+    :param steps: of the whole training; those before ``first_step`` are skipped, to resume there.
+    :param group: as for :class:`Order`. More than 1 needs a :class:`proseco.data.sample.SizedSource` and
+        ``transform.frame``.
+    :param rank: number of this process of ``world``; it gets its share of each batch.
     :raises InputError: the batch is larger than the data, or smaller than the number of processes; steps are to be
-        grouped and the views' size cannot be known.
+        grouped and the transform has no ``frame``.
     """
     if batch > len(source):
         raise InputError(f"a batch of {batch} is larger than the data, {len(source)} images")
@@ -139,7 +142,7 @@ def training_batches(
 
 
 def ordered_batches(
-    source, transform: Callable, *, batch: int, device: torch.device, rank: int = 0, world: int = 1
+    source: Source, transform: Transform, *, batch: int, device: torch.device, rank: int = 0, world: int = 1
 ) -> Loader:
     """Every sample once, in order; the last batch may be smaller. Process ``rank`` has every ``world``-th batch."""
     numbers = [(0, i) for i in range(len(source))]

@@ -1,7 +1,7 @@
-"""All shards of a data set: which are missing, who makes them, and the folder that they end in.
+"""All shards of a data set: which are missing, who makes them, and the folder that they end up in.
 
-Work happens in a scratch folder: ``shards`` holds what is finished, ``parts`` what is being written. A run that was
-killed at any point is taken up by running the same again, and many runs can each make a part.
+The work is done in a scratch folder: ``shards`` holds what is finished, ``parts`` what is being written. After a kill
+at any point the same command resumes, and many runs can make a part each.
 """
 
 import re
@@ -33,7 +33,7 @@ def parse_part(text: str) -> tuple[int, int] | None:
 
 def write(
     out: Path,
-    where: Path,
+    base: Path,
     listing: list[File],
     recipe: shards.Recipe,
     *,
@@ -45,18 +45,18 @@ def write(
 ) -> dict | None:
     """Write shards of all images into the folder ``out``, which is replaced.
 
-    :param where: folder or tar that the listing is of.
+    :param base: folder or tar that the listing is of.
     :param work: scratch folder of this work alone; removed at the end.
-    :param samples_per_shard: at most; ``shard_bytes`` of their image files, at most, where it is not None.
+    :param samples_per_shard: at most; ``shard_bytes``: most bytes of its image files, None: no such limit.
     :param max_skipped: share of left-out images (0..1) above which this fails.
-    :param part: (k, n): make every n-th shard from the k-th into the scratch folder, and no more than that.
-    :returns: the summary that is also written to ``summary.json``, or None of a part.
+    :param part: (k, n): only make every n-th shard from the k-th, in the scratch folder.
+    :returns: the summary that is also written to ``summary.json``; None for a part.
     :raises InputError: no image is left, too many were left out, or the work cannot go on; finished shards are kept.
     """
     groups = shards.partition(listing, samples_per_shard=samples_per_shard, shard_bytes=shard_bytes)
     names = sorted(groups)[part[0] - 1 :: part[1]] if part else sorted(groups)
     with scratch.claimed(work, f"part-{part[0]}-of-{part[1]}" if part else ""):
-        done = _make_missing(work, where, {name: groups[name] for name in names}, recipe, len(listing), max_skipped)
+        done = _make_missing(work, base, {name: groups[name] for name in names}, recipe, len(listing), max_skipped)
         if part:
             return None
         folder = work / "shards"
@@ -67,28 +67,28 @@ def write(
         if not summary["samples"]:
             raise InputError(f"none of the {len(listing)} images can be used: {_first(summary['skipped'])}")
         size = sum(path.stat().st_size for path in folder.iterdir())
-        with files.writing(out, size, f"all shards are kept in {str(folder)!r}"):
+        with files.explaining_write_errors(out, size, f"all shards are kept in {str(folder)!r}"):
             files.move(folder, out)
         shutil.rmtree(work)
     return summary
 
 
 def _make_missing(
-    work: Path, where: Path, groups: dict[str, list], recipe: shards.Recipe, total: int, max_skipped: float
+    work: Path, base: Path, groups: dict[str, list], recipe: shards.Recipe, total: int, max_skipped: float
 ) -> dict[str, dict]:
-    """Name -> statistics of these shards, those that were finished before among them."""
+    """Make those of these shards that are not finished. Returns name -> statistics of all of them."""
     folder, parts = work / "shards", work / "parts"
     for path in (folder, parts):
         path.mkdir(exist_ok=True)
     for left in parts.iterdir():  # of a run that was killed
         if left.name.split(".")[0] in groups:
             left.unlink(missing_ok=True)
-    done = {name: found for name in groups if (found := shards.finished(folder, name)) is not None}
-    skipped = [entry for found in done.values() for entry in found["skipped"]]
+    done = {name: facts for name in groups if (facts := shards.finished(folder, name)) is not None}
+    skipped = [entry for facts in done.values() for entry in facts["skipped"]]
     if len(skipped) > max_skipped * total:  # that was why the last run ended; images may have been mended since
-        done, skipped = {name: found for name, found in done.items() if not found["skipped"]}, []
+        done, skipped = {name: facts for name, facts in done.items() if not facts["skipped"]}, []
     tasks = (
-        joblib.delayed(shards.make)(name, items, where.absolute(), recipe, folder, parts)
+        joblib.delayed(shards.make)(name, items, base.absolute(), recipe, folder, parts)
         for name, items in groups.items()
         if name not in done
     )
@@ -96,9 +96,9 @@ def _make_missing(
     count = sum(map(len, groups.values()))
     with tqdm(total=count, initial=before, desc="proposals", unit="image", smoothing=0.05) as bar:
         bar.set_postfix_str(f"{len(done)} of {len(groups)} shards")
-        for name, found in parallel.results(tasks, folder) if len(done) < len(groups) else ():
-            done[name] = found
-            skipped += found["skipped"]
+        for name, facts in parallel.results(tasks, folder) if len(done) < len(groups) else ():
+            done[name] = facts
+            skipped += facts["skipped"]
             bar.set_postfix_str(f"{len(done)} of {len(groups)} shards", refresh=False)
             bar.update(len(groups[name]))
             _judge(skipped, total, max_skipped, folder)  # now, not after the hours that are left

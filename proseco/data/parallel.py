@@ -17,11 +17,11 @@ from proseco.base.errors import InputError
 _PATIENCE = 20  # seconds in which a scheduler must answer
 
 
-def results(tasks: Iterable, kept: Path) -> Iterator:
-    """Results of joblib's delayed tasks, as they are ready and in no order.
+def results(tasks: Iterable, folder: Path) -> Iterator:
+    """Results of joblib's delayed tasks, each as soon as it is ready, in no order.
 
-    :param kept: folder in which finished tasks leave their work, for the message.
-    :raises InputError: of a task; the cluster cannot be used; a worker was killed.
+    :param folder: where finished tasks leave their work, for the message.
+    :raises InputError: a task raised it; the cluster cannot be used; a worker was killed.
     """
     backend, address = environment.backend()
     with ExitStack() as stack:
@@ -35,19 +35,19 @@ def results(tasks: Iterable, kept: Path) -> Iterator:
         with joblib.parallel_config(backend=backend, n_jobs=-1 if workers is None else max(1, workers), **end):
             # Ray's backend gives all results at the end.
             pool = joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered", batch_size=1)
-        # Said when the caller stops at a mistake, which needs no further words.
+        # A warning for when the caller stops at a mistake, which needs no further words.
         warnings.filterwarnings("ignore", message=".*tasks which were still being processed by the workers")
         try:
             yield from pool(tasks)
         except died:
             raise InputError(
                 f"a worker process was ended, by hand or because memory ran out; finished shards are kept in "
-                f"{str(kept)!r}: run the same command again, with fewer workers (PROSECO_WORKERS) if it was memory"
+                f"{str(folder)!r}: run the same command again, with fewer workers (PROSECO_WORKERS) if it was memory"
             ) from None
 
 
 def _end_with(starter: int) -> None:
-    """End this worker soon after the process that started it, which ``kill -9`` gives no time to say so."""
+    """End this worker soon after the process that started it, which after ``kill -9`` cannot tell it to."""
 
     def watch() -> None:
         while os.getppid() == starter:
@@ -58,7 +58,7 @@ def _end_with(starter: int) -> None:
 
 
 def _dask(address: str, stack: ExitStack) -> type[BaseException]:
-    """Connect; returns what is raised when workers die again and again."""
+    """Connect; returns the error that is raised when workers die again and again."""
     try:
         import distributed
     except ImportError:

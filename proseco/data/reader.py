@@ -1,7 +1,7 @@
-"""Random access to shards, by the index that lies beside each tar, and nothing taken on trust.
+"""Random access to shards, by the index beside each tar, with nothing taken on trust.
 
-What is missing, cut short or changed is an error that names shard and member, never a shorter epoch: opening holds the
-folder against ``summary.json`` and every tar's size against its index, and every read is held against its CRC-32.
+What is missing, cut short or changed is an error that names shard and member, never a shorter epoch: opening compares
+the folder with ``summary.json`` and every tar's size with its index, and every read is compared with its CRC-32.
 """
 
 import io
@@ -18,8 +18,8 @@ from proseco.base.errors import InputError
 from proseco.data import images
 from proseco.data.sample import Sample
 
-#: Members of a sample that are read, as the index names them, in the order in which they lie in a tar: from a cold disk
-#: that is 1.4 times as fast as backwards, for the system reads ahead.
+#: Members of a sample that are read, by their names in the index and in their order in a tar: from a cold disk that is
+#: 1.4 times as fast as backwards, because the system reads ahead.
 _MEMBERS = ("boxes.npy", "image")
 #: Files that one reader keeps open. ImageNet has more shards than the 1,024 files that a process may open by default.
 _OPEN = 256
@@ -30,8 +30,8 @@ _ANEW = "`dvc repro -f propose@<scale>-<data>` makes the shards anew"
 class ShardReader:
     """The samples of a folder of shards, by number: ``len(reader)``, ``reader[number] -> Sample``.
 
-    The index of 1.28 million samples lies in a few arrays, which a forked worker shares and a spawned one is sent in
-    one piece; each process opens its own files. A reader serves one thread.
+    The index of 1.28 million samples is a few arrays, which a forked worker shares and a spawned one receives in one
+    piece; each process opens its own files. A reader serves one thread.
     """
 
     def __init__(self, folder: str | Path):
@@ -39,21 +39,21 @@ class ShardReader:
         :raises InputError: no shards; one is missing, left over or cut; an index is damaged; samples are missing.
         """
         self.folder = Path(folder)
-        samples, indexes, sizes = _listing(self.folder)
+        samples, digest, sizes = _listing(self.folder)
         self._tars = sorted(name for name in sizes if name.endswith(".tar"))
-        found = (_read_index(self.folder / name, sizes[name]) for name in self._tars)
-        keys, lengths, members, frames = zip(*found, strict=True)
+        indexes = (_read_index(self.folder / name, sizes[name]) for name in self._tars)
+        keys, lengths, members, frames = zip(*indexes, strict=True)
         self._starts = np.cumsum([0, *map(len, members)])  # of each shard, the number of its first sample
         self._keys = b"".join(keys)  # one string: reading a million small ones would copy them into every worker
         self._ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         self._members = np.concatenate(members)  # (samples, 2, 3): offset, size and CRC-32 of boxes and image
         self._frames = np.concatenate(frames)  # (samples, 2): width and height of the image
         self._files = _Files()
-        where = str(self.folder)
+        place = str(self.folder)
         if len(self) != samples:
-            raise InputError(f"the indexes in {where!r} list {len(self)} samples, its summary {samples}; {_ANEW}")
-        if files.digests(self.folder / name.replace(".tar", ".json") for name in self._tars) != indexes:
-            raise InputError(f"an index in {where!r} is not the one that its summary was written for; {_ANEW}")
+            raise InputError(f"the indexes in {place!r} list {len(self)} samples, its summary {samples}; {_ANEW}")
+        if files.digests(self.folder / name.replace(".tar", ".json") for name in self._tars) != digest:
+            raise InputError(f"an index in {place!r} is not the one that its summary was written for; {_ANEW}")
 
     def __len__(self) -> int:
         return len(self._members)
@@ -74,7 +74,7 @@ class ShardReader:
         """
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
-        path, found = self._path(number), []
+        path, payloads = self._path(number), []
         for member, (offset, size, crc) in zip(_MEMBERS, self._members[number].tolist(), strict=True):
             try:
                 data = os.pread(self._files.descriptor(path), size, offset)
@@ -83,8 +83,8 @@ class ShardReader:
             if len(data) != size or zlib.crc32(data) != crc:
                 what = f"{len(data)} of {size} bytes" if len(data) != size else "its checksum is not that of the index"
                 raise InputError(f"{str(path)!r}, sample {self.key(number)!r}: {member} is damaged: {what}; {_ANEW}")
-            found.append(data)
-        boxes, image = found
+            payloads.append(data)
+        boxes, image = payloads
         return self.key(number), image, boxes
 
     def __getitem__(self, number: int) -> Sample:
@@ -98,7 +98,7 @@ class ShardReader:
 
 
 class _Files:
-    """Descriptors of files for reading, opened when first asked for; the one not used for longest is closed first."""
+    """File descriptors for reading, opened on first use; the least recently used is closed first."""
 
     def __init__(self):
         self._open: OrderedDict[Path, int] = OrderedDict()
@@ -121,7 +121,7 @@ class _Files:
 
 
 def _listing(folder: Path) -> tuple[int, str, dict[str, int]]:
-    """The summary's number of samples and digest of the indexes; name -> bytes of all shards and indexes, no more."""
+    """The summary's number of samples and digest of the indexes; name -> bytes of exactly its shards and indexes."""
     path = folder / "summary.json"
     if not path.is_file():
         raise InputError(f"no shards in {str(folder)!r}, which lacks summary.json; stage propose makes them")
@@ -142,8 +142,8 @@ def _listing(folder: Path) -> tuple[int, str, dict[str, int]]:
 
 
 def _read_index(tar: Path, size: int) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
-    """Of a shard's samples: the keys as one string and (n,) the length of each, (n, 2, 3) int64 where the members lie,
-    (n, 2) int32 the images' sizes.
+    """Of a shard's n samples: the keys in one string, (n,) int64 their lengths, (n, 2, 3) int64 offset, size and CRC-32
+    of the members, (n, 2) int32 width and height of the images.
     """
     path = tar.with_suffix(".json")
     index = files.read_json(path)
@@ -174,7 +174,7 @@ def _damaged(path: Path, reason: str) -> InputError:
 def decode_boxes(data: bytes, place: str) -> np.ndarray:
     """(n, 4) float32 from the bytes of an .npy file.
 
-    :raises InputError: anything else than finite corners in order.
+    :raises InputError: it is anything but finite corners in order.
     """
     try:
         boxes = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

@@ -34,10 +34,10 @@ COUNTS = ("samples", "boxes", "without_boxes", "grayscale", "cmyk", "rotated")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is made of an image. It travels to the workers, so it must pickle.
+    """How a sample is made from an image. It is sent to the workers, so it must pickle.
 
-    ``propose(image, seed=...) -> boxes_xyxy``, ranked; ``keep(boxes_xyxy, width, height)`` says which of them are
-    stored; images with a side below ``min_side`` pixels are left out.
+    ``propose(image, seed=...) -> boxes_xyxy``, ranked; ``keep(boxes_xyxy, width, height)`` returns those to store;
+    images with a side below ``min_side`` pixels are left out.
     """
 
     propose: Callable[..., np.ndarray]
@@ -47,9 +47,9 @@ class Recipe:
 
 
 def assign_keys(paths: Iterable[str]) -> list[str]:
-    """Key of each relative path: without suffix, dots in names replaced (WebDataset cuts at the first dot).
+    """Key of each relative path: without suffix, dots replaced, because WebDataset cuts names at the first dot.
 
-    Where two paths would share a key, the later one gets its suffix appended.
+    If two paths would share a key, the later one keeps its suffix, after an underscore.
     """
     keys: dict[str, None] = {}
     for path in paths:
@@ -64,15 +64,15 @@ def assign_keys(paths: Iterable[str]) -> list[str]:
 
 
 def partition(
-    found: list[File], *, samples_per_shard: int, shard_bytes: int | None
+    listed: list[File], *, samples_per_shard: int, shard_bytes: int | None
 ) -> dict[str, list[tuple[str, File]]]:
     """Name of each shard -> the (key, file) of its images: a function of the listing alone.
 
-    :param shard_bytes: a shard is full before its image files have more bytes together; None for no such limit.
+    :param shard_bytes: most bytes of a shard's image files together, unless it has but one; None: no such limit.
     """
     parts: list[list[tuple[str, File]]] = []
     size = 0
-    for key, file in zip(assign_keys(file.path for file in found), found, strict=True):
+    for key, file in zip(assign_keys(file.path for file in listed), listed, strict=True):
         size += file.size
         if not parts or len(parts[-1]) == samples_per_shard or (shard_bytes is not None and size > shard_bytes):
             parts.append([])
@@ -91,19 +91,19 @@ def finished(folder: Path, name: str) -> dict | None:
 
 
 def make(
-    name: str, items: list[tuple[str, File]], where: Path, recipe: Recipe, folder: Path, parts: Path
+    name: str, items: list[tuple[str, File]], base: Path, recipe: Recipe, folder: Path, parts: Path
 ) -> tuple[str, dict]:
     """Make one shard: tar and index are written in ``parts`` and then moved into ``folder``, the index last.
 
-    :param items: (key, file) of its images; ``where`` is the folder or tar that holds them.
+    :param items: (key, file) of its images; ``base``: the folder or tar that holds them.
     :returns: the name and the statistics.
-    :raises InputError: an image is not as it was listed; the plug-in returns what is no box; the disk is full.
+    :raises InputError: an image is not as it was listed; the plug-in returns an invalid box; the disk is full.
     """
-    cv2.setNumThreads(1)  # a shard a core
+    cv2.setNumThreads(1)  # one shard per core
     mine = f"{name}.{socket.gethostname()}.{os.getpid()}"
     tar, index = parts / f"{mine}.tar", parts / f"{mine}.json"
     advice = f"finished shards are kept in {str(folder)!r}: make room and run the same command again"
-    room = partial(files.writing, tar, sum(image.size for _, image in items), advice)
+    room = partial(files.explaining_write_errors, tar, sum(image.size for _, image in items), advice)
     statistics, samples = dict.fromkeys(COUNTS, 0), []
     skipped, counts = [], []
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def make(
             file = open(tar, "wb")  # noqa: SIM115, for closing it may fail once more where the disk is full
         stack.callback(_close, file)
         archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
-        read = stack.enter_context(listing.reading(where))
+        read = stack.enter_context(listing.reading(base))
         for key, image in items:
             try:
                 members, facts, size = _sample(key, image.path, read(image), recipe)
@@ -151,8 +151,8 @@ def _sample(
     height, width = image.shape[:2]
     if min(width, height) < recipe.min_side:
         raise images.BrokenImage(f"smaller than {recipe.min_side} pixels")
-    found = recipe.propose(image, seed=derive_seed(recipe.seed, "proposals", key))
-    boxes = np.asarray(found, np.float32).reshape(-1, 4)
+    proposed = recipe.propose(image, seed=derive_seed(recipe.seed, "proposals", key))
+    boxes = np.asarray(proposed, np.float32).reshape(-1, 4)
     if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
         raise InputError(f"the proposals of {path!r} hold a box that is not finite or whose corners are not in order")
     boxes = recipe.keep(boxes, width, height)
@@ -179,13 +179,13 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> list[int]:
 
 
 def _settle(file: IO) -> None:
-    """To the disk: a network file system may say only now that it is full."""
+    """Flush to the disk: a network file system may say only now that it is full."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def _close(file: IO) -> None:
-    with suppress(OSError):  # what cannot be written was said before
+    with suppress(OSError):  # that it cannot be written was said before
         file.close()
 
 

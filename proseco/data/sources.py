@@ -1,4 +1,4 @@
-"""Where samples come from, beside shards: annotated images and folders of classes. ``len(source)``, ``source[i]``."""
+"""Sources of samples other than shards: annotated images and folders of classes."""
 
 from pathlib import Path
 

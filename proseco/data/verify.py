@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,15 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
     def look(record: dict) -> str | None:
         wanted = record["width"], record["height"]
         try:
-            found = images.size(Path(root) / record["file_name"])
+            actual = images.size(Path(root) / record["file_name"])
         except FileNotFoundError:
             return None
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}; expected an image of {wanted[0]} x {wanted[1]} pixels"
-        if found == wanted:
+        if actual == wanted:
             return None
         return (
-            f"{record['file_name']}: the file is {found[0]} x {found[1]} pixels, "
+            f"{record['file_name']}: the file is {actual[0]} x {actual[1]} pixels, "
             f"its annotation says {wanted[0]} x {wanted[1]}"
         )
 
@@ -40,14 +41,14 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
 
 
 def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict[str, str]:
-    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.whole`.
+    """Key -> what is wrong, of each image whose file is cut short; see :func:`proseco.data.images.check_complete`.
 
     :param decode: decode every file, which takes as long as an epoch's reading; else their ends are looked at.
     """
 
     def look(record: dict) -> str | None:
         try:
-            images.whole(Path(root) / record["file_name"], inspected=decode)
+            images.check_complete(Path(root) / record["file_name"], inspected=decode)
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}"
         return None
@@ -57,9 +58,9 @@ def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict
 
 def _looked_at(records: list[dict], look: Callable[[dict], str | None], title: str) -> dict[str, str]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        found: Iterable = pool.map(look, records)
-        found = tqdm(found, total=len(records), desc=title, unit="image", leave=False, disable=None)
-        return {record["key"]: wrong for record, wrong in zip(records, found, strict=True) if wrong is not None}
+        results: Iterable = pool.map(look, records)
+        results = tqdm(results, total=len(records), desc=title, unit="image", leave=False, disable=None)
+        return {record["key"]: wrong for record, wrong in zip(records, results, strict=True) if wrong is not None}
 
 
 def drop_other_sizes(annotations: dict, root: str | Path, *, source: str) -> tuple[dict, list[str]]:
@@ -74,24 +75,50 @@ def drop_other_sizes(annotations: dict, root: str | Path, *, source: str) -> tup
     return subset(annotations, [r["key"] for r in annotations["images"] if r["key"] not in wrong]), [note]
 
 
+def clean(annotations: dict, root: str | Path, *, source: str, drop: bool) -> tuple[dict, list[str]]:
+    """What a benchmark's plug-in gives, checked, and what was changed in it, a line each.
+
+    :param source: its name, for messages.
+    :param drop: leave out the images of another size, see :func:`drop_other_sizes`.
+    :raises InputError: the labels contradict themselves, see :func:`proseco.data.annotations.refuse`.
+    """
+    checked, notes = check(annotations, source=source)
+    if drop:
+        checked, more = drop_other_sizes(checked, root, source=source)
+        notes += more
+    return checked, notes
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a subset holds and what is wrong with it."""
+
+    #: Title -> number.
+    facts: dict[str, float]
+    #: On boxes that were changed and images that are left out.
+    notes: list[str]
+    #: What a training would stumble on.
+    errors: list[str]
+    #: As stage split draws from them.
+    labels: dict
+
+
 def describe(
     annotations: dict,
     root: str | Path,
     *,
     source: str,
     limit: int | None = None,
-    drop_other_sizes: bool = False,
+    drop: bool = False,
     decode: bool = False,
-) -> tuple[dict, list[str], list[str], dict]:
-    """What a subset holds and what is wrong with it.
+) -> Report:
+    """Look at a subset: its labels, and its image files.
 
     :param annotations: as a benchmark's plug-in gives it, not yet checked.
     :param source: its name, for messages.
-    :param limit: look for the files of so many images only, evenly spaced; None: of all. All records are looked at.
-    :param drop_other_sizes: stage split leaves out images of another size, so they are no error.
+    :param limit: look at the files of that many images only, evenly spaced; None: of all. All records are looked at.
+    :param drop: stage split leaves out images of another size, so they are no error.
     :param decode: decode the files, see :func:`broken`.
-    :returns: facts, title -> number; notes on boxes that were changed; errors that a training would stumble on;
-        the labels as stage split draws from them.
     :raises InputError: the labels contradict themselves, see :func:`proseco.data.annotations.refuse`.
     """
     cleaned, notes = check(annotations, source=source)
@@ -130,12 +157,12 @@ def describe(
         errors.append(f"{source}: {len(missing)} of {looked_at} image files are not in {where!r}{_listed(missing)}")
     if other:
         wrong = f"{source}: {len(other)} of {looked_at} images are not what their records say"
-        (notes if drop_other_sizes else errors).append(wrong + _listed(other.values()))
+        (notes if drop else errors).append(wrong + _listed(other.values()))
     if cut:
         errors.append(f"{source}: {len(cut)} of {looked_at} image files are cut short or broken{_listed(cut.values())}")
-    if drop_other_sizes:
+    if drop:
         cleaned = subset(cleaned, [record["key"] for record in records if record["key"] not in other])
-    return facts, notes, errors, cleaned
+    return Report(facts, notes, errors, cleaned)
 
 
 def _listed(lines: Iterable[str]) -> str:

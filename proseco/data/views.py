@@ -1,7 +1,7 @@
 """From a sample to a training example: callables ``(sample, rng) -> Example``, made of :mod:`proseco.data.augment`.
 
-Those whose views differ in size have a method ``frame(width, height, rng)``: the width and height that the views of a
-stored image of that size will have, from an equal ``rng``, so that a batch can be chosen before any image is read.
+Those whose views differ in size have a method ``frame(width, height, rng)``: the width and height of the views that
+they make of an image of that size with an equal ``rng``, so that batches can be formed before any image is read.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,9 @@ import numpy as np
 
 from proseco.data import augment, masks
 from proseco.data.sample import Sample
+
+#: ``(sample, rng) -> Example``.
+Transform = Callable[[Sample, np.random.Generator], "Example"]
 
 
 @dataclass
@@ -24,12 +27,11 @@ class Crop:
 
 @dataclass
 class Example:
-    """Views of one image, all of one size and in one frame, or crops, each in its own; one of the two may be empty.
+    """Views of one image, all of one size and in one frame, and crops, each in its own; either may be empty.
 
     ``views``: list of (H, W, 3) uint8; ``boxes_cxcywh`` (n, 4) float32 in 0..1; ``labels`` (n,) int64;
-    ``size``: width and height of the stored image in pixels; ``crops``: as many in every example of a method, each
-    with the size that its place in the list has in all of them; ``object_masks`` (n, H, W) uint8, 1 on the object, or
-    None where they are unknown or not asked for.
+    ``size``: width and height of the stored image in pixels; ``crops``: as many in every example of a method, the n-th
+    of one size in all of them; ``object_masks`` (n, H, W) uint8, 1 on the object, or None where unknown or not wanted.
     """
 
     key: str
@@ -53,14 +55,15 @@ def _size(image: np.ndarray) -> tuple[int, int]:
 
 
 class WeakFrame:
-    """Mixin of those whose frame is that of T1: they draw its geometry first, with ``weak``: keywords of
-    :func:`augment.weak_geometry`.
+    """Mixin for views whose frame T1 decides. They must draw ``weak_geometry`` first.
+
+    ``weak``: keywords of :func:`augment.weak_geometry`.
     """
 
     weak: dict
 
     def frame(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Width and height of the views."""
+        """Width and height of the views of an image of that size."""
         return augment.weak_geometry(width, height, rng, **self.weak).size
 
 
@@ -84,9 +87,9 @@ class WeakView(WeakFrame):
 
 @dataclass
 class TwoViews(WeakFrame):
-    """Weak view x' and strong view x'' = t2(x') in one frame, with K boxes drawn of all that the crop leaves.
+    """Weak view x' and strong view x'' = t2(x') in one frame, with K boxes drawn from those that the crop leaves.
 
-    :param boxes: K; where fewer boxes are left, all of them.
+    :param boxes: K; all that are left if they are fewer.
     :param strong: keywords of :func:`augment.strong`.
     """
 
@@ -98,13 +101,13 @@ class TwoViews(WeakFrame):
         weak, boxes, _ = augment.weak(sample.image, sample.boxes_xyxy, rng, **self.weak)
         drawn = rng.choice(len(boxes), min(self.boxes, len(boxes)), replace=False)
         strong = augment.strong(weak, rng, **self.strong)
-        none = np.zeros(len(drawn), np.int64)
-        return Example(sample.key, [weak, strong], relative(boxes[drawn], weak), none, _size(sample.image))
+        labels = np.zeros(len(drawn), np.int64)
+        return Example(sample.key, [weak, strong], relative(boxes[drawn], weak), labels, _size(sample.image))
 
 
 @dataclass
 class FixedView:
-    """The whole image at one size, without chance: for prediction."""
+    """The whole image at one size, without randomness: for prediction."""
 
     short_edge: int
     long_edge: int | None
@@ -130,16 +133,16 @@ class SquareCrop:
         share = np.sqrt(rng.uniform(*self.area))
         width, height = max(1, round(w * share)), max(1, round(h * share))
         left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
-        image, none = augment.crop(sample.image, sample.boxes_xyxy, left, top, width, height)
+        image, boxes = augment.crop(sample.image, sample.boxes_xyxy, left, top, width, height)
         image = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
         if rng.random() < 0.5:
-            image, _ = augment.flip(image, none)
+            image, _ = augment.flip(image, boxes)
         return Example(sample.key, [image], np.zeros((0, 4), np.float32), sample.labels, _size(sample.image))
 
 
 @dataclass
 class Search:
-    """Proposals made on the spot, of the image squeezed to a square: DETReg's public code has 128 pixels, for which
+    """Proposals made on the fly, of the image squeezed to a square: DETReg's public code has 128 pixels, in which
     Selective Search finds few and large regions.
 
     :param propose: ``(image, seed=)`` -> boxes (n, 4) xyxy in its pixels, best first (:mod:`proseco.proposals`).
@@ -159,11 +162,11 @@ class Search:
 
 @dataclass
 class TopBoxes(WeakFrame):
-    """One weak view with the first K of the image's boxes, less what the crop leaves nothing of: DETReg's top K.
+    """One weak view with those of the image's first K boxes that the crop leaves something of: DETReg's top K.
 
-    :param boxes: K; all of them where there are fewer.
-    :param draw: K at random of all instead.
-    :param search: where the boxes come from; None: the stored ones.
+    :param boxes: K; all of them if they are fewer.
+    :param draw: take K at random instead of the first.
+    :param search: finds the boxes; None: the stored ones.
     """
 
     weak: dict
@@ -173,23 +176,23 @@ class TopBoxes(WeakFrame):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         ranked = sample.boxes_xyxy
-        if self.search is not None:  # with numbers of its own: the frame is known from this rng's first draws
+        if self.search is not None:  # with an rng of its own: `frame` relies on the first draws from this one
             ranked = self.search(sample.image, rng.spawn(1)[0])
         image, boxes, kept = augment.weak(sample.image, ranked, rng, **self.weak)
         count = min(self.boxes, len(kept))
         chosen = rng.choice(len(kept), count, replace=False) if self.draw else np.arange(count)
         boxes = boxes[np.isin(np.flatnonzero(kept), chosen)]
-        none = np.zeros(len(boxes), np.int64)
-        return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))
+        labels = np.zeros(len(boxes), np.int64)
+        return Example(sample.key, [image], relative(boxes, image), labels, _size(sample.image))
 
 
 @dataclass
 class RandomPatches(WeakFrame):
-    """One weak view with boxes at random, which know nothing of the image: UP-DETR's query patches.
+    """One weak view with random boxes that do not depend on the image's content: UP-DETR's query patches.
 
-    Each side is uniform from ``min_side`` pixels to that much less than the image's, and so is its place.
+    Each side is uniform between ``min_side`` pixels and that much less than the view's; the place is uniform too.
 
-    :param patches: how many; every image has as many.
+    :param patches: number of boxes of every image.
     """
 
     weak: dict
@@ -203,5 +206,5 @@ class RandomPatches(WeakFrame):
         sides = rng.integers(least, np.maximum(size - self.min_side, least), (self.patches, 2), endpoint=True)
         low = rng.integers(0, size - sides, endpoint=True)
         boxes = np.concatenate([low, low + sides], 1).astype(np.float32)
-        none = np.zeros(self.patches, np.int64)
-        return Example(sample.key, [image], relative(boxes, image), none, _size(sample.image))
+        labels = np.zeros(self.patches, np.int64)
+        return Example(sample.key, [image], relative(boxes, image), labels, _size(sample.image))

@@ -1,4 +1,4 @@
-"""The processes that make batches: how many there are, how they end, and what is said where they have no room."""
+"""The processes that make batches: how many there are, how they end, what is said if they lack shared memory."""
 
 import os
 import re
@@ -16,20 +16,20 @@ from proseco.base.errors import InputError
 from proseco.data.batch import Batch, collate
 from proseco.data.views import Example
 
-#: What torch says where shared memory is full: as it is taken, or, once it is written to, of a worker that is no more.
+#: What torch says if shared memory is full: when it is allocated, or, if only written to then, of a killed worker.
 _NO_ROOM = re.compile(
     r"unable to allocate shared memory|</torch_\w+>.*No space left on device|(insufficient|out of) shared memory"
 )
 
 
 class Loader(DataLoader):
-    """A DataLoader that raises the errors of its workers as they were, says where they had no room in one line, and
-    whose workers outlive the SIGTERM of others."""
+    """A DataLoader that raises InputErrors of its workers unchanged, reports a lack of shared memory in one line, and
+    whose workers survive a SIGTERM that others send."""
 
     def __init__(self, examples: Dataset, batches: Iterable[list], device: torch.device):
         """
         :param examples: gives an :class:`Example`, or the InputError that stands for one.
-        :param batches: keys of ``examples``, a list a batch.
+        :param batches: keys of ``examples``, one list per batch.
         """
         workers = _count(device)
         super().__init__(
@@ -55,7 +55,7 @@ class Loader(DataLoader):
             raise InputError(_without_room(self.num_workers)) from None
 
     def _begin(self) -> Iterator[Batch | InputError]:
-        """Start the workers. SIGTERM is held back meanwhile, in them until :func:`_outlive_sigterm` takes over."""
+        """Start the workers. SIGTERM is blocked meanwhile, in them until :func:`_outlive_sigterm` takes over."""
         if not _tells_senders():
             return super().__iter__()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -66,10 +66,10 @@ class Loader(DataLoader):
 
 
 def _count(device: torch.device) -> int:
-    """Loader processes: PROSECO_WORKERS, else none on a CPU, which has better to do, and up to 16 beside a GPU."""
-    given = environment.workers()
-    if given is not None:
-        return given
+    """Number of loader processes: PROSECO_WORKERS, else none on a CPU, which is busy, and up to 16 beside a GPU."""
+    workers = environment.workers()
+    if workers is not None:
+        return workers
     cores = environment.cores() // environment.local_world()
     return 0 if device.type == "cpu" else min(16, max(1, cores - 1))
 
@@ -78,8 +78,8 @@ def _collate(examples: list[Example | InputError]) -> Batch | InputError:
     errors = [example for example in examples if isinstance(example, InputError)]
     if errors:
         return errors[0]
-    # A worker's batch crosses in shared memory. Were it left to the queue to copy it there, one without room would be
-    # an error of the queue's thread, which prints it, and the training would wait for ever.
+    # A worker's batch crosses in shared memory. If it were the queue that copied it there, a lack of room would be an
+    # error in the queue's thread, which only prints it, and the training would wait for ever.
     return collate(examples, shared=get_worker_info() is not None)
 
 
@@ -95,11 +95,11 @@ def _without_room(workers: int) -> str:
 
 
 def _outlive_sigterm(starter: int, worker: int) -> None:
-    """Let a worker end by the SIGTERM of the process that started it alone.
+    """Let only the process that started a worker end it by SIGTERM.
 
-    Slurm, ``timeout`` and others send it to all processes of a training. That ends after the step at hand, and torch
-    would end it in the middle of one if a worker died. SIGTERM is not just ignored: it is what Python ends workers by
-    when it ends with an error that holds their loader, and it would wait for them for ever.
+    Slurm, ``timeout`` and others send SIGTERM to all processes of a training. The training ends after the current step,
+    but if a worker died torch would end it in the middle of one. SIGTERM is not just ignored: Python uses it to end the
+    workers when it exits with an error that holds their loader, and would then wait for them for ever.
     """
 
     def wait() -> None:
@@ -108,10 +108,10 @@ def _outlive_sigterm(starter: int, worker: int) -> None:
         os._exit(0)
 
     if _tells_senders():
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # lest another thread than that take it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # so that the new thread alone takes it
         threading.Thread(target=wait, daemon=True).start()
 
 
 def _tells_senders() -> bool:
-    """Whether the system says who sent a signal. macOS does not: there a worker ends by anybody's."""
+    """Whether the system says who sent a signal. macOS does not: there anybody's SIGTERM ends a worker."""
     return hasattr(signal, "sigwaitinfo")

@@ -1,7 +1,7 @@
-"""The world behind the demo's objects: one or two materials with a grain, lines and specks, and what a camera adds.
+"""The background of the demo's pictures: one or two materials with a grain, lines and specks, and what a camera adds.
 
-Only operations with one exact result everywhere are used on pixels (sums, products, roots, integer rasters; no sines,
-no BLAS, no resampling), so that a seed gives equal bytes on every processor.
+Pixels are computed only by operations that have one exact result everywhere (sums, products, roots, integer rasters; no
+sines, no BLAS, no resampling), so that a seed gives equal bytes on every processor.
 """
 
 import colorsys
@@ -13,7 +13,7 @@ import numpy as np
 
 from proseco.demo.shapes import round_path, wave
 
-#: Colours of the world behind the objects, (hue, saturation, value): sky, grass, sand, wood, stone, brick, ...
+#: Colours of the background's materials, (hue, saturation, value): sky, grass, sand, wood, stone, brick, ...
 MATERIALS = (
     (0.58, 0.35, 0.85),
     (0.27, 0.45, 0.48),
@@ -32,8 +32,8 @@ _CIRCLE = round_path(1, np.arange(12) / 12)
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A uniform random number."""
-    # Not rng.uniform: its C code is a product and a sum, which some compilers fuse into one rounding.
+    """A uniform random number from ``low`` to ``high``."""
+    # Not rng.uniform: in C that is a product and a sum, which some compilers fuse into an operation rounded once.
     return low + (high - low) * rng.random()
 
 
@@ -45,24 +45,27 @@ def direction(rng: np.random.Generator) -> np.ndarray:
 
 
 def colour(hue: float, saturation: float, value: float) -> np.ndarray:
-    """RGB ``(3, 1, 1)`` float32, 0..255, of a hue (1 is a full turn), a saturation and a value (both cut to 0..1)."""
+    """RGB ``(3, 1, 1)`` float32, 0..255, of a hue (1 is a full turn), a saturation and a value (clipped to 0..1)."""
     rgb = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
     return np.array(rgb, np.float32)[:, None, None] * np.float32(255)
 
 
 def centred(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """x ``(1, W)`` and y ``(H, 1)`` of the pixels' centres, from the middle of the picture, float32."""
+    """x ``(1, W)`` and y ``(H, 1)`` of the pixels' centres, counted from the middle of the picture, float32."""
     x = np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2)
     return x[None], (np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2))[:, None]
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell_y: float, cell_x: float | None = None) -> np.ndarray:
-    """Smooth noise ``(H, W)`` float32 in about -1..1: a quadratic B-spline over random values, one every cell."""
+    """Smooth noise ``(H, W)`` float32, about -1..1: a quadratic B-spline over random values, one per cell.
+
+    :param cell_y: height of a cell in pixels; ``cell_x`` its width, the same where None.
+    """
     y, x = rng.integers(8, size=2).tolist()
     rows, down = _spline(height, round(cell_y * 4), y)
     columns, across = _spline(width, round((cell_x or cell_y) * 4), x)
     knots = rng.random((rows[-1] + 3, columns[-1] + 3), dtype=np.float32) * 2 - 1
-    # Columns first: the small grid pays for the slow gather.
+    # Columns first, while the grid is small, as gathering columns is slow.
     knots = knots[:, columns] * across[0] + knots[:, columns + 1] * across[1] + knots[:, columns + 2] * across[2]
     smooth = knots[rows] * down[0][:, None]
     smooth += knots[rows + 1] * down[1][:, None]
@@ -72,7 +75,10 @@ def noise(rng: np.random.Generator, height: int, width: int, cell_y: float, cell
 
 @lru_cache(maxsize=8192)
 def _spline(size: int, quarters: int, eighth: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """First of three knots, and their weights, of each pixel. Cells are in quarters of a pixel: few, so remembered."""
+    """The first of three knots of each pixel, and their weights.
+
+    Sizes of cells are whole quarters of a pixel, so that there are few of them, and the cache serves most.
+    """
     place = np.arange(size) * 4 / quarters + eighth / 8
     first = place.astype(np.int64)
     t = place - first
@@ -81,7 +87,7 @@ def _spline(size: int, quarters: int, eighth: int) -> tuple[np.ndarray, tuple[np
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """``(3, H, W)`` float32, 0..255: one or two materials that meet at a wavy line, and thin clutter on them."""
+    """``(3, H, W)`` float32, 0..255: one or two materials that meet at a wavy line, with thin clutter on them."""
     side = max(height, width)
     canvas = _material(rng, height, width)
     if rng.random() < 0.6:
@@ -106,6 +112,7 @@ def develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
 
 
 def _material(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """``(3, H, W)`` float32: two tones of one colour that blend into each other, with a grain and sometimes lines."""
     side = max(height, width)
     hue, saturation, value = MATERIALS[rng.integers(len(MATERIALS))]
     hue, saturation, value = hue + between(rng, -0.03, 0.03), saturation * between(rng, 0.6, 1.3), value
@@ -129,7 +136,7 @@ def _material(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """Thin bent lines (twigs, wires, cracks) and small specks (pebbles, leaves): nothing as large as an object."""
+    """Add thin bent lines (twigs, wires, cracks) and small specks (pebbles, leaves), none as large as an object."""
     side, size = max(canvas.shape), np.array(canvas.shape[:0:-1])
     picture = np.clip(canvas.transpose(1, 2, 0), 0, 255, order="C").astype(np.uint8)
     lines, specks = int(rng.integers(1, 5)), int(rng.integers(3, 13))
@@ -149,11 +156,11 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
 
 
 def _earth(rng: np.random.Generator, count: int) -> list[list[float]]:
-    """Colours of small things: those of the materials, lighter or darker."""
+    """RGB colours of small things: those of the materials, lighter or darker."""
     shares = rng.random((count, 3)).tolist()
-    found = []
+    colours = []
     for material, hue, value in shares:
         h, s, v = MATERIALS[int(material * len(MATERIALS))]
         rgb = colorsys.hsv_to_rgb((h + 0.12 * hue - 0.06) % 1, s, min(v * (0.4 + 0.8 * value), 1))
-        found.append([255 * channel for channel in rgb])
-    return found
+        colours.append([255 * channel for channel in rgb])
+    return colours

@@ -1,12 +1,12 @@
 """The demo's data: generated pictures in the official layouts of ImageNet, COCO, Pascal VOC and FSOD.
 
-Everything follows from the seed: a picture depends on (seed, data set, index) alone, so any number of workers writes
-equal bytes. How the pictures look is in :mod:`proseco.demo.scenes`. Two things to know before reading results:
+A picture depends on (seed, data set, index) alone, so any number of workers writes equal bytes. What the pictures look
+like is in :mod:`proseco.demo.scenes`. Two things to know before reading results:
 
-* the labelled single-object folder holds all twelve kinds of object, the eight of the detection data sets among them;
-  a backbone trained on it has seen, cut out, the shapes that the detectors are asked to find;
-* the unlabelled scenes, COCO and VOC are drawn by one recipe with the same eight kinds; FSOD's two parts share none:
-  these eight in ``fsod_train``, the other four in ``fsod_test``.
+* the folder of labelled single objects has all twelve kinds of object, among them the eight of the detection data sets:
+  a backbone trained on it has seen the shapes, one by one, that the detectors are to find;
+* the unlabelled scenes, COCO and VOC are drawn by one recipe with the same eight kinds. FSOD's two parts share none:
+  ``fsod_train`` has these eight, ``fsod_test`` the other four.
 """
 
 import os
@@ -26,14 +26,14 @@ from proseco.demo import layouts
 from proseco.demo.scenes import Thing, scene
 from proseco.demo.shapes import DETECTION, KINDS
 
-#: One picture in so many shows no object, the sixth of each subset first.
+#: One picture in ``EMPTY_EVERY`` shows no object, in each subset first that of index ``EMPTY_FIRST``.
 EMPTY_EVERY, EMPTY_FIRST = 24, 5
-_CHUNK = 64  # pictures a task: long enough to hide the hand-over, short enough to share evenly
+_CHUNK = 64  # pictures per task: enough to hide the cost of a task, few enough to share evenly
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 class Picture(NamedTuple):
-    """One picture to draw: ``index`` within ``data_set``, ``side`` in pixels, ``path`` below the folder written."""
+    """A picture to draw: ``index`` within ``data_set``, ``side`` in pixels, ``path`` below the output folder."""
 
     data_set: str
     index: int
@@ -42,11 +42,11 @@ class Picture(NamedTuple):
 
 
 def draw(seed: int, data_set: str, index: int, side: int) -> tuple[np.ndarray, list[Thing]]:
-    """One picture: ``(H, W, 3)`` uint8 RGB and its objects, rearmost first.
+    """One picture, ``(H, W, 3)`` uint8 RGB, and its objects from the rearmost to the foremost.
 
-    Scenes are ``side`` x ``side``; one in eight is three quarters as high, one in eight as wide.
+    Scenes are ``side`` x ``side``, but one in eight has three quarters of the height, one in eight of the width.
 
-    :param data_set: ``imagenet`` (kind ``index % 12``, one object), else the name of a scene subset.
+    :param data_set: ``imagenet`` (one object, of kind ``index % 12``), else the name of a subset of scenes.
     """
     rng = generator(seed, "demo", data_set, index)
     if data_set == "imagenet":
@@ -74,16 +74,19 @@ def write(
     fsod_test: int,
     workers: int | None = None,
 ) -> None:
-    """Write the five data sets below ``out``.
+    """Write the demo's data sets below ``out``.
 
     ``imagenet/`` (labelled single objects and ``classes.txt``), ``scenes/`` (unlabelled), ``coco/``, ``voc/`` (a
-    VOCdevkit folder with ``classes.txt``) and ``fsod/``. Boxes bound what shows of an object; in VOC an object of which
-    less than half shows is ``difficult``.
+    VOCdevkit folder with ``classes.txt``) and ``fsod/``. Boxes bound the visible part of an object; in VOC, an object
+    of which less than half is visible is ``difficult``.
 
-    :param side: longer side of a scene in pixels. :param object_side: side of a single-object picture.
-    :param scenes: unlabelled scenes; the other counts are pictures a subset. ``voc_trainval`` is split over two years.
-    :param workers: processes; None for one a core.
-    :raises InputError: a number out of its bounds, or ``out`` is not empty.
+    :param side: longer side of a scene, in pixels.
+    :param object_side: side of a single-object picture, in pixels.
+    :param scenes: number of unlabelled scenes.
+    :param objects: number of single-object pictures. The other numbers, too, are pictures per subset; ``voc_trainval``
+        is divided between two years.
+    :param workers: processes; None for one per core.
+    :raises InputError: a number is out of bounds, or ``out`` is not empty.
     """
     _check(seed=seed, side=side, object_side=object_side, workers=workers, scenes=scenes, objects=objects)
     counts = {
@@ -109,7 +112,7 @@ def write(
     layouts.write_labels(out, drawn)
 
 
-#: Least and largest value of what :func:`write` takes. One single object a class at least; VOC's has two years.
+#: Bounds of what :func:`write` takes; else 1 to 10**6. At least one single object per class, one picture per VOC year.
 _BOUNDS = {"seed": (0, 2**63 - 1), "side": (32, 1024), "object_side": (32, 1024), "workers": (1, 1024)}
 _LEAST = {"objects": len(KINDS), "voc_trainval": 2}
 
@@ -138,7 +141,7 @@ def _draw_all(out: Path, seed: int, pictures: list[Picture], workers: int) -> li
 
 def _draw_chunk(out: Path, seed: int, pictures: list[Picture]) -> list[layouts.Drawn]:
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures are small and the processes as many as the cores
+    cv2.setNumThreads(1)  # pictures are small, and there are as many processes as cores
     try:
         return [_draw_one(out, seed, picture) for picture in pictures]
     finally:
@@ -159,10 +162,10 @@ def _draw_one(out: Path, seed: int, picture: Picture) -> layouts.Drawn:
 def contact_sheet(out: str | Path, *, columns: int = 5, rows: int = 3, tile: int = 288) -> np.ndarray:
     """A grid of COCO's val pictures with their labelled boxes and class names, ``(H, W, 3)`` uint8 RGB.
 
-    All of it is read back from the files below ``out``; pictures without objects are passed over.
+    Pictures and labels are read back from the files below ``out``; pictures without objects are skipped.
 
     :param tile: side of one picture in the grid, in pixels.
-    :raises InputError: nothing was written there.
+    :raises InputError: there are no such files.
     """
     root = Path(out) / "coco"
     content = read_json(root / "annotations/instances_val2017.json")
@@ -182,7 +185,7 @@ def contact_sheet(out: str | Path, *, columns: int = 5, rows: int = 3, tile: int
     return sheet
 
 
-#: A colour a class, all light enough for dark letters.
+#: One colour per class, all light enough for dark letters.
 _MARKS = (
     *((255, 214, 64), (255, 128, 112), (255, 150, 214), (128, 190, 255)),
     *((255, 172, 80), (140, 226, 110), (90, 222, 214), (200, 168, 255)),
@@ -190,6 +193,7 @@ _MARKS = (
 
 
 def _labelled(image: np.ndarray, boxes: list[tuple[list[float], int, str]], tile: int) -> np.ndarray:
+    """The image scaled to ``tile`` pixels, with boxes (xywh, row of the class, name of the class) drawn on it."""
     scale = tile / max(image.shape[:2])
     large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     font, size = cv2.FONT_HERSHEY_SIMPLEX, tile / 640
@@ -203,7 +207,7 @@ def _labelled(image: np.ndarray, boxes: list[tuple[list[float], int, str]], tile
         width, height = width + 6, height + 7
         left = min(max(round(x * scale) - 1, 0), large.shape[1] - width)
         top = max(round(y * scale) - height + 1, 0)
-        if any(abs(left - a) < width and abs(top - b) < height for a, b in tags):  # taken: below the box
+        if any(abs(left - a) < width and abs(top - b) < height for a, b in tags):  # taken: put it below the box
             top = min(round((y + box_height) * scale) - 1, large.shape[0] - height)
         tags.append((left, top))
         cv2.rectangle(large, (left, top), (left + width - 1, top + height - 1), _MARKS[row % len(_MARKS)], -1)

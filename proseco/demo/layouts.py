@@ -13,12 +13,12 @@ from proseco.demo.shapes import DETECTION, KINDS
 
 #: Category ids of the demo's COCO: with gaps, as the official ones have.
 COCO_IDS = (1, 2, 4, 5, 7, 9, 10, 13)
-#: In VOC, an object of which a smaller share shows is ``difficult``.
+#: In VOC, an object of which a smaller share is visible is ``difficult``.
 DIFFICULT_BELOW = 0.5
 
 
 class Label(NamedTuple):
-    """What the label files say of one object; pixels, 0-based, far edges exclusive; ``area`` counts visible pixels."""
+    """The labels of one object. Pixels count from 0, far edges are exclusive; ``area`` is of visible pixels."""
 
     kind: int
     box_xyxy: tuple[int, int, int, int]
@@ -29,7 +29,7 @@ class Label(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A picture on disk: its path below the demo's folder, its size and its labels."""
+    """A picture on disk: its path below the demo's folder, its size in pixels and its labels."""
 
     path: str
     width: int
@@ -38,7 +38,7 @@ class Drawn(NamedTuple):
 
 
 def describe(path: str, image: np.ndarray, things: list[Thing]) -> Drawn:
-    """The labels of a picture ``(H, W, 3)``, without its masks."""
+    """A picture ``(H, W, 3)`` and its objects -> its record for :func:`write_labels`, without masks."""
     labels = [
         Label(thing.kind, thing.box_xyxy, int(thing.mask.sum()), _polygons(thing), thing.visible, thing.cut)
         for thing in things
@@ -47,9 +47,9 @@ def describe(path: str, image: np.ndarray, things: list[Thing]) -> Drawn:
 
 
 def _polygons(thing: Thing) -> list[list[float]]:
-    """Outlines ``[x, y, x, y, ...]`` of what shows, holes filled: COCO's polygons have none either."""
+    """Outlines ``[x, y, x, y, ...]`` of the visible part; holes are filled, as COCO's polygons have none."""
     x0, y0, x1, y1 = thing.box_xyxy
-    fine = 4  # contours run through pixels' centres: on a finer raster these lie nearly on the pixels' edges
+    fine = 4  # contours run through the centres of pixels; on a finer raster these are close to the edges
     mask = np.repeat(np.repeat(thing.mask[y0:y1, x0:x1].astype(np.uint8), fine, axis=0), fine, axis=1)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     polygons = []
@@ -61,7 +61,7 @@ def _polygons(thing: Thing) -> list[list[float]]:
 
 
 def wnid(kind: int) -> str:
-    """Folder of a kind of single object, in the style of ImageNet's."""
+    """Folder of the single objects of a kind, in the style of ImageNet's."""
     return f"n{90000001 + kind}"
 
 
@@ -92,7 +92,10 @@ def _voc_path(year: int, name: str) -> str:
 
 
 def write_labels(out: Path, drawn: dict[str, list[Drawn]]) -> None:
-    """Every label file and class list, from the pictures of each subset."""
+    """Write all label files and class lists.
+
+    :param drawn: subset -> its pictures, in the order of :func:`detection_paths`.
+    """
     write_text(out / "imagenet/classes.txt", "".join(f"{wnid(k)} {kind.name}\n" for k, kind in enumerate(KINDS)))
     write_text(out / "voc/classes.txt", "".join(f"{kind.name}\n" for kind in KINDS[:DETECTION]))
     coco = dict(enumerate(COCO_IDS))
@@ -158,7 +161,7 @@ def _instances(numbered: list[tuple[int, str, Drawn]], ids: dict[int, int], desc
 
 
 def _voc_xml(picture: Drawn, year: int) -> str:
-    """VOC's labels of one picture: corners count pixels from 1, and both belong to the box."""
+    """VOC's labels of one picture. Corners count pixels from 1, and both lie inside the box."""
     root = ElementTree.Element("annotation")
     _fill(root, {"folder": f"VOC{year}", "filename": Path(picture.path).name})
     source = {"database": "demo", "annotation": f"PASCAL VOC{year}", "image": "generated"}

@@ -1,9 +1,9 @@
-"""Draws the demo's pictures: objects of twelve kinds on natural-looking clutter, with the mask of what shows of each.
+"""Draws the demo's pictures: objects of twelve kinds on natural-looking clutter, with masks of their visible parts.
 
-Recipe: a gradient, noise at three scales, stripes and thin clutter (``background.py``) behind shaded, rotated objects
-that may hide parts of each other. A kind is an outline that always holds, a texture that mostly holds and a hue that
-often does: by outline alone, a small detector would need far more than the demo's minutes. As in ``background.py``,
-only operations with one exact result everywhere touch a pixel.
+Shaded, rotated objects that may hide parts of each other lie on a gradient, noise at three scales, stripes and thin
+clutter (``background.py``). All objects of a kind have its outline, most its texture and many its hue: from outlines
+alone, a small detector would take far longer to learn than the demo's minutes. As in ``background.py``, only operations
+with one exact result everywhere touch a pixel.
 """
 
 import math
@@ -17,19 +17,19 @@ import numpy as np
 from proseco.demo.background import background, between, centred, colour, develop, direction, noise
 from proseco.demo.shapes import KINDS, outline, texture
 
-#: An object whose visible share falls below this is not placed: every object in a picture is also labelled.
+#: No object is placed where a visible share would fall below this, so that every object in a picture is labelled.
 MIN_VISIBLE = 0.25
-_SUPER = 4  # masks are filled at 4x4 samples a pixel and averaged: anti-aliased, and exact
+_SUPER = 4  # masks are filled at 4 x 4 samples per pixel and averaged: anti-aliasing with exact results
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object as it shows in its picture.
+    """One object in a picture.
 
     :ivar kind: row of ``KINDS``.
     :ivar mask: ``(H, W)`` bool, True on the object's visible pixels.
-    :ivar visible: visible share of its whole silhouette, ``MIN_VISIBLE`` .. 1.
-    :ivar cut: the edge of the picture hides a part of it.
+    :ivar visible: visible share of the whole silhouette, ``MIN_VISIBLE``..1.
+    :ivar cut: whether the edge of the picture cuts off a part.
     """
 
     kind: int
@@ -39,13 +39,13 @@ class Thing:
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Tight box of the visible pixels; the far edges are exclusive."""
+        """Tight box of the visible pixels, the far edges exclusive."""
         rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class _Body(NamedTuple):
-    """An object before it is placed: coverage ``(S, S)`` float32 0..1, its two axes (rows) in pixels, its area."""
+    """An object before it is placed: coverage ``(S, S)`` float32, 0..1; axes (its rows) and area in pixels."""
 
     kind: int
     radius: float
@@ -67,10 +67,10 @@ def scene(
     """Draw one picture.
 
     :param kinds: rows of ``KINDS`` to choose from, uniformly.
-    :param count: objects to try; one that would hide too much of another, or lie too far outside, is left out after
-        a few tries at other places.
+    :param count: number of objects to place. One that would hide too much of another, or lie too far outside, is tried
+        at a few other places and then left out.
     :param radius: smallest and largest radius of an object, as shares of the longer side.
-    :param spread: centres fall into this share of each side, about the middle.
+    :param spread: centres lie within this share of each side, about the middle.
     :returns: ``(H, W, 3)`` uint8 RGB, and the objects from the rearmost to the foremost.
     """
     canvas = background(rng, height, width)
@@ -82,7 +82,7 @@ def scene(
         body = _silhouette(rng, int(kinds[rng.integers(len(kinds))]), size)
         for _ in range(4):
             centre = (0.5 + spread * (rng.random(2) - 0.5)) * (width, height)
-            if centres and rng.random() < 0.35:  # beside an earlier one: people put things together
+            if centres and rng.random() < 0.35:  # beside an earlier one, as things often are
                 centre = centres[rng.integers(len(centres))] + direction(rng) * size * between(rng, 0.9, 1.8)
             corner = np.floor(centre - len(body.cover) / 2).astype(int)
             mask = _on_canvas(body.cover, corner, height, width) > 0.5
@@ -98,14 +98,14 @@ def scene(
 
 
 def _silhouette(rng: np.random.Generator, kind: int, radius: float) -> _Body:
-    """The kind's outline, turned and a little narrowed at random."""
+    """An object with its kind's outline, turned and slightly narrowed at random."""
     along = direction(rng)
     slim = between(rng, 0.82, 1.0)
     axes = np.array([along, [-along[1] * slim, along[0] * slim]]) * radius
     size = 2 * math.ceil(radius + 1.5)
     filled = np.zeros((size * _SUPER, size * _SUPER), np.uint8)
     paths = [p[:, :1] * axes[0] + p[:, 1:] * axes[1] + size / 2 for p in outline(KINDS[kind].name)]
-    # A sample lies at its pixel's centre, half a sample from the corner that coordinates count from.
+    # OpenCV's coordinates count from the centre of the first sample, ours from its corner, half a sample away.
     cv2.fillPoly(filled, [np.rint((path * _SUPER - 0.5) * 16).astype(np.int32) for path in paths], 1, shift=4)
     filled = sum(filled[k::_SUPER] for k in range(_SUPER))
     cover = sum(filled[:, k::_SUPER] for k in range(_SUPER)).astype(np.float32) / _SUPER**2
@@ -113,14 +113,17 @@ def _silhouette(rng: np.random.Generator, kind: int, radius: float) -> _Body:
 
 
 def _on_canvas(patch: np.ndarray, corner: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A patch with its corner at (x, y) of an empty canvas ``(H, W)``; what is outside is cut off."""
     whole = np.zeros((height, width), patch.dtype)
     target, source = _overlap(patch.shape, corner, height, width)
     whole[target] = patch[source]
     return whole
 
 
-def _overlap(shape: tuple[int, ...], corner: np.ndarray, height: int, width: int):
-    """Slices of the canvas and of a patch with its corner at (x, y) where the two overlap."""
+def _overlap(
+    shape: tuple[int, ...], corner: np.ndarray, height: int, width: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a canvas and a patch with its corner at (x, y) overlap: (rows, columns) of the canvas, and of the patch."""
     x, y = map(int, corner)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), max(min(x + shape[1], width), 0), max(min(y + shape[0], height), 0)
     source = slice(max(y0 - y, 0), max(y1 - y, 0)), slice(max(x0 - x, 0), max(x1 - x, 0))
@@ -128,7 +131,7 @@ def _overlap(shape: tuple[int, ...], corner: np.ndarray, height: int, width: int
 
 
 def _soften(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Two box blurs of ``2 * reach + 1`` pixels, zeros beyond the border. Sums of sixteenths: exact as floats."""
+    """Two box blurs of ``2 * reach + 1`` pixels, zeros beyond the border. Sums of sixteenths are exact as floats."""
     window = 2 * reach + 1
     for _ in range(2):
         mask = cv2.boxFilter(mask, cv2.CV_32F, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -136,7 +139,7 @@ def _soften(mask: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, canvas: np.ndarray, body: _Body, corner: np.ndarray, light: np.ndarray) -> None:
-    """Lay an object with its shadow on ``canvas`` ``(3, H, W)`` in place, the corner of its patch at (x, y)."""
+    """Paint an object and its shadow on ``canvas`` ``(3, H, W)`` in place, the corner of its patch at (x, y)."""
     height, width = canvas.shape[1:]
     reach = max(1, round(body.radius / 7))
     far = 4 * reach

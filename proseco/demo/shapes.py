@@ -1,4 +1,4 @@
-"""The kinds of object in the demo: outline, favourite texture and favourite hue of each."""
+"""The kinds of object in the demo: the outline, the usual texture and the usual hue of each."""
 
 import math
 from functools import cache
@@ -8,14 +8,18 @@ import numpy as np
 
 
 class Kind(NamedTuple):
-    """:ivar texture: what 85 % of its objects wear. :ivar hue: centre (0..1) of the band of 70 % of them."""
+    """A kind of object.
+
+    :ivar texture: of 85 % of its objects.
+    :ivar hue: middle, 0..1, of the hues of 70 % of its objects.
+    """
 
     name: str
     texture: str
     hue: float
 
 
-#: The first :data:`DETECTION` rows are the classes of the detection data sets; the labelled folder has all of them.
+#: The first ``DETECTION`` rows are the classes of COCO, VOC and FSOD's train part; single objects are of all rows.
 KINDS = (
     Kind("star", "stripes", 0.14),
     Kind("ring", "plain", 0.00),
@@ -34,7 +38,7 @@ DETECTION = 8
 
 
 def round_path(radii, turns) -> np.ndarray:
-    """Points ``(N, 2)`` at ``radii`` after ``turns`` of the circle; rounded, as C libraries differ in the last bit."""
+    """Points ``(N, 2)`` at ``radii`` and ``turns`` of a circle; rounded, as C libraries differ in the last bit."""
     angles = np.asarray(turns, float) * 2 * math.pi
     points = [(round(math.cos(a), 6), round(math.sin(a), 6)) for a in angles.tolist()]
     return np.array(points) * np.broadcast_to(np.asarray(radii, float), len(points))[:, None]
@@ -42,7 +46,10 @@ def round_path(radii, turns) -> np.ndarray:
 
 @cache
 def outline(name: str) -> list[np.ndarray]:
-    """Closed paths ``(N, 2)`` within the unit circle; a second path inside the first is a hole. Read, never change."""
+    """Closed paths ``(N, 2)`` within the unit circle; a second path, inside the first, is a hole.
+
+    The arrays are cached: do not change them.
+    """
     circle = np.arange(40) / 40
     if name == "star":
         return [round_path(np.where(np.arange(10) % 2, 0.46, 1), np.arange(10) / 10)]
@@ -56,7 +63,7 @@ def outline(name: str) -> list[np.ndarray]:
         )
         return [np.stack([16 * s**3, 2 - 13 * c + 5 * double + 2 * triple], axis=1) / 18]
     if name == "moon":
-        # From horn to horn along the unit circle, and back along a circle of .8 around (.35, 0), which it meets there.
+        # From horn to horn along the unit circle, and back along a circle of radius 0.8 around (0.35, 0).
         inner = round_path(0.8, 0.5 + np.linspace(0.3197, -0.3197, 25))[1:-1] + np.array([0.35, 0])
         return [np.concatenate([round_path(1, np.linspace(0.129, 0.871, 33)), inner])]
     if name == "gear":
@@ -90,16 +97,17 @@ def outline(name: str) -> list[np.ndarray]:
 
 
 def wave(x: np.ndarray) -> np.ndarray:
-    """Period 1, 1 at whole numbers and 0 between them, smooth; stands for a cosine, but exact everywhere."""
+    """A smooth wave of period 1, 1 at whole numbers and 0 halfway: like a cosine, but with exact results everywhere."""
     t = np.abs((x - np.floor(x)) * 2 - 1)
     return t * t * (3 - 2 * t)
 
 
 def texture(name: str, u: np.ndarray, v: np.ndarray, noise: np.ndarray, *, waves: float) -> np.ndarray:
-    """Share ``(H, W)`` of the second colour, 0..1, at the object's own coordinates (1 is its radius).
+    """Share ``(H, W)`` of the second colour, 0..1.
 
+    :param u, v: the pixels' places ``(H, W)`` in the object's own coordinates, where 1 is its radius.
     :param noise: ``(H, W)``, about -1..1.
-    :param waves: periods of the pattern in one radius.
+    :param waves: periods of the pattern per radius.
     """
     if name == "plain":
         return 0.25 + 0.3 * noise

@@ -2,8 +2,8 @@
 
 Images come resized and padded from the loader, so torchvision's own transform is left out. Its losses are means over
 what was sampled in a call; here they are an image's share of the whole batch (docs/adding.md), whoever holds the rest.
-Boxes are computed in float32, under autocast too, for bfloat16 knows the number 1000 to within 4 pixels: deltas are
-lifted before boxes are made of them, and the box head's last layers, which end in boxes and scores, run in float32.
+Boxes are computed in float32, under autocast too, since bfloat16 has steps of 4 pixels near 1000: deltas are cast
+before boxes are computed from them, and the box head's last layers, which end in boxes and scores, run in float32.
 """
 
 from collections import OrderedDict
@@ -24,10 +24,10 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from proseco import boxes as box_ops
 from proseco.base.errors import InputError
-from proseco.detectors._pooling import by_kernel
-from proseco.nn.backbone import BLOCKS, ResNet, convolve, normalise
-from proseco.nn.heads import precisely
-from proseco.nn.matcher import send
+from proseco.nn.backbone import BLOCKS, ResNet, conv_norm, normalise
+from proseco.nn.heads import in_float32
+from proseco.nn.roi_align import native_roi_align
+from proseco.nn.tensors import to_device
 
 #: Images are padded to a multiple of the deepest stage's stride, so that the strides of its levels are whole numbers.
 _DIVISOR = 32
@@ -52,10 +52,10 @@ def pyramid(backbone: dict, channels: int, *, first: int, extra: ExtraFPNBlock |
 
 
 class _Stages(IntermediateLayerGetter):
-    """torchvision's calls what it holds one by one, the stem's norm after its convolution; see ``convolve``."""
+    """torchvision's getter runs its modules one by one; here the stem's norm may be merged, see ``conv_norm``."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.maxpool(self.relu(convolve(self.conv1, self.bn1, x)))
+        x = self.maxpool(self.relu(conv_norm(self.conv1, self.bn1, x)))
         maps = OrderedDict()
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             x = self[stage](x)
@@ -78,25 +78,25 @@ def pixels_xyxy(targets: list[dict], sizes: list[tuple[int, int]], *, first_labe
 
     :param sizes: height and width of each image in pixels.
     """
-    found = []
+    converted = []
     sides = torch.tensor([(width, height) for height, width in sizes], dtype=targets[0]["boxes"].dtype)
-    for target, side in zip(targets, send(sides, targets[0]["boxes"].device), strict=True):
+    for target, side in zip(targets, to_device(sides, targets[0]["boxes"].device), strict=True):
         boxes = box_ops.scale(box_ops.cxcywh_to_xyxy(target["boxes"]), side)
-        found.append({"boxes": boxes, "labels": target["labels"] + first_label})
-    return found
+        converted.append({"boxes": boxes, "labels": target["labels"] + first_label})
+    return converted
 
 
-def detections(found: list[dict], frames: list[tuple[int, int]], sizes: Tensor, *, first_label: int) -> list[dict]:
-    """torchvision's detections, best first, as the contract has them.
+def detections(raw: list[dict], frames: list[tuple[int, int]], sizes: Tensor, *, first_label: int) -> list[dict]:
+    """torchvision's detections, best first, in the form of the contract.
 
-    :param frames: height and width in pixels that the boxes are in; ``sizes`` (B, 2) width and height to bring them to.
+    :param frames: height and width in pixels that the boxes are in; ``sizes`` (B, 2) width and height to scale them to.
     """
-    rows = []
-    for one, (height, width), size in zip(found, frames, sizes, strict=True):
-        boxes = one["boxes"] / one["boxes"].new_tensor([width, height, width, height])
+    converted = []
+    for image, (height, width), size in zip(raw, frames, sizes, strict=True):
+        boxes = image["boxes"] / image["boxes"].new_tensor([width, height, width, height])
         boxes = box_ops.scale(boxes, size.to(boxes))
-        rows.append({"boxes_xyxy": boxes, "scores": one["scores"], "labels": one["labels"] - first_label})
-    return rows
+        converted.append({"boxes_xyxy": boxes, "scores": image["scores"], "labels": image["labels"] - first_label})
+    return converted
 
 
 class _RPNHead(RPNHead):
@@ -107,7 +107,7 @@ class _RPNHead(RPNHead):
 
 class _BoxPredictor(FastRCNNPredictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return precisely(super().forward, x)
+        return in_float32(super().forward, x)
 
 
 class _RoIAlign(MultiScaleRoIAlign):
@@ -116,7 +116,7 @@ class _RoIAlign(MultiScaleRoIAlign):
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         height, width = x[_POOLED[0]].shape[-2:]
-        with by_kernel():
+        with native_roi_align():
             return super().forward(x, boxes, [(4 * height, 4 * width)])
 
 
@@ -124,7 +124,7 @@ class _RPN(RegionProposalNetwork):
     """Knows how many anchors the last call sampled."""
 
     def compute_loss(self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list, regression_targets: list):
-        # Of each image so many positives and so many negatives, at most: torchvision's BalancedPositiveNegativeSampler.
+        # How many positives and negatives torchvision's BalancedPositiveNegativeSampler draws of each image.
         size = self.fg_bg_sampler.batch_size_per_image
         most = int(size * self.fg_bg_sampler.positive_fraction)
         labels_of = torch.stack(labels)
@@ -141,14 +141,15 @@ class _RoIHeads(RoIHeads):
 
 
 class RCNN(nn.Module):
-    """Faster or Mask R-CNN on a feature pyramid. Detector contract: :meth:`features`, :meth:`losses`, :meth:`detect`.
+    """Faster or Mask R-CNN on a feature pyramid behind the detector contract (:mod:`proseco.detectors`).
 
     Names are those of torchvision's models. Without classes there are ``backbone.body``, ``backbone.fpn``,
-    ``roi_heads.box_roi_pool`` and ``roi_heads.box_head``, which a pretraining can learn; the rest are :attr:`heads`.
+    ``roi_heads.box_roi_pool`` and ``roi_heads.box_head``, which a pretraining can learn; :attr:`head_prefixes` are the
+    rest.
     """
 
     body_prefix = "backbone.body."
-    heads = ("rpn.", "roi_heads.box_predictor.", "roi_heads.mask_head.", "roi_heads.mask_predictor.")
+    head_prefixes = ("rpn.", "roi_heads.box_predictor.", "roi_heads.mask_head.", "roi_heads.mask_predictor.")
 
     def __init__(self, backbone: BackboneWithFPN, rpn: _RPN | None, roi_heads: _RoIHeads):
         super().__init__()
@@ -156,12 +157,8 @@ class RCNN(nn.Module):
         #: Whether :meth:`losses` takes the objects' masks.
         self.learns_masks = roi_heads.mask_predictor is not None
 
-    def features(self, images: Tensor, mask: Tensor) -> list[Tensor]:
-        """uint8 RGB (B, 3, H, W), mask (B, H, W) True on padding -> levels (B, C, H/s, W/s) of the pyramid, s 4 .. 64;
-        H and W are rounded up to a multiple of 32."""
-        return list(self._levels(frame(images, mask)).values())
-
     def _levels(self, images: ImageList) -> "OrderedDict[str, Tensor]":
+        """Of :func:`frame` -> float32 levels (B, C, H/s, W/s) of the pyramid, s in 4, 8, 16, 32, 64."""
         return OrderedDict((name, level.float()) for name, level in self.backbone(images.tensors).items())
 
     def losses(
@@ -169,9 +166,9 @@ class RCNN(nn.Module):
     ) -> dict[str, Tensor]:
         """torchvision's losses as a mean over images, each divided by what is sampled of an image, in train mode.
 
-        They are torchvision's where every image has as many anchors and proposals as are sampled; where one has fewer,
-        what it lacks counts as loss 0, so that an image weighs the same whatever it is in a batch with. The masks' is
-        the mean over images of each one's mean over its positives. Sampling follows torch's generator.
+        They equal torchvision's if every image has as many anchors and proposals as are sampled; if one has fewer, the
+        missing ones count as loss 0, so that an image weighs the same whatever else is in its batch. The masks' loss is
+        the mean over images of each one's mean over its positives. Sampling uses torch's generator.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1, ``labels`` (n,) int64 and perhaps ``masks`` (n, h, w)
             uint8 of the image without padding; where no image has the key, masks are not trained, and their term is 0.
@@ -192,11 +189,11 @@ class RCNN(nn.Module):
         boxes = sum(map(len, labels)) * (of_images / heads.fg_bg_sampler.batch_size_per_image)
         terms = {name.removeprefix("loss_"): value * anchors for name, value in proposing.items()}
         terms |= {"classifier": classifier * boxes, "box_reg": box * boxes}
-        if self.learns_masks:  # whatever the images have: processes add their terms up by place
+        if self.learns_masks:  # whatever the images have: processes add up their terms by position
             terms["mask"] = box.new_zeros(())
             if any("masks" in target for target in targets):
-                shown = (levels, framed.image_sizes, targets, proposals, matched, labels)
-                terms["mask"] = self._mask_loss(*shown) * of_images
+                masks = self._mask_loss(levels, framed.image_sizes, targets, proposals, matched, labels)
+                terms["mask"] = masks * of_images
         return terms
 
     def _mask_loss(self, levels, sizes, targets, proposals, matched, labels) -> Tensor:
@@ -210,7 +207,7 @@ class RCNN(nn.Module):
         for target, own, part, number, rows in zip(targets, boxes, parts, matched, positive, strict=True):
             if len(own):
                 classes = target["labels"] + 1
-                with by_kernel():  # the masks are pooled to the head's size
+                with native_roi_align():  # the masks are pooled to the head's size
                     total = total + maskrcnn_loss(part, [own], [target["masks"]], [classes], [number[rows]])
         return total
 
@@ -224,8 +221,8 @@ class RCNN(nn.Module):
         framed = frame(images, mask)
         levels = self._levels(framed)
         self.roi_heads.detections_per_img = limit
-        found, _ = self.roi_heads(levels, self.rpn(framed, levels)[0], framed.image_sizes)
-        return detections(found, framed.image_sizes, sizes, first_label=1)
+        raw, _ = self.roi_heads(levels, self.rpn(framed, levels)[0], framed.image_sizes)
+        return detections(raw, framed.image_sizes, sizes, first_label=1)
 
 
 def rcnn(
@@ -260,9 +257,9 @@ def rcnn(
     box_pool, box_head = pool(7), TwoMLPHead(channels * 7**2, box_width)
     thresholds = {"bbox_reg_weights": None, "score_thresh": score_threshold, "nms_thresh": nms}
     sampling = {"fg_iou_thresh": 0.5, "bg_iou_thresh": 0.5, "positive_fraction": 0.25}
-    given = {**sampling, **thresholds, "batch_size_per_image": box_sampled, "detections_per_img": 100}
+    options = {**sampling, **thresholds, "batch_size_per_image": box_sampled, "detections_per_img": 100}
     if num_classes is None:
-        return RCNN(body, None, _RoIHeads(box_pool, box_head, None, **given))
+        return RCNN(body, None, _RoIHeads(box_pool, box_head, None, **options))
     anchors = AnchorGenerator(tuple((side,) for side in anchor_sizes), (tuple(anchor_ratios),) * len(anchor_sizes))
     rpn = _RPN(
         anchors,
@@ -276,7 +273,7 @@ def rcnn(
         nms_thresh=0.7,
     )
     predictor = _BoxPredictor(box_width, num_classes + 1)
-    roi_heads = _RoIHeads(box_pool, box_head, predictor, **given)
+    roi_heads = _RoIHeads(box_pool, box_head, predictor, **options)
     if mask_head is not None:
         roi_heads.mask_roi_pool, roi_heads.mask_head = pool(14), mask_head
         roi_heads.mask_predictor = MaskRCNNPredictor(mask_width, mask_width, num_classes + 1)

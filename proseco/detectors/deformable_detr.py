@@ -12,7 +12,7 @@ from proseco.base.errors import InputError
 from proseco.nn import position, set_loss
 from proseco.nn.backbone import Body, normalise
 from proseco.nn.deformable_transformer import DeformableTransformer, add_reference
-from proseco.nn.heads import MLP, precisely
+from proseco.nn.heads import MLP, in_float32
 
 
 def build(
@@ -62,14 +62,10 @@ def build(
 
 
 class DeformableDETR(nn.Module):
-    """Detector contract: :meth:`features`, :meth:`decode` (pretraining), :meth:`losses`, :meth:`detect`.
-
-    :attr:`body_prefix` is where the state dict has the backbone, :attr:`heads` what finetuning draws anew, and
-    :attr:`learns_masks` whether :meth:`losses` takes the objects' masks.
-    """
+    """The detector contract (:mod:`proseco.detectors`), with queries."""
 
     body_prefix = "backbone.0.body."
-    heads = ("class_embed.", "transformer.decoder.class_embed.")  # with two stages the decoder has it too
+    head_prefixes = ("class_embed.", "transformer.decoder.class_embed.")  # with two stages the decoder has it too
     learns_masks = False
 
     def __init__(self, body: Body, transformer, num_classes: int | None, levels: int, refine: bool, weights: dict):
@@ -124,14 +120,19 @@ class DeformableDETR(nn.Module):
         return self.backbone[0](normalise(images, mask))
 
     def decode(
-        self, features: list[Tensor], mask: Tensor, *, added: Tensor | None = None, apart: Tensor | None = None
+        self,
+        features: list[Tensor],
+        mask: Tensor,
+        *,
+        extra_content: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> dict:
-        """All after the backbone.
+        """Everything after the backbone.
 
         :param features: of :meth:`features`.
         :param mask: (B, H, W) of the images, True on padding.
-        :param added: (B, N, D), added to the content of the queries, for pretraining.
-        :param apart: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
+        :param extra_content: (B, N, D), added to the content of the queries, for pretraining.
+        :param attention_mask: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
         :returns: ``queries`` (layers, B, N, D), ``boxes`` (layers, B, N, 4) cxcywh in 0..1, float32; with a class head
             ``logits`` (layers, B, N, C); with two stages ``encoder``: the first stage's ``logits`` and ``boxes``.
         """
@@ -145,21 +146,23 @@ class DeformableDETR(nn.Module):
 
         out, proposals, embed = {}, None, None
         if self.transformer.two_stage:
-            memory, logits = self.transformer.encoder_proposals(*encoded)
-            scores = precisely(self.class_embed[-1], memory)
-            boxes = precisely(self.bbox_embed[-1], memory) + logits
-            best = scores[..., 0].topk(self.transformer.queries, dim=1).indices[..., None]
-            proposals = boxes.gather(1, best.expand(-1, -1, 4)).detach()
-            out["encoder"] = {"logits": scores, "boxes": boxes.sigmoid()}
+            memory, anchors = self.transformer.encoder_proposals(*encoded)  # anchors: logits of cxcywh
+            class_logits = in_float32(self.class_embed[-1], memory)
+            box_logits = in_float32(self.bbox_embed[-1], memory) + anchors
+            best = class_logits[..., 0].topk(self.transformer.queries, dim=1).indices[..., None]
+            proposals = box_logits.gather(1, best.expand(-1, -1, 4)).detach()
+            out["encoder"] = {"logits": class_logits, "boxes": box_logits.sigmoid()}
         else:
             embed = self.query_embed.weight
-        queries, references = self.transformer.decode(*encoded, embed, proposals, added=added, apart=apart)
+        queries, references = self.transformer.decode(
+            *encoded, embed, proposals, extra_content=extra_content, attention_mask=attention_mask
+        )
         heads = zip(self.bbox_embed, queries, references, strict=False)
         out["queries"] = queries
-        out["boxes"] = torch.stack([add_reference(precisely(head, q), r) for head, q, r in heads])
+        out["boxes"] = torch.stack([add_reference(in_float32(head, q), r) for head, q, r in heads])
         if self.num_classes is not None:
             out["logits"] = torch.stack(
-                [precisely(head, q) for head, q in zip(self.class_embed, queries, strict=False)]
+                [in_float32(head, q) for head, q in zip(self.class_embed, queries, strict=False)]
             )
         return out
 
@@ -173,8 +176,8 @@ class DeformableDETR(nn.Module):
         """Set loss with auxiliary losses.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1 and ``labels`` (n,) int64.
-        :param count: targets of the whole batch where these images are a part of it. ``share``, these images' share of
-            those of the whole batch, is of no use here: it is for losses that are means over images.
+        :param count: targets of the whole batch if these images are a part of it. ``share``, their fraction of its
+            images, is for losses that are means over images and is not used here.
         :returns: weighted terms ``class``, ``coord``, ``giou`` whose sum is trained on.
         """
         return set_loss.set_loss(self(images, mask), targets, self.weights, count)

@@ -24,7 +24,7 @@ def build(
     :param num_classes: classes, without background; None builds what a pretraining has: backbone, pyramid, box head.
     :param backbone: keywords of :class:`proseco.nn.backbone.ResNet`.
     :param channels: of the pyramid.
-    :param anchor_sizes: side of the anchors in pixels, one a level (strides 4 to 64); ``anchor_ratios`` height over
+    :param anchor_sizes: side of the anchors in pixels, one per level (strides 4 to 64); ``anchor_ratios`` height over
         width.
     :param rpn_before_nms: proposals of a level that are looked at, in training and in testing; ``rpn_after_nms`` those
         of an image that are kept.

@@ -31,8 +31,8 @@ def build(
         raise InputError(f"detector: channels={channels} must be a multiple of 32, from 64 on")
     body = pyramid(backbone, channels, first=2, extra=LastLevelP6P7(channels, channels))
     head = _Head(channels, 1, num_classes or 1, layers)
-    # Distances to a box's sides leave a ReLU. torchvision begins them about 0, where by chance a whole side is 0 at all
-    # locations: a box has no area then, and no gradient ever moves it. Here they begin about a stride, all alive.
+    # Distances to a box's sides come out of a ReLU. torchvision starts them at about 0, where by chance a side may be 0
+    # at all locations: a box has no area then, and no gradient ever moves it. Here they start at about a stride.
     nn.init.constant_(head.regression_head.bbox_reg.bias, 1.0)
     if num_classes is None:
         head.classification_head.cls_logits = None
@@ -54,27 +54,23 @@ class _Head(fcos.FCOSHead):
 
 
 class FCOS(fcos.FCOS):
-    """torchvision's FCOS behind the detector contract: :meth:`features`, :meth:`losses`, :meth:`detect`."""
+    """torchvision's FCOS behind the detector contract (:mod:`proseco.detectors`)."""
 
     body_prefix = "backbone.body."
-    heads = ("head.classification_head.cls_logits.",)
+    head_prefixes = ("head.classification_head.cls_logits.",)
     learns_masks = False
 
-    def features(self, images: Tensor, mask: Tensor) -> list[Tensor]:
-        """uint8 RGB (B, 3, H, W), mask (B, H, W) True on padding -> levels (B, C, H/s, W/s) of the pyramid, s 8 .. 128;
-        H and W are rounded up to a multiple of 32."""
-        return self._levels(frame(images, mask))
-
     def _levels(self, images) -> list[Tensor]:
+        """Of :func:`frame` -> float32 levels (B, C, H/s, W/s) of the pyramid, s in 8, 16, 32, 64, 128."""
         return [level.float() for level in self.backbone(images.tensors).values()]
 
     def losses(
         self, images: Tensor, mask: Tensor, targets: list[dict], count: int | None = None, share: float = 1.0
     ) -> dict[str, Tensor]:
-        """torchvision's three terms, divided by the locations about the objects' centres.
+        """torchvision's three terms, divided by the locations around the objects' centres.
 
         torchvision divides by the locations that learn an object, which only a whole batch knows. Here it is the number
-        of objects times the locations that each has about its centre, 9 with a radius of 1.5; fewer of them learn where
+        of objects times the locations around the centre of each, 9 with a radius of 1.5; fewer of them learn where
         an object is small or hidden.
 
         :param targets: per image ``boxes`` (n, 4) cxcywh in 0..1 and ``labels`` (n,) int64.
@@ -104,5 +100,5 @@ class FCOS(fcos.FCOS):
         outputs = {name: list(value.split(lengths, 1)) for name, value in self.head(levels).items()}
         anchors = [list(of_image.split(lengths)) for of_image in self.anchor_generator(framed, levels)]
         self.detections_per_img = limit
-        found = self.postprocess_detections(outputs, anchors, framed.image_sizes)
-        return detections(found, framed.image_sizes, sizes, first_label=0)
+        raw = self.postprocess_detections(outputs, anchors, framed.image_sizes)
+        return detections(raw, framed.image_sizes, sizes, first_label=0)

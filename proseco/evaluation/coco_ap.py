@@ -1,7 +1,5 @@
 """COCO's average precision of boxes, by faster-coco-eval, whose figures are pycocotools' (tests)."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,28 +21,22 @@ class _Eval(COCOeval_faster):
     def _prepare(self) -> None:
         super()._prepare()
         for record in self.cocoGt.anns.values():
-            record["ignore"] = int(record["iscrowd"] or record["ignored"])
+            record["ignore"] = int(record["iscrowd"] or record["difficult"])
 
 
-def score(
-    annotations: dict,
-    detections: np.ndarray,
-    *,
-    max_detections: int = 100,
-    ignore_difficult: bool = True,
-) -> dict:
+def score(annotations: dict, detections: np.ndarray, *, max_detections: int = 100) -> dict:
     """Average precision over IoU .50:.95 and its relatives.
 
-    Crowds and, by default, difficult objects are ignored: they need not be found, and a detection that fits one and
-    nothing else is neither right nor wrong.
+    Crowds and difficult objects are ignored: they need not be found, and a detection that fits one and nothing else is
+    neither right nor wrong.
 
     :param annotations: COCO-format dict (:mod:`proseco.data.annotations`). All of its images count, also those
         without objects: what is detected there is wrong.
-    :param detections: Nx7 numbers, one row a box: image id, x, y, w, h (pixels), score, category id: the array form
-        of pycocotools' ``loadRes``. float64, as float32 does not hold image ids above 2^24.
-    :param max_detections: the best so many of each image and class count.
-    :returns: ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` in percent, None where there is no object to
-        find; and ``per_class``: name -> these six of the class alone, and ``objects``, how many there are to find.
+    :param detections: (n, 7), one row per box: image id, x, y, w, h (pixels), score, category id: the array form of
+        pycocotools' ``loadRes``. float64, because float32 does not hold image ids above 2^24.
+    :param max_detections: per image and class only that many count, those of highest score.
+    :returns: ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` in percent, None if there is no object to find;
+        and ``per_class``: name -> the same six for this class, and ``objects``, the number of objects to find.
     :raises ValueError: another shape or dtype, a number that is not finite, an unknown image or category.
     """
     detections = checked(annotations, detections)
@@ -53,24 +45,21 @@ def score(
         "info": {},
         "images": annotations["images"],
         "categories": annotations["categories"],
-        # Numbered anew from 1: a match with annotation 0 would be taken for none.
-        "annotations": [
-            {**record, "id": i, "ignored": int(ignore_difficult and record["difficult"])}
-            for i, record in enumerate(annotations["annotations"], 1)
-        ],
+        # Numbered from 1, because a match with annotation 0 would be taken for none.
+        "annotations": [{**record, "id": i} for i, record in enumerate(annotations["annotations"], 1)],
     }
     truth.createIndex()
-    found = truth.loadRes(detections) if len(detections) else _nothing(truth)
-    evaluation = _Eval(truth, found, "bbox")
+    results = truth.loadRes(detections) if len(detections) else _nothing(truth)
+    evaluation = _Eval(truth, results, "bbox")
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    passed = [record["iscrowd"] or record["ignored"] for record in truth.dataset["annotations"]]
-    return summary(annotations, evaluation.eval["precision"][..., -1], passed)
+    ignored = [record["iscrowd"] or record["difficult"] for record in annotations["annotations"]]
+    return summary(annotations, evaluation.eval["precision"][..., -1], ignored)
 
 
 def checked(annotations: dict, detections: np.ndarray) -> np.ndarray:
-    """The rows that :func:`score` takes, an empty array of any shape as none of them.
+    """The rows that :func:`score` takes; an empty array of any shape becomes (0, 7).
 
     :raises ValueError: as :func:`score`.
     """
@@ -90,16 +79,16 @@ def checked(annotations: dict, detections: np.ndarray) -> np.ndarray:
     return detections
 
 
-def summary(annotations: dict, precision: np.ndarray, passed: Sequence[bool]) -> dict:
+def summary(annotations: dict, precision: np.ndarray, ignored: Sequence[bool]) -> dict:
     """What :func:`score` returns.
 
-    :param precision: at levels of recall, 0..1, -1 where there is no object to find: thresholds .50:.95 x levels x
-        classes x areas (all, small, medium, large).
-    :param passed: of each annotation whether it need not be found.
+    :param precision: (thresholds .50:.95, levels of recall, classes, areas: all, small, medium, large), 0..1, -1 where
+        there is no object to find.
+    :param ignored: whether each annotation need not be found.
     """
     counts = dict.fromkeys((category["id"] for category in annotations["categories"]), 0)
-    for record, ignored in zip(annotations["annotations"], passed, strict=True):
-        counts[record["category_id"]] += not ignored
+    for record, passed in zip(annotations["annotations"], ignored, strict=True):
+        counts[record["category_id"]] += not passed
     per_class = {
         name: {"objects": counts[category["id"]]} | _figures(precision[:, :, row : row + 1])
         for row, (name, category) in enumerate(zip(_names(annotations), annotations["categories"], strict=True))
@@ -108,20 +97,16 @@ def summary(annotations: dict, precision: np.ndarray, passed: Sequence[bool]) ->
 
 
 def write_per_class(path: str | Path, per_class: dict[str, dict]) -> None:
-    """The figures of each class as CSV, a row a class; a figure that is undefined is an empty field.
+    """The figures of each class as CSV, one row per class; an undefined figure is an empty field.
 
     :param per_class: as :func:`score` returns it.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["class", "objects", *METRICS], lineterminator="\n")
-    writer.writeheader()
-    for name, figures in per_class.items():
-        writer.writerow({"class": name} | {key: value for key, value in figures.items() if value is not None})
-    files.write_text(path, text.getvalue())
+    rows = ({"class": name} | figures for name, figures in per_class.items())
+    files.write_csv(path, ["class", "objects", *METRICS], rows)
 
 
 def _names(annotations: dict) -> list[str]:
-    """Names of the classes; with their original ids where two share one."""
+    """Names of the classes, with their original ids if two share a name."""
     names = [category["name"] for category in annotations["categories"]]
     if len(set(names)) == len(names):
         return names
@@ -129,20 +114,20 @@ def _names(annotations: dict) -> list[str]:
 
 
 def _figures(precision: np.ndarray) -> dict[str, float | None]:
-    """:data:`METRICS` of thresholds x levels of recall x classes x areas."""
+    """:data:`METRICS` from (thresholds, levels of recall, classes, areas)."""
     parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., i] for i in (1, 2, 3))]
     return {name: _percent(part) for name, part in zip(METRICS, parts, strict=True)}
 
 
 def _percent(precision: np.ndarray) -> float | None:
-    """Mean in percent; -1 marks what has no object to find."""
+    """Mean in percent, without the -1 of what has no object to find; None if nothing has."""
     known = precision[precision > -1]
     return float(known.mean() * 100) if known.size else None
 
 
 def _nothing(truth: COCO) -> COCO:
     """The result of a detector that found nothing; ``loadRes`` refuses an empty one."""
-    found = COCO()
-    found.dataset = {**truth.dataset, "annotations": []}
-    found.createIndex()
-    return found
+    results = COCO()
+    results.dataset = {**truth.dataset, "annotations": []}
+    results.createIndex()
+    return results

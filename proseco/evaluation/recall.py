@@ -1,11 +1,9 @@
 """What proposals are worth before any training: the share of labelled objects that they cover.
 
-Recall at k boxes and an IoU t: of all objects of the images looked at, crowds left out, the share that one of the first
-k boxes of its image overlaps by t or more. The baseline is as many boxes at random in each image.
+Recall at k boxes and an IoU t: of all objects in the images, crowds left out, the share that one of the first k boxes
+of their image overlaps by t or more. The baseline is as many random boxes in each image.
 """
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.annotations import subset
 from proseco.data.reader import ShardReader
-from proseco.data.sample import Sample
+from proseco.data.sample import Sample, evenly_spaced
 from proseco.data.sources import AnnotatedImages
 
 IOUS = (0.5, 0.7)
@@ -44,22 +42,19 @@ def run(
     :param proposals: entry of the plug-in.
     :param benchmarks: name -> annotations of its test images and the root of its data set.
     :param images: of each benchmark, at most; see :func:`measure`, also for ``keep``.
-    :returns: recall with all boxes, a line a benchmark and source.
+    :returns: recall with all boxes, one line per benchmark and source.
     """
-    done: list[tuple[tuple, list[dict]]] = []
+    done: list[tuple[tuple, list[dict]]] = []  # (annotations, root) and their rows
     rows = []
     for name, content in benchmarks.items():
-        measured = next((found for other, found in done if other == content), None)  # Mini-COCO 1 % and 5 %
+        # Mini-COCO 1 % and 5 % have the same test images.
+        measured = next((earlier for other, earlier in done if other == content), None)
         if measured is None:
             measured = measure(*content, proposals, images=images, seed=seed, keep=keep, title=name)
             done.append((content, measured))
         rows += [{"benchmark": name} | row for row in measured]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(out / "recall.csv", text.getvalue())
+    files.write_csv(out / "recall.csv", rows[0], rows)
     picture(ShardReader(shards), out / "proposals.png")
     return "\n".join(
         f"{row['benchmark']}: {row['source']} covers {float(row['recall']):.1%} of {row['objects']} objects at IoU "
@@ -81,7 +76,7 @@ def measure(
 ) -> list[dict]:
     """Recall of the plug-in and of the baseline.
 
-    :param images: at most so many, evenly spaced among those that show an object.
+    :param images: at most that many, evenly spaced among those that show an object.
     :param keep: ``(boxes_xyxy, width, height)`` -> those that would be stored; None: all of them.
     :param title: of the progress bar.
     :returns: rows ``source``, ``iou``, ``boxes`` (a count or ``all``), ``recall`` (four decimals), ``objects``,
@@ -92,8 +87,8 @@ def measure(
     keys = [image["key"] for image in annotations["images"] if image["id"] in shown]
     if not keys:
         raise InputError(f"no test image of {title or root} shows an object: there is no recall to measure")
-    count = min(images, len(keys))
-    source = AnnotatedImages(subset(annotations, [keys[i * len(keys) // count] for i in range(count)]), root)
+    source = AnnotatedImages(subset(annotations, [keys[i] for i in evenly_spaced(len(keys), images)]), root)
+    count = len(source)
     workers = environment.workers()
     results = joblib.Parallel(n_jobs=-1 if workers is None else max(1, workers), return_as="generator")(
         joblib.delayed(_cover)(source, number, proposals, seed, keep) for number in range(count)
@@ -115,24 +110,24 @@ def _cover(
     source: AnnotatedImages, number: int, proposals: dict, seed: int, keep: Callable[..., np.ndarray] | None
 ) -> dict[str, tuple[np.ndarray, int]]:
     """Source of boxes -> :func:`first_cover` of one image, and its number of boxes."""
-    cv2.setNumThreads(1)  # an image a core
+    cv2.setNumThreads(1)  # one image per core
     sample = source[number]
     drawn = plugins.call("proposals", proposals, sample.image, seed=derive_seed(seed, "proposals", sample.key))
     if keep is not None:
         height, width = sample.image.shape[:2]
         drawn = keep(drawn, width, height)
-    found = {proposals["name"]: drawn}
+    by_source = {proposals["name"]: drawn}
     if proposals["name"] != BASELINE:
         chance = derive_seed(seed, "recall", sample.key)
-        found[BASELINE] = plugins.call("proposals", {"name": "random"}, sample.image, seed=chance, count=len(drawn))
-    return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in found.items()}
+        by_source[BASELINE] = plugins.call("proposals", {"name": "random"}, sample.image, seed=chance, count=len(drawn))
+    return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in by_source.items()}
 
 
 def first_cover(boxes_xyxy: np.ndarray, objects_xyxy: np.ndarray) -> np.ndarray:
     """Rank of the first box that covers each object, for each of IOUS.
 
     :param boxes_xyxy: (n, 4), best first; ``objects_xyxy`` (m, 4).
-    :returns: (len(IOUS), m) float64: 1 for the first box, infinity where none covers.
+    :returns: (len(IOUS), m) float64: 1 for the first box, infinity if none covers the object.
     """
     if not len(boxes_xyxy) or not len(objects_xyxy):
         return np.full((len(IOUS), len(objects_xyxy)), np.inf)
@@ -148,10 +143,11 @@ def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def picture(reader: ShardReader, path: Path, *, images: int = 5, counts: tuple[int, ...] = (3, 10, 30)) -> None:
-    """The first boxes of evenly spaced samples: a column an image, a row a number of boxes. The best is on top, and a
-    box has one colour in all rows.
+    """The first boxes of evenly spaced samples: one column per image, one row per number of boxes.
+
+    The best box is on top, and a box has the same colour in all rows.
     """
-    samples = [reader[i * len(reader) // images] for i in range(min(images, len(reader)))]
+    samples = [reader[i] for i in evenly_spaced(len(reader), images)]
     side = pictures.cell_side(images)
 
     def drawn(sample: Sample, count: int) -> np.ndarray:
@@ -159,4 +155,4 @@ def picture(reader: ShardReader, path: Path, *, images: int = 5, counts: tuple[i
         return pictures.draw_boxes(sample.image, boxes[::-1], color=pictures.colors(len(boxes))[::-1], at_most=side)
 
     rows = [[drawn(sample, count) for sample in samples] for count in counts]
-    pictures.contact_sheet(rows, path, (), [f"first {count} boxes" for count in counts])
+    pictures.contact_sheet(rows, path, [f"first {count} boxes" for count in counts])

@@ -9,7 +9,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import cache
 
 from proseco.base import plugins
 from proseco.base.errors import InputError, one_of
@@ -54,10 +53,10 @@ def keys(section: dict, wanted: dict[str, str], place: str, *, optional: dict[st
 def _types(section: dict, types: dict[str, str], place: str) -> None:
     for key, value in section.items():
         if not fits(value, types[key]):
-            kind = types[key].removeprefix("Literal")
-            raise InputError(
-                f"{place}.{key} is {value!r}; it must be {'one of ' * (kind != types[key])}{kind} (params.yaml)"
-            )
+            kind = types[key]
+            if kind.startswith("Literal"):
+                kind = f"one of {kind.removeprefix('Literal')}"
+            raise InputError(f"{place}.{key} is {value!r}; it must be {kind} (params.yaml)")
 
 
 def call(section: dict, function: Callable, place: str, *, given: Collection[str] = ()) -> None:
@@ -65,9 +64,9 @@ def call(section: dict, function: Callable, place: str, *, given: Collection[str
 
     :param given: arguments that do not come from the section.
     """
-    found = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    types = {p.name: inspect.formatannotation(p.annotation) for p in found if p.name not in given}
-    wanted = {p.name: types[p.name] for p in found if p.name in types and p.default is p.empty}
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    types = {p.name: inspect.formatannotation(p.annotation) for p in parameters if p.name not in given}
+    wanted = {p.name: types[p.name] for p in parameters if p.name in types and p.default is p.empty}
     keys(section, wanted, place, optional=types)
 
 
@@ -77,21 +76,12 @@ def plugin(kind: str, spec: dict, place: str, *, given: Collection[str] = ()) ->
     :param given: keywords that the program passes beside those of the entry.
     """
     plugins.check(kind, spec, given=given, place=place)
-    _types(spec, {"name": "str", **annotations(kind, spec["name"])}, place)
-
-
-@cache
-def annotations(kind: str, name: str) -> dict[str, str]:
-    """Keyword-only arguments of a plug-in's function -> their annotations as they are written."""
-    source = plugins.path(kind, name)
-    body = ast.parse(source.read_text(encoding="utf-8")).body
-    function = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == plugins.KINDS[kind])
-    return {a.arg: ast.unparse(a.annotation) if a.annotation else "" for a in function.args.kwonlyargs}
+    _types(spec, {"name": "str", **plugins.types(kind, spec["name"])}, place)
 
 
 #: Names of parameters that are shares, 0..1; that must be above 0; and that are [least, most], wherever they stand.
 SHARES = {"ema_rate", "dropout", "smoothing", "mask_ratio", "max_skipped", "max_iou", "score_threshold", "nms"}
-SHARES |= {f"{what}_probability" for what in ("jitter", "grayscale", "blur", "solarise", "flip", "crop")} | {"area"}
+SHARES |= {f"{change}_probability" for change in ("jitter", "grayscale", "blur", "solarise", "flip", "crop")} | {"area"}
 ABOVE = {
     "queries",
     "width",

@@ -8,6 +8,7 @@ from pathlib import Path
 from proseco import splits
 from proseco.base import files
 from proseco.base.errors import InputError
+from proseco.data import id_files
 
 #: (a benchmark's plug-in or a key of roots, subset) -> images of the public data set.
 PUBLIC = {
@@ -35,7 +36,7 @@ DRAWN = {
 
 @dataclass(frozen=True)
 class Count:
-    """So many images, or None where nothing says, and what says so."""
+    """A number of images, None where nothing says it, and what says so."""
 
     images: int | None
     source: str
@@ -64,9 +65,9 @@ class Counts:
     def backbone(self, name: str) -> Count:
         """Images that a backbone is trained on: all of its root."""
         manifests = self.work / "inventory" / "backbones.json"
-        found = files.read_json(manifests) if manifests.is_file() else {}
-        if name in found:
-            return Count(found[name]["images"], str(manifests))
+        surveys = files.read_json(manifests) if manifests.is_file() else {}
+        if name in surveys:
+            return Count(surveys[name]["images"], str(manifests))
         return self._known(self.section["backbones"][name]["root"], "train")
 
     def part(self, benchmark: str, seed: int, part: str) -> Count:
@@ -83,12 +84,12 @@ class Counts:
     def _facts(self, ids: Path, benchmark: str) -> dict | None:
         """The first line of an id file, if it was drawn by the rule that params.yaml now has."""
         try:
-            facts = splits.read_facts(ids)
+            facts = id_files.read_facts(ids)
         except InputError:
             return None
         entry = self.benchmarks[benchmark]
         wanted = {"subset": "_".join(entry["train"].split())}
-        wanted |= {key: str(entry[key]) for key in ("rule", "fraction", "ids") if key in entry}
+        wanted |= {key: str(entry[key]) for key in splits.RULE_KEYS if key in entry}
         return facts if facts.items() >= wanted.items() else None
 
     def _reckoned(self, benchmark: str, part: str) -> Count:

@@ -26,20 +26,20 @@ def items(params: dict) -> list[Item]:
     :param params: params.yaml, checked (:func:`proseco.experiment.schema.check`).
     """
     scale, run = params["scale"], params["run"]
-    found = [Item("propose", f"propose@{scale}-{data}", data=data) for data in run["unlabelled"]]
-    found += [Item("split", f"split@{scale}-{name}", benchmark=name) for name in run["benchmarks"]]
+    before = [Item("propose", f"propose@{scale}-{data}", data=data) for data in run["unlabelled"]]
+    before += [Item("split", f"split@{scale}-{name}", benchmark=name) for name in run["benchmarks"]]
     backbone = Item("backbone", f"backbone@{scale}")
-    found.append(backbone)
-    shards = tuple(item.name for item in found if item.stage == "propose")
+    before.append(backbone)
+    shards = tuple(item.name for item in before if item.stage == "propose")
     parts = (("", run["methods"], run["benchmarks"]), ("_ablation", run["ablations"], run["ablation_benchmarks"]))
-    cells = []
+    pretrainings, finetunings = [], []
     for suffix, names, benchmarks in parts:
         for name in names:
             source = Item(f"source{suffix}", f"source{suffix}@{scale}-{name}", shards, row=name)
             needs = (source.name, backbone.name)
             pretrain = Item(f"pretrain{suffix}", f"pretrain{suffix}@{scale}-{name}", needs, row=name)
-            found += [source, pretrain]
-            cells += [
+            pretrainings += [source, pretrain]
+            finetunings += [
                 Item(
                     f"finetune{suffix}",
                     f"finetune{suffix}@{scale}-{name}-{benchmark}-{seed}",
@@ -51,4 +51,4 @@ def items(params: dict) -> list[Item]:
                 for benchmark in benchmarks
                 for seed in run["seeds"]
             ]
-    return found + cells
+    return before + pretrainings + finetunings

@@ -11,7 +11,6 @@ from proseco.base import files, plugins, sources
 from proseco.experiment import rows
 from proseco.experiment.rows import Row
 from proseco.experiment.schema import check
-from proseco.training.schedules import changed
 
 
 def resolve(params: dict) -> dict[str, dict]:
@@ -71,10 +70,9 @@ def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
     """What the finetuning of a row on a benchmark depends on, beside what is the same for all: ``detector``,
     ``schedule``, ``scoring`` and ``code``.
     """
-    schedules = section["schedules"]
-    schedule = schedules.get(benchmark, schedules.get("default"))
+    schedule = rows.finetuning_schedule(section, row, benchmark)
     used = code(("detectors", row.detector["name"]))
-    chosen = {"detector": row.detector, "schedule": changed(schedule, row.schedule), "code": used}
+    chosen = {"detector": row.detector, "schedule": schedule, "code": used}
     return chosen | {"scoring": params["benchmarks"][benchmark].get("scoring", "coco")}
 
 

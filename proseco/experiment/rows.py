@@ -47,10 +47,26 @@ class Row:
         """Whether the pretrained detector comes from a file, backbone included."""
         return _of_file(self.pretrain)
 
+    @property
+    def pretrained_here(self) -> bool:
+        """Whether the row has a pretraining that is run: neither none, nor one from a file."""
+        return self.pretrain is not None and not self.from_file
+
 
 def names(params: dict) -> list[str]:
     """All rows that the run selects."""
     return [*params["run"]["methods"], *params["run"]["ablations"]]
+
+
+def method_of(params: dict, name: str) -> dict:
+    """The entry of the method that a row is, or is an ablation of."""
+    return params["methods"][name if name in params["methods"] else params["ablations"][name]["of"]]
+
+
+def has_detector(params: dict, scale: str, name: str) -> bool:
+    """Whether a scale has the detector of a row; it need not, as long as it does not run it."""
+    method = method_of(params, name)
+    return "detector" not in method or method["detector"] in params["scales"][scale]["detectors"]
 
 
 def row(params: dict, scale: str, name: str) -> Row:
@@ -64,31 +80,40 @@ def row(params: dict, scale: str, name: str) -> Row:
     over = overlay(params, scale, name)
     title = params["scales"][scale]["ablations"].get(name, {}).get("title", params["ablations"][name]["title"])
     pretrain = over.get("pretrain", {})
-    changed = {"detector": merged(base.detector, over.get("detector", {}))}
+    changes = {"detector": merged(base.detector, over.get("detector", {}))}
     for key in ("loss", "views"):  # both stand in a plug-in's entry too
-        changed[key] = merged(merged(getattr(base, key), pretrain.get(key, {})), over.get(key, {}))
+        changes[key] = merged(merged(getattr(base, key), pretrain.get(key, {})), over.get(key, {}))
     if base.pretrain is not None:
-        changed["pretrain"] = merged(base.pretrain, pretrain)
+        changes["pretrain"] = merged(base.pretrain, pretrain)
     chosen = {key: over[key] for key in ("backbone", "data") if key in over}
-    return replace(base, name=name, title=title, **changed, **chosen)
+    return replace(base, name=name, title=title, **changes, **chosen)
+
+
+def finetuning_schedule(section: dict, row: Row, benchmark: str) -> dict:
+    """The schedule of a row's finetuning on a benchmark.
+
+    :param section: ``scales.<scale>`` of params.yaml.
+    """
+    of_scale = section["schedules"]
+    return schedules.override(of_scale.get(benchmark, of_scale.get("default")), row.schedule)
 
 
 def overlay(params: dict, scale: str, name: str) -> dict:
     """All that an ablation changes at a scale; its own word counts most, then what the scale says of every one."""
     of_scale = params["scales"][scale]["ablations"]
-    found: dict = {}
+    changes: dict = {}
     for part in (of_scale.get("every", {}), params["ablations"][name]["set"], of_scale.get(name, {})):
-        found = merged(found, {key: value for key, value in part.items() if key in OVERLAY})
-    return found
+        changes = merged(changes, {key: value for key, value in part.items() if key in OVERLAY})
+    return changes
 
 
 def alias(params: dict, scale: str, name: str) -> str:
     """The row whose results are this row's: an ablation that changes nothing at a scale is the method it is of."""
     if name in params["methods"]:
         return name
-    of = params["ablations"][name]["of"]
-    mine, base = (asdict(replace(row(params, scale, key), name="", title="")) for key in (name, of))
-    return of if mine == base else name
+    method = params["ablations"][name]["of"]
+    mine, base = (asdict(replace(row(params, scale, key), name="", title="")) for key in (name, method))
+    return method if mine == base else name
 
 
 def merged(base: dict, over: dict) -> dict:
@@ -98,7 +123,7 @@ def merged(base: dict, over: dict) -> dict:
     both = {}
     for key, value in over.items():
         if _mappings(base.get(key), value):
-            both[key] = schedules.changed(base[key], value) if key == "schedule" else merged(base[key], value)
+            both[key] = schedules.override(base[key], value) if key == "schedule" else merged(base[key], value)
     return base | over | both
 
 

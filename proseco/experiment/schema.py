@@ -61,8 +61,8 @@ def check(params: dict) -> None:
             value = entry.get(field)
             if value is None or (field == "root" and "/" in value):
                 continue  # a detector from a file has no backbone of ours; a root with a slash is the folder itself
-            what = "data set" if field == "data" else field
-            checks.choice(value, known[part], what, f"{place}.{field}; scales.<scale>.{part} define them")
+            kind = "data set" if field == "data" else field
+            checks.choice(value, known[part], kind, f"{place}.{field}; scales.<scale>.{part} define them")
     selection.check(params)
 
 
@@ -80,7 +80,7 @@ def benchmark(entry: dict, place: str) -> None:
     if isinstance(name, str):  # before its keys, which depend on it
         checks.choice(name, plugins.names("benchmarks"), "benchmark", f"{place}.name")
     known = name in plugins.names("benchmarks")
-    own = checks.annotations("benchmarks", name) if known else {}  # its plug-in's keywords
+    own = plugins.types("benchmarks", name) if known else {}  # its plug-in's keywords
     wanted = {key: own[key] for key, needed in plugins.keywords("benchmarks", name).items() if needed} if known else {}
     checks.keys(entry, BENCHMARK | wanted, place, optional=BENCHMARK_OPTIONS | own)
     checks.choice(entry["rule"], splits.RULES, "rule", f"{place}.rule")

@@ -8,7 +8,7 @@ from proseco.base.errors import InputError
 from proseco.data import augment
 from proseco.demo import data_sets
 from proseco.experiment import checks, rows, schema_trainings, selection
-from proseco.training.schedules import Finetuning, changed
+from proseco.training.schedules import Finetuning, override
 
 # Sections that no function's signature describes: key -> type, written as in an annotation.
 SCALE = ("roots", "propose", "split", "recall", "backbones", "detector", "detectors", "views", "pretrain", "ablations")
@@ -27,6 +27,7 @@ FINETUNE = {"init_from": "str", "predict_batch": "int"}
 
 
 def scale(params: dict, section: dict, place: str) -> None:
+    """Refuse an entry of ``scales`` that a stage would refuse, or with keys that none reads."""
     checks.keys(section, SCALE, place)
     if section["generate"] is not None:
         checks.call(section["generate"], data_sets.write, f"{place}.generate", given=("workers",))
@@ -50,8 +51,8 @@ def scale(params: dict, section: dict, place: str) -> None:
     checks.keys(section["detector"]["backbone"], BODY, f"{place}.detector.backbone")
     for key in ("layers", "widths"):
         if len(section["detector"]["backbone"][key]) != 4:
-            given = section["detector"]["backbone"][key]
-            raise InputError(f"{place}.detector.backbone.{key} is {given}; a ResNet has 4 stages (params.yaml)")
+            value = section["detector"]["backbone"][key]
+            raise InputError(f"{place}.detector.backbone.{key} is {value}; a ResNet has 4 stages (params.yaml)")
     checks.choice(section["detector"]["backbone"]["block"], BLOCKS, "ResNet block", f"{place}.detector.backbone.block")
     _views(section["views"], f"{place}.views")
     checks.keys(section["finetune"], FINETUNE, f"{place}.finetune")
@@ -63,7 +64,7 @@ def scale(params: dict, section: dict, place: str) -> None:
             checks.choice(name, params["benchmarks"], "benchmark", f"{place}.schedules")
         schema_trainings.finetuning(schedule, f"{place}.schedules.{name}")
         for detector, entry in section["detectors"].items():
-            merged = changed(schedule, entry.get("schedule", {}))
+            merged = override(schedule, entry.get("schedule", {}))
             schema_trainings.finetuning(merged, f"{place}.schedules.{name} with detectors.{detector}.schedule")
     _pretrainings(params, section, place)
     for name, entry in section["ablations"].items():
@@ -141,8 +142,8 @@ def overlay(entry: dict, place: str, *, title: bool = False) -> None:
 def ablation(params: dict, scale: str, name: str) -> None:
     """What an ablation comes to at a scale that has all its method needs."""
     place = f"ablations.{name} at scale {scale}"
-    section, of = params["scales"][scale], params["methods"][params["ablations"][name]["of"]]
-    if of.get("detector") not in (None, *section["detectors"]):
+    section = params["scales"][scale]
+    if not rows.has_detector(params, scale, name):
         return  # refused if the run selects it
     row = rows.row(params, scale, name)
     if row.from_file:

@@ -37,11 +37,12 @@ def _loss_keys() -> dict[str, str]:
     known = {"name": "str"}
     for kind, names in (("methods", methods), ("losses", plugins.names("losses"))):
         for name in names:
-            known |= checks.annotations(kind, name)
+            known |= plugins.types(kind, name)
     return {key: value for key, value in known.items() if key not in GIVEN}
 
 
 def finetuning(section: dict, place: str) -> None:
+    """Refuse a schedule of finetunings that contradicts itself, or with keys that nothing reads."""
     _schedule(section, place, Finetuning)
     if (section.get("validate_every") is None) == (section.get("validations") is None):
         raise InputError(f"{place} needs either validations or validate_every (params.yaml)")
@@ -122,6 +123,10 @@ def _own_views(method: dict, place: str) -> None:
 
 
 def backbone(entries: dict, entry: dict, place: str) -> None:
+    """Refuse an entry of ``scales.<scale>.backbones``: it is another one, from a file, or trained by a method.
+
+    :param entries: all of that section; ``same_as`` names one of them.
+    """
     if not isinstance(entry, dict) or not {"same_as", "checkpoint", "name"} & set(entry):
         raise InputError(f"{place} is {entry!r}; it needs same_as, or checkpoint, or a method's name (params.yaml)")
     if "same_as" in entry:
@@ -133,8 +138,9 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
     else:
         ours = {"root": "str", "schedule": "dict"}
         checks.choice(entry["name"], plugins.methods_over("network"), "method over a network", f"{place}.name")
-        given = GIVEN & set(plugins.keywords("methods", entry["name"]))
-        checks.plugin("methods", {key: value for key, value in entry.items() if key not in ours}, place, given=given)
+        by_stage = GIVEN & set(plugins.keywords("methods", entry["name"]))
+        spec = {key: value for key, value in entry.items() if key not in ours}
+        checks.plugin("methods", spec, place, given=by_stage)
         _own_views(entry, place)
         checks.keys({key: value for key, value in entry.items() if key in ours}, ours, place)
         _schedule(entry["schedule"], f"{place}.schedule")
@@ -146,6 +152,7 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
 
 
 def proposal_filter(section: dict, place: str) -> None:
+    """Refuse what is no set of keywords of :func:`proseco.data.filters.keep`."""
     checks.call(section, filters.keep, place)
     checks.positive(section, ("limit",), place)
     for key in ("aspect", "size"):

@@ -57,9 +57,9 @@ def _lists(params: dict, run: dict, place: str) -> None:
 def _row(params: dict, section: dict, name: str, place: str) -> None:
     """What the selected scale must have for a row."""
     who = f"methods.{name}" if name in params["methods"] else f"ablations.{name}"
-    of = params["methods"][name if name in params["methods"] else params["ablations"][name]["of"]]
-    if "detector" in of:
-        checks.choice(of["detector"], section["detectors"], "detector", f"{who}; {place}.detectors")
+    method = rows.method_of(params, name)
+    if "detector" in method:
+        checks.choice(method["detector"], section["detectors"], "detector", f"{who}; {place}.detectors")
     row = rows.row(params, params["scale"], name)
     if row.from_file:
         if name in params["ablations"]:

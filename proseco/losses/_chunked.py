@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: What the tables of a chunk take together. On a CPU 291 anchors at M = 19,200 in float32, and more is no faster; a GPU
-#: has sixty kernels to start for each chunk.
+#: Bytes of a chunk's tables together. On a CPU that is 291 anchors at M = 19,200 in float32, and more is no faster; a
+#: GPU has sixty kernels to start for each chunk.
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}
 TABLES = 3  # spare, relation and log p'', each (a, M)
 
@@ -41,7 +41,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z_hat: Tensor, z: Tensor, rows: Tensor, tau: float, target: Target, learns: bool) -> Tensor:
         size = max(CHUNK_BYTES[z_hat.device.type] // (TABLES * len(z_hat) * z_hat.element_size()), 1)
-        # Allocated once: a CPU clears the pages of new ones, which for every chunk cost up to a third of the time.
+        # Allocated once: on a CPU, clearing the pages of new ones for every chunk took up to a third of the time.
         tables = z_hat.new_empty(TABLES, min(size, len(rows)), len(z_hat))
         entropies = z_hat.new_empty(len(rows))
         gradient = torch.zeros_like(z_hat) if learns else None
@@ -69,6 +69,6 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream: Tensor) -> tuple:
+    def backward(ctx, grad_out: Tensor) -> tuple:
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, None, None, None, None, None
+        return grad_out * gradient, None, None, None, None, None

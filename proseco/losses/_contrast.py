@@ -27,7 +27,7 @@ def soft_cross_entropy(
 
     With ``lambda_sce`` = 1 no relation counts and this is eq. 12; with ``delta`` = 1 as well, eq. 11.
 
-    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    :param z, z_hat, boxes, anchors: see :mod:`proseco.losses`.
     :param relation_mask: which pairs p' (eq. 6) leaves out: ``self`` the anchor itself; ``literal`` every pair of the
         same image or the same query, as the product of the two indicators reads.
     :param normalize_target: each row of w is divided by its sum, as in SCE's reference code.
@@ -38,7 +38,7 @@ def soft_cross_entropy(
     dtype = torch.promote_types(torch.promote_types(z.dtype, z_hat.dtype), torch.float32)
     z, z_hat = z.detach().to(dtype).flatten(0, 1), z_hat.to(dtype).flatten(0, 1)
     corners = box_ops.cxcywh_to_xyxy(boxes.detach().to(torch.promote_types(boxes.dtype, torch.float32)))
-    # A mask leaves something of every row, or of none: of none there is no relation.
+    # A mask leaves something in every row or in none; then there is no relation.
     literal = relation_mask == "literal"
     related = lambda_sce < 1 and (min(images, queries) > 1 if literal else len(z) > 1)
 
@@ -59,7 +59,7 @@ def soft_cross_entropy(
 
 def leave_out(logits: Tensor, rows: Tensor, queries: int, *, literal: bool) -> Tensor:
     """Set to -inf, in place, what eq. 6 leaves out. logits (a, B N), of the anchors numbered ``rows`` (a,)."""
-    # By scatter_: an assignment copies the number to a GPU first and waits until that has done all before it.
+    # By scatter_: an assignment would copy the number to a GPU first and wait for queued work.
     if literal:
         pairs, rows = logits.unflatten(1, (-1, queries)), rows[:, None, None]
         pairs.scatter_(1, (rows // queries).expand(-1, 1, pairs.shape[2]), -math.inf)

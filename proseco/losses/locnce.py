@@ -10,6 +10,6 @@ def loss(
 ) -> Tensor:
     """-sum over the positives m of log p''(ij, im), mean over the anchors.
 
-    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    :param z, z_hat, boxes, anchors: see :mod:`proseco.losses`.
     """
     return soft_cross_entropy(z, z_hat, boxes, anchors=anchors, tau=tau, delta=delta)

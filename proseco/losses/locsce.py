@@ -23,7 +23,7 @@ def loss(
     Not normalised (the default, eq. 9 as written), its value grows with the number of positives: it may well rise
     while training goes well.
 
-    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    :param z, z_hat, boxes, anchors: see :mod:`proseco.losses`.
     """
     return soft_cross_entropy(
         z,

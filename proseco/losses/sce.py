@@ -18,7 +18,7 @@ def loss(
 ) -> Tensor:
     """LocSCE with delta = 1: the only positive of an anchor is its match.
 
-    :param z: z_hat, boxes, anchors: see :mod:`proseco.losses`.
+    :param z, z_hat, boxes, anchors: see :mod:`proseco.losses`.
     """
     return soft_cross_entropy(
         z,

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from proseco import boxes as box_ops
 from proseco.nn import ema
+from proseco.nn.constants import constant
 from proseco.training import distributed
 
 
@@ -32,7 +34,7 @@ class Online(nn.Module):
         self.encoder, self.predictor = encoder, predictor
 
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
-        """-> predictions (n, D), a row a box."""
+        """-> predictions (n, D), one row per box."""
         return self.predictor(self.encoder(images, boxes))
 
 
@@ -50,7 +52,7 @@ class Target(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
-        """-> projections (n, D), a row a box."""
+        """-> projections (n, D), one row per box."""
         return self.encoder(images, boxes)
 
     def keep_rate(self) -> float:
@@ -97,7 +99,7 @@ class Byol:
 
     @torch.no_grad()
     def figures(self, batch, projections: Tensor) -> dict[str, Tensor]:
-        """To watch: the root mean square distance of the unit projections from their mean, 0 where all are one (a
+        """To watch: the root mean square distance of the unit projections from their mean, 0 if all are equal (a
         collapse, which the loss does not tell from success); how far the target is behind the online network. Parts of
         means over the whole batch, as the terms are.
         """
@@ -108,6 +110,13 @@ class Byol:
         }
 
 
+def pixels_xyxy(images: Tensor, boxes: list[Tensor]) -> tuple[Tensor, ...]:
+    """Per image boxes (n_i, 4) cxcywh in 0..1 -> xyxy in pixels of ``images`` (B, 3, H, W)."""
+    height, width = images.shape[2:]
+    size = constant((width, height), images.device)
+    return box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
+
+
 def distances(predictions: Tensor, projections: Tensor) -> Tensor:
     """|p - z|^2 of the normalised vectors, 2 - 2 cos: (n, D), (n, D) -> (n,) float32. No gradient reaches ``z``."""
     p, z = (F.normalize(x.float(), dim=-1) for x in (predictions, projections.detach()))
@@ -115,7 +124,7 @@ def distances(predictions: Tensor, projections: Tensor) -> Tensor:
 
 
 def with_trained_norm(module: nn.Module) -> nn.Module:
-    """Replace frozen batch norm by one that is trained, of the same names and values, in place."""
+    """Replace frozen batch norm by one that is trained, with the same names and values, in place."""
     for name, child in module.named_children():
         if isinstance(child, FrozenBatchNorm2d):
             norm = nn.BatchNorm2d(len(child.weight), eps=child.eps)
@@ -124,8 +133,3 @@ def with_trained_norm(module: nn.Module) -> nn.Module:
         else:
             with_trained_norm(child)
     return module
-
-
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    """State dict without the counts of batches, which frozen batch norm does not have."""
-    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}

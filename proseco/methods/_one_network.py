@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from proseco import boxes as box_ops
+from proseco.methods._state import flat_state
 from proseco.nn import set_loss
 from proseco.training.schedules import Pixels
 
@@ -28,14 +29,14 @@ class OneNetwork:
         detector.add_class_head(1)
         self.student = Student(detector, projector)
 
-    def predict(self, batch, **given) -> dict:
-        """What the detector's ``decode`` gives on the first view, over the fixed backbone's features.
+    def predict(self, batch, **options) -> dict:
+        """The result of the detector's ``decode`` on the first view, over the fixed backbone's features.
 
-        :param given: what ``decode`` is told beside.
+        :param options: further arguments of ``decode``.
         """
         with torch.no_grad():
             features = self.student.detector.features(batch.views[0], batch.mask)
-        return self.student.detector.decode(features, batch.mask, **given)
+        return self.student.detector.decode(features, batch.mask, **options)
 
     def parts(self, batch) -> list:
         """An image's loss does not depend on the others: gradients of parts add up to that of the batch."""
@@ -45,11 +46,11 @@ class OneNetwork:
         """Terms of the detector's set loss, figures to watch, and per layer the (query, box) pairs of each image."""
         targets = batch.targets()
         matched = set_loss.match(out["logits"], out["boxes"], targets, self.weights)
-        terms = set_loss.set_loss(out, targets, self.weights, batch.whole.boxes, matched)
+        terms = set_loss.set_loss(out, targets, self.weights, batch.global_batch.boxes, matched)
         with torch.no_grad():
             pairs = set_loss.matched_boxes(out["boxes"][-1], batch.boxes, matched[-1])
             ours, theirs = (box_ops.cxcywh_to_xyxy(boxes)[:, None] for boxes in pairs)
-            overlap = box_ops.iou(ours, theirs).sum() / max(batch.whole.boxes, 1)
+            overlap = box_ops.iou(ours, theirs).sum() / max(batch.global_batch.boxes, 1)
         return terms, {"matched_iou": overlap}, matched
 
     def after_step(self) -> None:
@@ -65,17 +66,15 @@ class OneNetwork:
         :returns: ``student`` -> per image boxes (m, 4) cxcywh on the CPU, and the number of the box of each; m is the
             least of N and the boxes.
         """
-        was = self.student.training
+        was_training = self.student.training
         self.student.eval()
         out = self.predict(batch)
-        self.student.train(was)
+        self.student.train(was_training)
         (pairs,) = set_loss.match(out["logits"][-1:], out["boxes"][-1:], batch.targets(), self.weights)
         last = zip(out["boxes"][-1].cpu(), pairs, strict=True)
-        found = [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]
-        return {"student": found}
+        return {"student": [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]}
 
-    def weights_of(self) -> dict[str, dict[str, Tensor]]:
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
         """The whole detector with the backbone, as both networks; what only pretraining needs under ``projector.``."""
-        projector = {f"projector.{name}": value for name, value in self.student.projector.state_dict().items()}
-        state = self.student.detector.state_dict() | projector
+        state = flat_state(self.student)
         return {"student": state, "teacher": state}

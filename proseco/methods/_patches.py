@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from proseco import boxes as box_ops
-from proseco.detectors._pooling import by_kernel
+from proseco.nn.roi_align import native_roi_align
 
 
 def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
@@ -16,14 +16,14 @@ def crop(view: Tensor, mask: Tensor, boxes: list[Tensor], side: int) -> Tensor:
     :returns: (sum of n_i, 3, side, side) uint8, the crops of all images after each other.
     """
     sizes = torch.stack([(~mask[:, 0]).sum(-1), (~mask[:, :, 0]).sum(-1)], -1)
-    found = []
-    # Image by image, without the padding: what lies at an edge is continued by itself, not by black.
+    crops = []
+    # Image by image, without the padding: an edge is continued by its own pixels, not by black.
     for image, size, wanted, (width, height) in zip(view, sizes, boxes, sizes.tolist(), strict=True):
         corners = box_ops.scale(box_ops.cxcywh_to_xyxy(wanted), size)
         picture = image[None, :, :height, :width].to(wanted.dtype)
-        with by_kernel():
-            found.append(roi_align(picture, [corners], side, aligned=True))
-    return torch.cat(found).round().to(torch.uint8)
+        with native_roi_align():
+            crops.append(roi_align(picture, [corners], side, aligned=True))
+    return torch.cat(crops).round().to(torch.uint8)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ def build(network, *, side: int, area: tuple[float, float] = (0.4, 1.0), smoothi
 
 
 class Classification:
-    """Cross-entropy on one label an image."""
+    """Cross-entropy on one label per image."""
 
     def __init__(self, network, transform, smoothing: float):
         self.student, self.transform, self.smoothing = network, transform, smoothing

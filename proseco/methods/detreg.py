@@ -1,7 +1,5 @@
 """DETReg (Bar et al. 2022) on Deformable DETR: find Selective Search boxes, and say what the backbone sees in them."""
 
-from functools import partial
-
 import numpy as np
 from torch import Tensor
 
@@ -12,9 +10,10 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.nn.tensors import at_least_float32
 from proseco.training.schedules import Pixels
 
-#: Of the backbone's maps, in the order in which a detector's ``features`` gives them.
+#: Of the backbone's maps, in the order in which a detector's ``features`` returns them.
 STRIDES = (8, 16, 32)
 
 
@@ -36,13 +35,13 @@ def build(
     """
     :param detector: without class head, its backbone pretrained.
     :param weak: the view, keywords of :func:`proseco.data.augment.weak_geometry`.
-    :param boxes: K, the first so many boxes of an image; ``draw``: at random of all of them instead.
+    :param boxes: K, how many boxes of an image are used: its first ones, or with ``draw`` a random choice.
     :param search: ``side`` and ``proposals``, the entry of a plug-in: boxes are not the stored ones but found anew each
-        time, on the image squeezed to a square of so many pixels, as in the public code (128).
-    :param side: pixels of the crop that a box's embedding is made of.
+        time, on the image squeezed to a square of ``side`` pixels, as in the public code (128).
+    :param side: pixels of the crop that a box's embedding is computed from.
     :param stride: of the backbone's map whose mean is the embedding: 8 (the public code's), 16 or 32.
-    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_embed: of the
-        embedding's L1. The public code's.
+    :param lambda_class, lambda_coord, lambda_giou: coefficients, in the matching and in the loss.
+    :param lambda_embed: coefficient of the embedding's L1. The defaults of all four are the public code's.
     :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     """
     if stride not in STRIDES:
@@ -53,7 +52,7 @@ def build(
 
 
 def _search(*, side: int, proposals: dict) -> Search:
-    propose = partial(plugins.load("proposals", proposals["name"]), **plugins.options("proposals", proposals))
+    propose = plugins.bind("proposals", proposals)
     try:  # before the first image, in a loader's process
         propose(np.zeros((side, side, 3), np.uint8), seed=0)
     except InputError as error:
@@ -64,11 +63,11 @@ def _search(*, side: int, proposals: dict) -> Search:
 class DETReg(OneNetwork):
     """One detector; its targets are the boxes and their embeddings."""
 
-    def __init__(self, detector, transform, side: int, level: int, weights: dict, embed: float, micro_batch):
+    def __init__(self, detector, transform, side: int, level: int, weights: dict, lambda_embed: float, micro_batch):
         width = detector.transformer.level_embed.shape[1]
         projector = MLP(width, width, detector.backbone[0].channels[level])
         super().__init__(detector, projector, transform, weights, micro_batch)
-        self.side, self.level, self.embed = side, level, embed
+        self.side, self.level, self.lambda_embed = side, level, lambda_embed
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Object or not, L1 and GIoU of every layer; L1 between the embeddings of the last layer's matched queries and
@@ -80,6 +79,6 @@ class DETReg(OneNetwork):
         queries = out["queries"][-1]
         counts = [len(boxes) for boxes in batch.boxes]
         rows, columns = matcher.flatten(matched[-1], queries.shape[1], counts, queries.device)
-        found = self.student.projector(queries.flatten(0, 1)[rows])
-        l1 = (matcher.lift(found) - wanted[columns]).abs().mean(-1).sum()
-        return terms | {"embed": self.embed * l1 / max(batch.whole.boxes, 1)}, figures
+        predicted = self.student.projector(queries.flatten(0, 1)[rows])
+        l1 = (at_least_float32(predicted) - wanted[columns]).abs().mean(-1).sum()
+        return terms | {"embed": self.lambda_embed * l1 / max(batch.global_batch.boxes, 1)}, figures

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from proseco import boxes as box_ops
 from proseco.data.views import TwoViews
+from proseco.methods._state import flat_state
 from proseco.nn import ema, matcher
 from proseco.nn.heads import MLP
 from proseco.nn.set_loss import box_terms, matched_boxes
+from proseco.nn.tensors import pad, to_device
 from proseco.training import distributed
 from proseco.training.schedules import Pixels
 
@@ -37,12 +39,12 @@ def build(
 ) -> "ProSeCo":
     """
     :param detector: without class head, its backbone pretrained.
-    :param weak: and ``strong``: the views (Table 4), keywords of :mod:`proseco.data.augment`.
+    :param weak, strong: the views (Table 4), keywords of :mod:`proseco.data.augment`.
     :param loss: contrastive loss, see :mod:`proseco.losses`.
     :param boxes: K, Selective Search boxes drawn for each image at every step.
     :param ema_rate: keep rate of the teacher.
     :param projector: widths of the MLP's hidden and last layer.
-    :param lambda_contrast: lambda_sim, lambda_coord, lambda_giou: coefficients of eq. 2, 4 and 5.
+    :param lambda_contrast, lambda_sim, lambda_coord, lambda_giou: coefficients of eq. 2, 4 and 5.
     :param contrast_aux: contrast at every decoder layer instead of the last alone.
     :param micro_batch: images, or pixels of them, whose activations a process holds at a time
         (:meth:`ProSeCo.propose`); None: all.
@@ -63,7 +65,7 @@ class _Branch(nn.Module):
     def forward(self, features: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """-> embeddings (contrasted layers, B, N, D), L2-normalised; boxes (layers, B, N, 4) cxcywh; both float32.
 
-        What is contrasted are the last decoder layers: as many as there are embeddings of.
+        Embeddings are those of the last decoder layers, the contrasted ones.
         """
         out = self.detector.decode(features, mask)
         embedded = self.projector(out["queries"][self.contrasted])
@@ -99,25 +101,25 @@ class ProSeCo:
     def propose(self, batch) -> tuple[tuple, tuple]:
         """(embeddings, boxes) of the teacher on the weak view and of the student on the strong one.
 
-        With ``micro_batch`` so many images at a time: of the student only the results are kept, and what leads to
-        them is computed again when the gradient needs it. The loss is that of the whole batch, negatives and all, for
-        a second forward pass of the student (as GradCache, Gao et al. 2021).
+        With ``micro_batch``, that many images at a time; only the student's outputs are kept, and its activations are
+        recomputed in the backward pass (GradCache, Gao et al. 2021). The loss is that of the whole batch, with all its
+        negatives, at the price of a second forward pass of the student.
         """
         size = batch.at_a_time(self.micro_batch)
         chunks = zip(batch.views.split(size, 1), batch.mask.split(size), strict=True)
-        found = [self._propose(*views, mask, again=size < len(batch)) for views, mask in chunks]
-        if len(found) == 1:
-            return found[0]
-        teacher, student = (tuple(torch.cat(x, 1) for x in zip(*who, strict=True)) for who in zip(*found, strict=True))
-        return teacher, student
+        parts = [self._propose(*views, mask, recompute=size < len(batch)) for views, mask in chunks]
+        if len(parts) == 1:
+            return parts[0]
+        teachers, students = zip(*parts, strict=True)
+        return _joined(teachers), _joined(students)
 
-    def _propose(self, weak: Tensor, strong: Tensor, mask: Tensor, *, again: bool) -> tuple[tuple, tuple]:
+    def _propose(self, weak: Tensor, strong: Tensor, mask: Tensor, *, recompute: bool) -> tuple[tuple, tuple]:
         with torch.no_grad():
             both = self.features(torch.cat([weak, strong]), torch.cat([mask, mask]))
             half = len(weak)
             teacher = self.teacher([f[:half] for f in both], mask)
         features = [f[half:] for f in both]
-        if again and torch.is_grad_enabled():
+        if recompute and torch.is_grad_enabled():
             return teacher, checkpoint(self.student, features, mask, use_reentrant=False)
         return teacher, self.student(features, mask)
 
@@ -132,9 +134,9 @@ class ProSeCo:
         with torch.no_grad():
             proposal_costs = matcher.similarity_cost(z, z_hat, sim=w["sim"])
             proposal_costs += matcher.box_cost(b[-len(z) :], b_hat[-len(z) :], coord=w["coord"], giou=w["giou"])
-            box_costs = matcher.box_cost(b_hat, matcher.pad(batch.boxes), coord=w["coord"], giou=w["giou"])
+            box_costs = matcher.box_cost(b_hat, pad(batch.boxes), coord=w["coord"], giou=w["giou"])
             sigmas = matcher.assign(proposal_costs, names=names)  # teacher's rows: all, in order
-            aligned = [matcher.send(torch.stack([columns for _, columns in sigma]), z.device) for sigma in sigmas]
+            aligned = [to_device(torch.stack([columns for _, columns in sigma]), z.device) for sigma in sigmas]
             box_pairs = matcher.assign(box_costs, [len(t) for t in batch.boxes], names=names)
         return aligned, box_pairs
 
@@ -144,14 +146,14 @@ class ProSeCo:
         The anchors are this process's proposals, the proposals they are contrasted with those of all processes.
         """
         (z, b), (z_hat, b_hat) = teacher, student
-        w, whole = self.weights, batch.whole
+        w, whole = self.weights, batch.global_batch
         anchors = slice(whole.first, whole.first + len(batch))
         contrast = z.new_zeros(())
         for sigma, of_teacher, of_student, boxes in zip(aligned, z, z_hat, b[-len(z) :], strict=True):
             index = sigma[..., None].expand(-1, -1, of_student.shape[-1])
-            mine = (of_teacher, of_student.gather(1, index), boxes)
-            everyone = (distributed.gather(tensor, whole.shares) for tensor in mine)
-            contrast = contrast + self.loss(*everyone, anchors=anchors) * batch.share
+            local = (of_teacher, of_student.gather(1, index), boxes)
+            gathered = (distributed.gather(tensor, whole.shares) for tensor in local)
+            contrast = contrast + self.loss(*gathered, anchors=anchors) * batch.share
         count = max(whole.boxes, 1)
         per_layer = [box_terms(o, batch.boxes, p, count) for o, p in zip(b_hat, box_pairs, strict=True)]
         l1, giou = (torch.stack(values).sum() for values in zip(*per_layer, strict=True))
@@ -170,7 +172,7 @@ class ProSeCo:
         ours, theirs = (box_ops.cxcywh_to_xyxy(x) for x in matched_boxes(b_hat[-1], batch.boxes, box_pairs[-1]))
         matched = box_ops.iou(ours[:, None], theirs[:, None]).mean() if len(ours) else z.new_zeros(())
         partner = z_hat[-1].gather(1, aligned[-1][..., None].expand(-1, -1, z_hat.shape[-1]))
-        boxes = sum(map(len, batch.boxes)) / max(batch.whole.boxes, 1)
+        boxes = sum(map(len, batch.boxes)) / max(batch.global_batch.boxes, 1)
         return {
             "positives": (1 + positive.float().sum(-1).mean()) * batch.share,
             "matched_iou": matched * boxes,
@@ -192,20 +194,25 @@ class ProSeCo:
         :returns: network -> per image boxes (m, 4) cxcywh on the CPU, and the number of the drawn box of each; m is the
             least of N and K.
         """
-        was = self.student.training
+        was_training = self.student.training
         self.student.eval()
         teacher, student = self.propose(batch)
-        self.student.train(was)
-        found = {}
+        self.student.train(was_training)
+        predictions = {}
         for name, predicted in (("student", student), ("teacher", teacher)):
             _, box_pairs = self.match(predicted, predicted, batch)
             last = zip(predicted[1][-1].cpu(), box_pairs[-1], strict=True)
-            found[name] = [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]
-        return found
+            predictions[name] = [(boxes[rows], numbers.tolist()) for boxes, (rows, numbers) in last]
+        return predictions
 
-    def weights_of(self) -> dict[str, dict[str, Tensor]]:
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
         """Both networks, each a whole detector with the backbone; the projector under ``projector.``."""
-        return {"student": _flat(self.student), "teacher": _flat(self.teacher)}
+        return {"student": flat_state(self.student), "teacher": flat_state(self.teacher)}
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """Embeddings and boxes, both (layers, images, ...), of several parts of a batch -> of all its images."""
+    return tuple(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True))
 
 
 def _positive_from(loss: Callable) -> float:
@@ -214,8 +221,3 @@ def _positive_from(loss: Callable) -> float:
     """
     delta = inspect.signature(loss).parameters.get("delta")
     return math.inf if delta is None or delta.default == 1 else delta.default
-
-
-def _flat(branch: _Branch) -> dict[str, Tensor]:
-    projector = {f"projector.{name}": value for name, value in branch.projector.state_dict().items()}
-    return branch.detector.state_dict() | projector

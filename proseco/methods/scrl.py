@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from proseco import boxes as box_ops
 from proseco.data.crops import SharedRegions
-from proseco.detectors._pooling import by_kernel
 from proseco.methods import _byol
 from proseco.nn.backbone import normalise
-from proseco.nn.constants import constant
+from proseco.nn.roi_align import native_roi_align
 
 _STRIDE = 32  # pixels, of the last stage
 
@@ -33,7 +31,7 @@ def build(
     """The defaults are those of the public code's ResNet-50 of 1,000 epochs.
 
     :param network: classification ResNet (:class:`proseco.nn.backbone.ResNet`); its classifier is left alone.
-    :param side: area, boxes, min_size, max_iou: of the views, see :class:`proseco.data.crops.SharedRegions`.
+    :param side, area, boxes, min_size, max_iou: of the views, see :class:`proseco.data.crops.SharedRegions`.
     :param first: keywords of :func:`proseco.data.augment.strong` for the first view; ``second`` for the other.
     :param projector: widths of the hidden and the last layer of projector and predictor.
     :param ema_rate: keep rate of the target at the first step; ``steps`` of the whole training.
@@ -43,7 +41,7 @@ def build(
 
 
 class _Encoder(nn.Module):
-    """ResNet, RoIAlign of a cell a box on the last map, projector."""
+    """ResNet, RoIAlign of the last map to one cell per box, projector."""
 
     def __init__(self, network, widths: tuple[int, int]):
         super().__init__()
@@ -52,12 +50,10 @@ class _Encoder(nn.Module):
 
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
         """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""
-        height, width = images.shape[2:]
-        size = constant((width, height), images.device)
-        corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
+        corners = _byol.pixels_xyxy(images, boxes)
         features = self.network.stages(normalise(images))[-1]
         # The public code pools without `aligned`, half a cell off: to the right in both views, mirrored or not.
-        with by_kernel():
+        with native_roi_align():
             pooled = roi_align(features, corners, output_size=1, spatial_scale=1 / _STRIDE, aligned=True)
         return self.projector(pooled.flatten(1))
 

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
-from proseco import boxes as box_ops
 from proseco.data.crops import ProposalViews
 from proseco.methods import _byol
-from proseco.nn.backbone import normalise
-from proseco.nn.constants import constant
+from proseco.nn.backbone import normalise, state_without_counts
 
 
 def build(
@@ -37,7 +35,7 @@ def build(
     """The defaults are those of the paper's FPN of 400 epochs.
 
     :param detector: Mask R-CNN with an FPN, its modules named as torchvision names them.
-    :param side: area, boxes, jitter, jitter_probability: of the views, see :class:`proseco.data.crops.ProposalViews`.
+    :param side, area, boxes, jitter, jitter_probability: of the views, see :class:`proseco.data.crops.ProposalViews`.
     :param filter: which proposals are drawn from, keywords of :func:`proseco.data.filters.keep`.
     :param first: keywords of :func:`proseco.data.augment.strong` for V1; ``second`` for the others.
     :param extra_side: pixels of the fourth view, which makes it SoCo* (192 in its code); None: three views.
@@ -66,18 +64,16 @@ class _Encoder(nn.Module):
 
     def forward(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
         """uint8 (B, 3, H, W), per image boxes (n_i, 4) cxcywh -> (sum of n_i, D), image by image."""
-        height, width = images.shape[2:]
-        size = constant((width, height), images.device)
-        corners = box_ops.scale(box_ops.cxcywh_to_xyxy(torch.cat(boxes)), size).split([len(b) for b in boxes])
+        corners, sizes = _byol.pixels_xyxy(images, boxes), [tuple(images.shape[2:])] * len(images)
         maps = self.backbone(normalise(images))
-        return self.projector(self.box_head(_pool(self.pool, maps, corners, [(height, width)] * len(images))))
+        return self.projector(self.box_head(_pool(self.pool, maps, corners, sizes)))
 
 
 def _pool(pool: MultiScaleRoIAlign, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list) -> Tensor:
-    """What lies in the boxes, xyxy in pixels: as ``roi_align`` with ``aligned``, an option that ``pool`` does not have.
+    """Pool boxes, xyxy in pixels, as ``roi_align`` does with ``aligned``, an option that ``pool`` does not have.
 
-    Without it a box is pooled half a pixel of its level's map further right and below, mirrored or not, and views are
-    mirrored one by one.
+    Without it a box is pooled half a pixel of its level's map too far right and down, mirrored or not, and each view is
+    mirrored on its own.
     """
     finest = 2  # of stride 2^2
     levels = LevelMapper(finest, finest + len(pool.featmap_names) - 1, pool.canonical_scale, pool.canonical_level)
@@ -102,30 +98,31 @@ class SoCo(_byol.Byol):
         terms, boxes = {}, len(p[0]) // len(batch)
         of_first = [slice(boxes), slice(boxes), slice(boxes, None)]  # which of V1's boxes V2, V3 and V4 show
         for number, part, prediction, projection in zip((2, 3, 4), of_first, p, z, strict=False):
-            mine, target = (x.unflatten(0, (len(batch), -1))[:, part].flatten(0, 1) for x in (p1, z1))
-            forth, back = _byol.distances(mine, projection), _byol.distances(prediction, target)
+            prediction_1, projection_1 = (x.unflatten(0, (len(batch), -1))[:, part].flatten(0, 1) for x in (p1, z1))
+            forth, back = _byol.distances(prediction_1, projection), _byol.distances(prediction, projection_1)
             terms[f"distance_1{number}"] = (forth.mean() + back.mean()) * batch.share
         return terms, self.figures(batch, z1)
 
-    def weights_of(self) -> dict[str, dict[str, Tensor]]:
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
         """Both networks: backbone, FPN and box head, in the names of the detector that is finetuned."""
         return {"student": _names(self.student.encoder), "teacher": _names(self.teacher.encoder)}
 
 
 def _names(encoder: _Encoder) -> dict[str, Tensor]:
     parts = {"backbone.": encoder.backbone, "roi_heads.box_head.": encoder.box_head}
-    return {f"{prefix}{key}": value for prefix, part in parts.items() for key, value in _byol.weights(part).items()}
+    states = {prefix: state_without_counts(part) for prefix, part in parts.items()}
+    return {f"{prefix}{key}": value for prefix, state in states.items() for key, value in state.items()}
 
 
 @torch.no_grad()
 def _width(box_head: nn.Module, channels: int, size: tuple[int, int]) -> int:
-    """Of the vector that a box head makes of a pooled box."""
-    one = torch.zeros(1, channels, *size, device=next(box_head.parameters()).device)
-    return box_head.eval()(one).shape[1]
+    """Length of the vector that a box head computes from a pooled box."""
+    pooled = torch.zeros(1, channels, *size, device=next(box_head.parameters()).device)
+    return box_head.eval()(pooled).shape[1]
 
 
 def _draw_anew(body: nn.Module) -> None:
-    """The initial weights of a ResNet."""
+    """Draw a ResNet's initial weights."""
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

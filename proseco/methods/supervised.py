@@ -1,4 +1,4 @@
-"""Supervised detection: what finetuning does. As a pretraining it is none: backbone weights and a new detector."""
+"""Supervised detection: what finetuning does. A row of this method has no pretraining but the backbone's."""
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class Supervised:
         return batch.split(self.micro_batch)
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        terms = self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.whole.boxes, batch.share)
+        terms = self.student.losses(batch.views[0], batch.mask, batch.targets(), batch.global_batch.boxes, batch.share)
         return terms, {}
 
     def after_step(self) -> None:

@@ -34,13 +34,14 @@ def build(
     """The defaults are those of the paper's ResNet-50 of 800 epochs, as its public code has them.
 
     :param network: classification ResNet (:class:`proseco.nn.backbone.ResNet`); its classifier is left alone.
-    :param side: and all to ``photometric``: of the views, see :class:`proseco.data.multicrop.MultiCrop`.
+    :param side, area, small_side, small_area, small_crops, photometric: of the views, see
+        :class:`proseco.data.multicrop.MultiCrop`.
     :param hidden: width of the projection head's hidden layer, ``width`` of the embeddings.
-    :param prototypes: how many; they keep still for ``frozen_steps``.
-    :param epsilon: and ``iterations``: see :func:`sinkhorn`.
-    :param queue: past embeddings of each large crop that codes are computed with beside the batch's, once there are so
-        many and ``queue_from`` steps are done; for batches that are small beside the number of prototypes.
-    :raises InputError: a 0 where one divides by it.
+    :param prototypes: their number; they are fixed for the first ``frozen_steps``.
+    :param epsilon, iterations: see :func:`sinkhorn`.
+    :param queue: how many past embeddings of each large crop join the batch's when codes are computed, once there are
+        that many and ``queue_from`` steps are done; for batches that are small compared to the number of prototypes.
+    :raises InputError: a size, number or divisor is not above 0.
     """
     counts = {"side": side, "small_side": small_side, "hidden": hidden, "width": width, "prototypes": prototypes}
     for key, value in (counts | {"temperature": temperature, "epsilon": epsilon, "iterations": iterations}).items():
@@ -63,7 +64,7 @@ def build(
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:
     """Codes (eq. 3-5): samples shared out among prototypes by score, each prototype getting about as many.
 
-    The matrix exp(scores / epsilon) is scaled by turns so that its columns (prototypes) have equal sums and its rows
+    The matrix exp(scores / epsilon) is scaled in turns so that its columns (prototypes) have equal sums and its rows
     (samples) sum to 1; the rows come last. In logarithms, so that no epsilon is too small.
 
     :param scores: (..., n, K), of n samples with K prototypes.
@@ -179,13 +180,13 @@ class SwAV:
     @torch.no_grad()
     def assign(self, z: Tensor, batch) -> Tensor:
         """Codes (2, B, K) of the large crops, shared out over the images of all processes and the queue."""
-        self.newest = distributed.gather(z[:2].transpose(0, 1).contiguous(), batch.whole.shares)
+        self.newest = distributed.gather(z[:2].transpose(0, 1).contiguous(), batch.global_batch.shares)
         rows, steps, queue = self.newest, self.memory.steps, self.memory.queue
         if steps >= self.queue_from and steps * len(rows) >= len(queue):  # else not yet full
             rows = torch.cat([rows, queue])
         scores = self.student.prototypes(rows).transpose(0, 1)
         codes = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
-        return codes[:, batch.whole.first : batch.whole.first + len(batch)]
+        return codes[:, batch.global_batch.first : batch.global_batch.first + len(batch)]
 
     def predict(self, z: Tensor, codes: Tensor, batch) -> tuple[dict, dict]:
         """The swapped prediction, and to watch: for which share of the images the two large crops are assigned to one

@@ -10,6 +10,7 @@ from proseco.methods import _patches
 from proseco.methods._one_network import OneNetwork
 from proseco.nn import matcher
 from proseco.nn.heads import MLP
+from proseco.nn.tensors import at_least_float32
 from proseco.training.schedules import Pixels
 
 
@@ -33,8 +34,8 @@ def build(
     :param patches: random boxes of an image, each given to an equal share of the queries.
     :param min_side: smallest side of a patch in pixels; ``side``: of the square that it is resized to.
     :param mask_ratio: share of the queries that are not told their patch.
-    :param lambda_class: lambda_coord, lambda_giou: coefficients, in the matching and in the loss; lambda_feature: of
-        the reconstruction.
+    :param lambda_class, lambda_coord, lambda_giou: coefficients, in the matching and in the loss.
+    :param lambda_feature: coefficient of the reconstruction.
     :param micro_batch: see :class:`proseco.training.schedules.Schedule`.
     :raises InputError: the queries cannot be shared out equally.
     """
@@ -46,34 +47,38 @@ def build(
     return UPDETR(detector, views, patches, side, mask_ratio, weights, lambda_feature, micro_batch)
 
 
-def groups_apart(queries: int, patches: int, device: torch.device | None = None) -> Tensor:
+def group_attention_mask(queries: int, patches: int, device: torch.device | None = None) -> Tensor:
     """(queries, queries) bool, True where a query may not attend to another: where their patches differ."""
     patch = torch.arange(queries, device=device) // (queries // patches)
     return patch[:, None] != patch
 
 
 class UPDETR(OneNetwork):
-    """One detector; every query knows of one patch, and of no query of another patch."""
+    """One detector; every query knows one patch, and attends to no query of another patch."""
 
-    def __init__(self, detector, transform, patches: int, side: int, mask_ratio: float, weights, feature, micro_batch):
+    def __init__(
+        self, detector, transform, patches: int, side: int, mask_ratio: float, weights, lambda_feature, micro_batch
+    ):
         width, channels = detector.transformer.level_embed.shape[1], detector.backbone[0].channels[-1]
         projector = nn.ModuleDict(
             {"patch": nn.Linear(channels, width), "feature": MLP(width, width, channels)},
         )
         super().__init__(detector, projector, transform, weights, micro_batch)
-        self.patches, self.side, self.mask_ratio, self.feature = patches, side, mask_ratio, feature
+        self.patches, self.side, self.mask_ratio, self.lambda_feature = patches, side, mask_ratio, lambda_feature
 
     def predict(self, batch) -> dict:
-        """What the detector gives, and ``patches``: the features of what the queries were told, (B P, C)."""
+        """The detector's results, and ``patches`` (B P, C): the features of the patches that the queries were given."""
         detector, view = self.student.detector, batch.views[0]
         queries = detector.transformer.queries
-        shown = _patches.pooled(detector, view, batch.mask, batch.boxes, self.side)[-1]
-        told = self.student.projector["patch"](shown).unflatten(0, (len(batch), self.patches))
-        told = told.repeat_interleave(queries // self.patches, 1)
+        patch_features = _patches.pooled(detector, view, batch.mask, batch.boxes, self.side)[-1]
+        patch_queries = self.student.projector["patch"](patch_features).unflatten(0, (len(batch), self.patches))
+        patch_queries = patch_queries.repeat_interleave(queries // self.patches, 1)
         if self.student.training:
-            told = told * (torch.rand(*told.shape[:2], 1, device=told.device) >= self.mask_ratio)
-        apart = groups_apart(queries, self.patches, view.device)
-        return super().predict(batch, added=told, apart=apart) | {"patches": shown}
+            kept = torch.rand(*patch_queries.shape[:2], 1, device=view.device) >= self.mask_ratio
+            patch_queries = patch_queries * kept
+        attention_mask = group_attention_mask(queries, self.patches, view.device)
+        out = super().predict(batch, extra_content=patch_queries, attention_mask=attention_mask)
+        return out | {"patches": patch_features}
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Match or not, L1, GIoU, and the squared distance of the L2-normalised features, all of every layer."""
@@ -84,6 +89,6 @@ class UPDETR(OneNetwork):
         for queries, pairs in zip(out["queries"], matched, strict=True):
             counts = [self.patches] * len(batch)
             rows, columns = matcher.flatten(pairs, queries.shape[1], counts, queries.device)
-            found = matcher.lift(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
-            total = total + (F.normalize(found, dim=-1) - wanted[columns]).square().sum()
-        return terms | {"feature": self.feature * total / batch.whole.boxes}, figures
+            predicted = at_least_float32(self.student.projector["feature"](queries.flatten(0, 1)[rows]))
+            total = total + (F.normalize(predicted, dim=-1) - wanted[columns]).square().sum()
+        return terms | {"feature": self.lambda_feature * total / batch.global_batch.boxes}, figures

@@ -1,1 +1,1 @@
-"""The parts of a detector."""
+"""Network parts, matching, set losses and EMA."""

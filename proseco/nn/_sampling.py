@@ -1,7 +1,7 @@
 """Deformable attention's sampling compiled for the CPU: one pass over the points, forward and backward.
 
-Nothing is made for each sample: the plain form writes ``points`` maps as large as the result and reads them again.
-An image's head is the work of one thread, in order, so that the bits do not depend on how many threads there are.
+Nothing is stored per sample; the plain form writes ``points`` maps as large as the result and reads them again. Each
+head of an image is the work of one thread, in order, so that the bits do not depend on the number of threads.
 """
 
 import os
@@ -23,25 +23,25 @@ _vectors = compiler(__file__, error_model="numpy", fastmath={"reassoc", "contrac
 @_compiled
 def _pixel(point, size):
     """0..1 -> pixels, 0 the first one's centre, by the steps of ``grid_sample`` (there by way of -1..1): a fresh
-    detector's points lie on pixel centres, where gradients jump, and should fall to the same side of them.
+    detector's points lie on pixel centres, where gradients jump, and should land on the same side of them.
     """
-    kind = type(point)
-    return (point * kind(2) - kind(1) + kind(1)) * (kind(size) / kind(2)) - kind(0.5)
+    dtype = type(point)
+    return (point * dtype(2) - dtype(1) + dtype(1)) * (dtype(size) / dtype(2)) - dtype(0.5)
 
 
 @_compiled
 def _along(x, size):
-    """The two pixels on the sides of ``x`` (-1 <= x < size, in pixels, 0 a centre): their indices, what a linear
-    interpolation weighs them with, and the derivatives of that. One outside weighs 0, under its neighbour's index.
+    """The two pixels on either side of ``x`` (-1 <= x < size, in pixels, 0 a centre): their indices, their weights in
+    linear interpolation, and the derivatives of these. A pixel outside has weight 0 and its neighbour's index.
     """
-    none, one = type(x)(0), type(x)(1)
+    zero, one = type(x)(0), type(x)(1)
     below = np.floor(x)
     part, first = x - below, int(below)
     in_first, in_second = first >= 0, first + 1 < size
     return (
         (first if in_first else 0, first + 1 if in_second else first),
-        (one - part if in_first else none, part if in_second else none),
-        (-one if in_first else none, one if in_second else none),
+        (one - part if in_first else zero, part if in_second else zero),
+        (-one if in_first else zero, one if in_second else zero),
     )
 
 
@@ -52,26 +52,26 @@ def _blend(into, f0, p0, f1, p1, f2, p2, f3, p3):
 
 
 @_vectors
-def _products(one, p0, p1, p2, p3):
-    d0 = d1 = d2 = d3 = one.dtype.type(0)
-    for c in range(one.size):
-        d0 += one[c] * p0[c]
-        d1 += one[c] * p1[c]
-        d2 += one[c] * p2[c]
-        d3 += one[c] * p3[c]
+def _products(row, p0, p1, p2, p3):
+    d0 = d1 = d2 = d3 = row.dtype.type(0)
+    for c in range(row.size):
+        d0 += row[c] * p0[c]
+        d1 += row[c] * p1[c]
+        d2 += row[c] * p2[c]
+        d3 += row[c] * p3[c]
     return d0, d1, d2, d3
 
 
 @_vectors
-def _add(into, factor, one):
-    for c in range(one.size):
-        into[c] += factor * one[c]
+def _add(into, factor, row):
+    for c in range(row.size):
+        into[c] += factor * row[c]
 
 
 @_compiled
 def _forward(begin, end, value, shapes, points, weights, out):
     """value (B, S, heads, width), shapes (L, 2), points (B, Q, heads, L, P, 2), weights (B, Q, heads, L, P), out
-    (B, Q, heads, width), zero. Of items ``begin`` to ``end`` of the B * heads.
+    (B, Q, heads, width), zero. Fills items ``begin`` to ``end`` of the B * heads.
     """
     _, queries, heads, levels, count, _ = points.shape
     for item in range(begin, end):
@@ -101,14 +101,14 @@ def _forward(begin, end, value, shapes, points, weights, out):
 
 
 @_compiled
-def _backward(begin, end, value, shapes, points, weights, above, of_value, of_points, of_weights):
-    """above (B, Q, heads, width): the gradient of what :func:`_forward` gives. ``of_`` ones are zero and are filled."""
+def _backward(begin, end, value, shapes, points, weights, grad_out, grad_value, grad_points, grad_weights):
+    """grad_out (B, Q, heads, width): the gradient of the output of :func:`_forward`. Fills the last three, all zero."""
     _, queries, heads, levels, count, _ = points.shape
-    kind = value.dtype.type
+    dtype = value.dtype.type
     for item in range(begin, end):
         b, head = item // heads, item % heads
         for q in range(queries):
-            g = above[b, q, head]
+            g = grad_out[b, q, head]
             start = 0
             for level in range(levels):
                 h, w = shapes[level]
@@ -117,29 +117,29 @@ def _backward(begin, end, value, shapes, points, weights, above, of_value, of_po
                     y = _pixel(points[b, q, head, level, p, 1], h)
                     if not (x >= -1 and x < w and y >= -1 and y < h):
                         continue
-                    (left, right), (x0, x1), (of_x0, of_x1) = _along(x, w)
-                    (top, bottom), (y0, y1), (of_y0, of_y1) = _along(y, h)
+                    (left, right), (x0, x1), (dx0, dx1) = _along(x, w)
+                    (top, bottom), (y0, y1), (dy0, dy1) = _along(y, h)
                     top, bottom = start + top * w, start + bottom * w
                     p0, p1 = value[b, top + left, head], value[b, top + right, head]
                     p2, p3 = value[b, bottom + left, head], value[b, bottom + right, head]
                     d0, d1, d2, d3 = _products(g, p0, p1, p2, p3)
                     upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
                     weight = weights[b, q, head, level, p]
-                    of_weights[b, q, head, level, p] = y0 * upper + y1 * lower
-                    along = y0 * (of_x0 * d0 + of_x1 * d1) + y1 * (of_x0 * d2 + of_x1 * d3)
-                    of_points[b, q, head, level, p, 0] = weight * kind(w) * along
-                    of_points[b, q, head, level, p, 1] = weight * kind(h) * (of_y0 * upper + of_y1 * lower)
+                    grad_weights[b, q, head, level, p] = y0 * upper + y1 * lower
+                    along = y0 * (dx0 * d0 + dx1 * d1) + y1 * (dx0 * d2 + dx1 * d3)
+                    grad_points[b, q, head, level, p, 0] = weight * dtype(w) * along
+                    grad_points[b, q, head, level, p, 1] = weight * dtype(h) * (dy0 * upper + dy1 * lower)
                     y0, y1 = weight * y0, weight * y1
-                    _add(of_value[b, top + left, head], y0 * x0, g)
-                    _add(of_value[b, top + right, head], y0 * x1, g)
-                    _add(of_value[b, bottom + left, head], y1 * x0, g)
-                    _add(of_value[b, bottom + right, head], y1 * x1, g)
+                    _add(grad_value[b, top + left, head], y0 * x0, g)
+                    _add(grad_value[b, top + right, head], y0 * x1, g)
+                    _add(grad_value[b, bottom + left, head], y1 * x0, g)
+                    _add(grad_value[b, bottom + right, head], y1 * x1, g)
                 start += h * w
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads do not survive a fork, so they are asked for with the number of the process."""
+    """One pool per process, as threads do not survive a fork: its number is a part of the cache's key."""
     return ThreadPoolExecutor(threads)
 
 
@@ -160,20 +160,20 @@ def _over(kernel, items: int, *arrays) -> None:
 
 def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
     """:func:`proseco.nn.sampling.sample_levels` on the CPU; points and weights of float32 or float64."""
-    given = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights)]
+    inputs = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights)]
     b, _, heads, width = value.shape
     out = points.new_zeros(b, points.shape[1], heads, width)
-    value_, *others = (tensor.numpy() for tensor in given)
-    _over(_forward, b * heads, value_, np.array(shapes), *others, out.numpy())
+    values, *others = (tensor.numpy() for tensor in inputs)
+    _over(_forward, b * heads, values, np.array(shapes), *others, out.numpy())
     return out.flatten(2).to(value.dtype)
 
 
-def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, above: Tensor) -> tuple:
-    """Gradients of value, points and weights for ``above``, the one of what :func:`forward` gives, (B, Q, D)."""
-    given = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights, above.to(points.dtype))]
+def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, grad_out: Tensor) -> tuple:
+    """Gradients of value, points and weights; ``grad_out`` (B, Q, D): the gradient of the output of :func:`forward`."""
+    inputs = [tensor.contiguous() for tensor in (value.to(points.dtype), points, weights, grad_out.to(points.dtype))]
     b, _, heads, width = value.shape
-    found = [torch.zeros_like(tensor) for tensor in given[:3]]
-    given[3] = given[3].view(b, points.shape[1], heads, width)
-    value_, *others = (tensor.numpy() for tensor in [*given, *found])
-    _over(_backward, b * heads, value_, np.array(shapes), *others)
-    return found[0].to(value.dtype), *found[1:]
+    gradients = [torch.zeros_like(tensor) for tensor in inputs[:3]]
+    inputs[3] = inputs[3].view(b, points.shape[1], heads, width)
+    values, *others = (tensor.numpy() for tensor in [*inputs, *gradients])
+    _over(_backward, b * heads, values, np.array(shapes), *others)
+    return gradients[0].to(value.dtype), *gradients[1:]

@@ -1,9 +1,9 @@
 """Deformable attention's sampling on a GPU: one Triton kernel forward and one backward.
 
-Nothing is made for each sample, as in :mod:`proseco.nn._sampling`, whose rules for borders and NaN hold here too. A
+Nothing is stored per sample, as in :mod:`proseco.nn._sampling`, whose rules for borders and NaN hold here too. A
 program is a block of queries of one image's head: a sample's channels lie side by side in memory, and neighbouring
-queries find each other's pixels in the cache. Sums are of the points' precision; the value is read as it is given, half
-the bytes in bfloat16. Programs add to the value's gradient all at once, so its last bits vary from run to run.
+queries find each other's pixels in the cache. Sums have the points' precision; the value is read in its own, half the
+bytes in bfloat16. Programs add to the value's gradient concurrently, so its last bits vary from run to run.
 """
 
 import torch
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from proseco.nn.constants import constant
 
-# Queries and warps of a program. A thread reads 16 bytes at once but adds at most four float32 to memory. Were its part
-# of a row not the same for both, each addition would go through shared memory: backward, four channels a thread.
+# Queries and warps of a program. A thread reads 16 bytes at once but adds at most four float32 to memory. If its part
+# of a row were not the same for both, each addition would go through shared memory: backward, four channels a thread.
 FORWARD, BACKWARD = (32, 4), (16, 4)
 
-# Sizes change from batch to batch; code of its own for those that 16 divides gains nothing: strides come from WIDTH.
+# Sizes change from batch to batch; separate code for multiples of 16 gains nothing, as strides come from WIDTH.
 _kernel = triton.jit(do_not_specialize=["queries", "pixels", "heads"])
 
 
 @triton.jit
-def _place(points, there, w, h):
+def _place(points, query_mask, w, h):
     """Where samples lie: x and y in pixels, 0 the first one's centre, by the steps of ``grid_sample``."""
-    x = tl.load(points, mask=there, other=-1)
-    y = tl.load(points + 1, mask=there, other=-1)
+    x = tl.load(points, mask=query_mask, other=-1)
+    y = tl.load(points + 1, mask=query_mask, other=-1)
     return (x * 2 - 1 + 1) * (w / 2.0).to(x.dtype) - 0.5, (y * 2 - 1 + 1) * (h / 2.0).to(y.dtype) - 0.5
 
 
@@ -34,7 +34,7 @@ def _corners(x, y, w, h):
     """The pixels around each sample: number of the upper left one, shares of its right and lower neighbours, and which
     of the four are on the map.
     """
-    inside = (x >= -1) & (x < w) & (y >= -1) & (y < h)  # not so for NaN, nor for what no integer holds
+    inside = (x >= -1) & (x < w) & (y >= -1) & (y < h)  # False for NaN and for what no integer holds
     x, y = tl.where(inside, x, 0), tl.where(inside, y, 0)
     left, top = tl.floor(x), tl.floor(y)
     to_right, to_lower = x - left, y - top
@@ -46,14 +46,16 @@ def _corners(x, y, w, h):
 
 
 @triton.jit
-def _read(plane, pixel, on, channels, real, stride, kind: tl.constexpr):
-    """(queries, channels) of one pixel a query, 0 where it is not on the map."""
-    return tl.load(plane + ((pixel * stride)[:, None] + channels), mask=on[:, None] & real, other=0).to(kind)
+def _read(plane, pixel, on, channels, channel_mask, stride, dtype: tl.constexpr):
+    """(queries, channels) of one pixel per query, 0 where it is not on the map."""
+    return tl.load(plane + ((pixel * stride)[:, None] + channels), mask=on[:, None] & channel_mask, other=0).to(dtype)
 
 
 @triton.jit
-def _add(plane, pixel, on, channels, real, stride, amount):
-    tl.atomic_add(plane + ((pixel * stride)[:, None] + channels), amount, mask=on[:, None] & real, sem="relaxed")
+def _add(plane, pixel, on, channels, channel_mask, stride, amount):
+    tl.atomic_add(
+        plane + ((pixel * stride)[:, None] + channels), amount, mask=on[:, None] & channel_mask, sem="relaxed"
+    )
 
 
 @_kernel
@@ -73,32 +75,32 @@ def _forward(
     BLOCK: tl.constexpr,
 ):
     """Shapes as in :func:`proseco.nn._sampling._forward`; ``CHANNELS`` is the power of two that holds ``WIDTH``."""
-    kind: tl.constexpr = points.dtype.element_ty
+    dtype: tl.constexpr = points.dtype.element_ty
     blocks = tl.cdiv(queries, BLOCK)
     item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = (item // heads).to(tl.int64), item % heads
     query = block * BLOCK + tl.arange(0, BLOCK)
     channels = tl.arange(0, CHANNELS)[None, :]
-    there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
+    query_mask, channel_mask, stride = query < queries, channels < WIDTH, heads * WIDTH
     row = (image * queries + query) * heads + head
     plane = value + image * pixels * stride + head * WIDTH
-    total = tl.zeros((BLOCK, CHANNELS), kind)
+    total = tl.zeros((BLOCK, CHANNELS), dtype)
     for level in range(LEVELS):
         h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
         for p in tl.static_range(COUNT):
             sample = (row * LEVELS + level) * COUNT + p
-            x, y = _place(points + 2 * sample, there, w, h)
-            weight = tl.load(weights + sample, mask=there, other=0)
+            x, y = _place(points + 2 * sample, query_mask, w, h)
+            weight = tl.load(weights + sample, mask=query_mask, other=0)
             weight = tl.where((x != x) | (y != y), x + y, weight)  # NaN, whatever is read
             first, x1, y1, on = _corners(x, y, w, h)
             x0, y0 = 1 - x1, weight * (1 - y1)
             y1 = weight * y1
-            total += (y0 * x0)[:, None] * _read(plane, first, on[0], channels, real, stride, kind)
-            total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, real, stride, kind)
-            total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, real, stride, kind)
-            total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, real, stride, kind)
+            total += (y0 * x0)[:, None] * _read(plane, first, on[0], channels, channel_mask, stride, dtype)
+            total += (y0 * x1)[:, None] * _read(plane, first + 1, on[1], channels, channel_mask, stride, dtype)
+            total += (y1 * x0)[:, None] * _read(plane, first + w, on[2], channels, channel_mask, stride, dtype)
+            total += (y1 * x1)[:, None] * _read(plane, first + w + 1, on[3], channels, channel_mask, stride, dtype)
         plane += h * w * stride
-    tl.store(out + row[:, None] * WIDTH + channels, total, mask=there[:, None] & real)
+    tl.store(out + row[:, None] * WIDTH + channels, total, mask=query_mask[:, None] & channel_mask)
 
 
 @_kernel
@@ -107,10 +109,10 @@ def _backward(
     shapes,
     points,
     weights,
-    above,
-    of_value,
-    of_points,
-    of_weights,
+    grad_out,
+    grad_value,
+    grad_points,
+    grad_weights,
     queries,
     pixels,
     heads,
@@ -121,50 +123,50 @@ def _backward(
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``above``: the gradient of what :func:`_forward` gives. Adds to ``of_value``, fills the other two.
+    """``grad_out``: the gradient of the output of :func:`_forward`. Adds to ``grad_value``, fills the other two.
 
     Gradients of a level's points lie side by side, and so do those of its weights. They are collected as columns of a
     block like that of the channels, at least as wide as they need, and leave together: one at a time they would cross
     from thread to thread, with a barrier each.
     """
-    kind: tl.constexpr = points.dtype.element_ty
+    dtype: tl.constexpr = points.dtype.element_ty
     blocks = tl.cdiv(queries, BLOCK)
     item, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = (item // heads).to(tl.int64), item % heads
     query = block * BLOCK + tl.arange(0, BLOCK)
     channels, columns = tl.arange(0, CHANNELS)[None, :], tl.arange(0, COLUMNS)[None, :]
-    there, real, stride = query < queries, channels < WIDTH, heads * WIDTH
+    query_mask, channel_mask, stride = query < queries, channels < WIDTH, heads * WIDTH
     row = (image * queries + query) * heads + head
     start = image * pixels * stride + head * WIDTH
-    g = tl.load(above + row[:, None] * WIDTH + channels, mask=there[:, None] & real, other=0).to(kind)
+    g = tl.load(grad_out + row[:, None] * WIDTH + channels, mask=query_mask[:, None] & channel_mask, other=0).to(dtype)
     for level in range(LEVELS):
         h, w = tl.load(shapes + 2 * level), tl.load(shapes + 2 * level + 1)
-        plane, of_plane = value + start, of_value + start
-        to_points, to_weights = tl.zeros((BLOCK, COLUMNS), kind), tl.zeros((BLOCK, COLUMNS), kind)
+        plane, grad_plane = value + start, grad_value + start
+        to_points, to_weights = tl.zeros((BLOCK, COLUMNS), dtype), tl.zeros((BLOCK, COLUMNS), dtype)
         for p in tl.static_range(COUNT):
             sample = (row * LEVELS + level) * COUNT + p
-            x, y = _place(points + 2 * sample, there, w, h)
-            weight = tl.load(weights + sample, mask=there, other=0)
+            x, y = _place(points + 2 * sample, query_mask, w, h)
+            weight = tl.load(weights + sample, mask=query_mask, other=0)
             first, x1, y1, on = _corners(x, y, w, h)
             x0, y0 = 1 - x1, 1 - y1
-            d0 = tl.sum(g * _read(plane, first, on[0], channels, real, stride, kind), 1)
-            d1 = tl.sum(g * _read(plane, first + 1, on[1], channels, real, stride, kind), 1)
-            d2 = tl.sum(g * _read(plane, first + w, on[2], channels, real, stride, kind), 1)
-            d3 = tl.sum(g * _read(plane, first + w + 1, on[3], channels, real, stride, kind), 1)
+            d0 = tl.sum(g * _read(plane, first, on[0], channels, channel_mask, stride, dtype), 1)
+            d1 = tl.sum(g * _read(plane, first + 1, on[1], channels, channel_mask, stride, dtype), 1)
+            d2 = tl.sum(g * _read(plane, first + w, on[2], channels, channel_mask, stride, dtype), 1)
+            d3 = tl.sum(g * _read(plane, first + w + 1, on[3], channels, channel_mask, stride, dtype), 1)
             upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
-            along_x = weight * w.to(kind) * (y0 * (d1 - d0) + y1 * (d3 - d2))
-            along_y = weight * h.to(kind) * (lower - upper)
+            along_x = weight * w.to(dtype) * (y0 * (d1 - d0) + y1 * (d3 - d2))
+            along_y = weight * h.to(dtype) * (lower - upper)
             to_points = tl.where(columns == 2 * p, along_x[:, None], to_points)
             to_points = tl.where(columns == 2 * p + 1, along_y[:, None], to_points)
             to_weights = tl.where(columns == p, (y0 * upper + y1 * lower)[:, None], to_weights)
             y0, y1 = weight * y0, weight * y1
-            _add(of_plane, first, on[0], channels, real, stride, (y0 * x0)[:, None] * g)
-            _add(of_plane, first + 1, on[1], channels, real, stride, (y0 * x1)[:, None] * g)
-            _add(of_plane, first + w, on[2], channels, real, stride, (y1 * x0)[:, None] * g)
-            _add(of_plane, first + w + 1, on[3], channels, real, stride, (y1 * x1)[:, None] * g)
+            _add(grad_plane, first, on[0], channels, channel_mask, stride, (y0 * x0)[:, None] * g)
+            _add(grad_plane, first + 1, on[1], channels, channel_mask, stride, (y0 * x1)[:, None] * g)
+            _add(grad_plane, first + w, on[2], channels, channel_mask, stride, (y1 * x0)[:, None] * g)
+            _add(grad_plane, first + w + 1, on[3], channels, channel_mask, stride, (y1 * x1)[:, None] * g)
         at = ((row * LEVELS + level) * COUNT)[:, None]
-        tl.store(of_points + 2 * at + columns, to_points, mask=there[:, None] & (columns < 2 * COUNT))
-        tl.store(of_weights + at + columns, to_weights, mask=there[:, None] & (columns < COUNT))
+        tl.store(grad_points + 2 * at + columns, to_points, mask=query_mask[:, None] & (columns < 2 * COUNT))
+        tl.store(grad_weights + at + columns, to_weights, mask=query_mask[:, None] & (columns < COUNT))
         start += h * w * stride
 
 
@@ -203,12 +205,12 @@ def forward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weight
     return out.flatten(2)
 
 
-def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, above: Tensor) -> tuple:
-    """Gradients of value, points and weights for ``above``, the one of what :func:`forward` gives, (B, Q, D)."""
-    value, points, weights, above = (tensor.contiguous() for tensor in (value, points, weights, above))
-    of_value = torch.zeros_like(value, dtype=points.dtype)
-    of_points, of_weights = torch.empty_like(points), torch.empty_like(weights)
+def backward(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor, grad_out: Tensor) -> tuple:
+    """Gradients of value, points and weights; ``grad_out`` (B, Q, D): the gradient of the output of :func:`forward`."""
+    value, points, weights, grad_out = (tensor.contiguous() for tensor in (value, points, weights, grad_out))
+    grad_value = torch.zeros_like(value, dtype=points.dtype)
+    grad_points, grad_weights = torch.empty_like(points), torch.empty_like(weights)
     columns = triton.next_power_of_2(max(value.shape[-1], 2 * points.shape[4]))
-    others = (points, weights, above, of_value, of_points, of_weights)
+    others = (points, weights, grad_out, grad_value, grad_points, grad_weights)
     _launch(_backward, BACKWARD, shapes, value, *others, COLUMNS=columns)
-    return of_value.to(value.dtype), of_points, of_weights
+    return grad_value.to(value.dtype), grad_points, grad_weights

@@ -12,19 +12,20 @@ from proseco.base.errors import one_of
 from proseco.nn.constants import constant
 
 
-def folds(norm: nn.Module, x: Tensor) -> bool:
-    """Whether a norm goes into the convolution before it: one that is constant, on a GPU. There it saves more than a
-    pass over the map, for autocast would give the norm's float32 constants a float32 map.
+def can_fold(norm: nn.Module, x: Tensor) -> bool:
+    """Whether ``norm`` can be merged into the convolution before it: a frozen norm on a GPU.
+
+    Besides a pass over the map this avoids autocast promoting the map to float32.
     """
     return isinstance(norm, FrozenBatchNorm2d) and x.is_cuda
 
 
-def convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))``; where it :func:`folds`, as one convolution, with gradients of the convolution's own weights.
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))``; as one convolution where :func:`can_fold` allows, with gradients of the convolution's weights.
 
-    The product of weights and factors is taken anew each time, in float32: a map of a single image is larger than it.
+    The product of weights and factors is computed anew each time, in float32: even one image's map is larger.
     """
-    if not folds(norm, x):
+    if not can_fold(norm, x):
         return norm(conv(x))
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = conv.weight * factor[:, None, None, None]
@@ -35,21 +36,21 @@ def convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
 
 class _BasicBlock(resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(convolve(self.conv1, self.bn1, x))
-        out = convolve(self.conv2, self.bn2, out)
+        out = self.relu(conv_norm(self.conv1, self.bn1, x))
+        out = conv_norm(self.conv2, self.bn2, out)
         return self.relu(out.add_(_shortcut(self, x)))
 
 
 class _Bottleneck(resnet.Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(convolve(self.conv1, self.bn1, x))
-        out = self.relu(convolve(self.conv2, self.bn2, out))
-        out = convolve(self.conv3, self.bn3, out)
+        out = self.relu(conv_norm(self.conv1, self.bn1, x))
+        out = self.relu(conv_norm(self.conv2, self.bn2, out))
+        out = conv_norm(self.conv3, self.bn3, out)
         return self.relu(out.add_(_shortcut(self, x)))
 
 
 def _shortcut(block: nn.Module, x: Tensor) -> Tensor:
-    return x if block.downsample is None else convolve(*block.downsample, x)
+    return x if block.downsample is None else conv_norm(*block.downsample, x)
 
 
 BLOCKS = {"basic": _BasicBlock, "bottleneck": _Bottleneck}
@@ -85,7 +86,7 @@ class ResNet(resnet.ResNet):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> [(B, C_i, H/s, W/s) for s in 4, 8, 16, 32]."""
-        x = self.maxpool(self.relu(convolve(self.conv1, self.bn1, images)))
+        x = self.maxpool(self.relu(conv_norm(self.conv1, self.bn1, images)))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -116,7 +117,7 @@ STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
 def freeze(detector: nn.Module, stages: int) -> None:
-    """Let the first ``stages`` of a detector's body stay as they are, 0 to 5; 1 is the stem, 2 that and ``layer1``.
+    """Freeze the first ``stages`` of a detector's body, 0 to 5; 1 is the stem, 2 the stem and ``layer1``.
 
     Deformable DETR's public code, and DETReg's after it, train from ``layer2`` on: 2, as detectron2's FREEZE_AT counts.
     """
@@ -126,14 +127,21 @@ def freeze(detector: nn.Module, stages: int) -> None:
             parameter.requires_grad_(False)
 
 
+def state_without_counts(module: nn.Module) -> dict[str, Tensor]:
+    """State dict without batch norm's counts of batches, which frozen batch norm does not have."""
+    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+
+
 #: Statistics of ImageNet, in 0..1, RGB: torchvision's, which every public backbone uses.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def order(images: Tensor) -> torch.memory_format:
-    """In which order maps lie in memory. Batches come as decoded images, channels last, and so a GPU's convolutions of
-    bfloat16 are fastest; those of float32 without TF32 are not made for it. On a CPU the backward pass of small ones
-    then writes beyond its memory (torch 2.15 with oneDNN; found by tests/detectors).
+def memory_format(images: Tensor) -> torch.memory_format:
+    """Memory format for ``images``: channels last for bfloat16 on a GPU, contiguous otherwise.
+
+    Batches come channels last, as images are decoded, and a GPU's bfloat16 convolutions are fastest that way; those of
+    float32 without TF32 are not made for it. On a CPU the backward pass of small channels-last convolutions writes
+    beyond its memory (torch 2.15 with oneDNN; found by tests/detectors).
     """
     lowered = images.is_cuda and torch.is_autocast_enabled("cuda")
     return torch.channels_last if lowered else torch.contiguous_format
@@ -146,6 +154,6 @@ def normalise(images: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     mean = constant(MEAN, images.device).view(3, 1, 1) * 255
     std = constant(STD, images.device).view(3, 1, 1) * 255
-    # The order is settled while a pixel is a byte; what follows works in place on the copy that float() makes of bytes.
-    normal = images.contiguous(memory_format=order(images)).float().sub_(mean).div_(std)
+    # The memory format is set while a pixel is a byte; the rest works in place on the copy that float() makes of bytes.
+    normal = images.contiguous(memory_format=memory_format(images)).float().sub_(mean).div_(std)
     return normal if mask is None else normal.masked_fill_(mask[:, None], 0)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 @lru_cache(maxsize=4096)
 def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """``torch.tensor``, the same one for the same numbers; not to be written to.
+    """``torch.tensor``, cached: one tensor for the same numbers, not to be written to.
 
-    Copied to a GPU once: the copy makes the program wait for all that the GPU has yet to do, and a step needs some of
-    these numbers in each of its layers. A training has some hundred sizes of images, with half a dozen of them each.
+    Copied to a GPU once: a copy makes the host wait for queued GPU work, and a step needs some of these numbers in each
+    of its layers. A training has some hundred sizes of images, with half a dozen constants each.
     """
     return torch.tensor(values, dtype=dtype, device=device)

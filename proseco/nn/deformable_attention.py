@@ -15,7 +15,7 @@ def sizes(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
 
 
 class DeformableAttention(nn.Module):
-    """Each query samples P points a level and head around its reference points and sums them with learned weights."""
+    """Each query samples P points per level and head around its reference points and sums them with learned weights."""
 
     def __init__(self, width: int, levels: int, heads: int, points: int):
         super().__init__()
@@ -57,7 +57,7 @@ class DeformableAttention(nn.Module):
         :param value: (B, S, D), the levels' pixels one after the other.
         :param shapes: (H, W) of each level, sum of H*W = S.
         :param mask: (B, S) bool, True on padding.
-        :param size: (L, 2), width and height of each level, of :func:`sizes`; None: of ``shapes``.
+        :param size: (L, 2), width and height of each level, from :func:`sizes`; None: computed from ``shapes``.
         :returns: (B, Q, D).
         """
         b, q, _ = query.shape

@@ -16,7 +16,7 @@ from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.nn.constants import constant
 from proseco.nn.deformable_attention import DeformableAttention, sizes
-from proseco.nn.heads import precisely
+from proseco.nn.heads import in_float32
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -26,14 +26,14 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def lower(x: Tensor) -> Tensor:
-    """``x`` as autocast has it for the products that follow: cast once, not by each of them; float64 stays."""
-    kind = x.device.type
-    lowered = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
-    return x.to(torch.get_autocast_dtype(kind)) if lowered else x
+    """``x`` in autocast's precision, cast once instead of by each product that follows; float64 stays."""
+    device_type = x.device.type
+    lowered = torch.is_autocast_enabled(device_type) and x.dtype != torch.float64
+    return x.to(torch.get_autocast_dtype(device_type)) if lowered else x
 
 
 class FeedForward(nn.Module):
-    """Mixin of both layer kinds: linear1, ReLU, linear2, residual."""
+    """Mixin of both kinds of layers: linear1, ReLU, linear2, residual."""
 
     def feed_forward(self, x: Tensor, inner: nn.Dropout, outer: nn.Dropout) -> Tensor:
         return x + outer(self.linear2(inner(self.linear1(x).relu())))
@@ -68,10 +68,17 @@ class DecoderLayer(FeedForward):
         self.dropout3, self.dropout4 = nn.Dropout(dropout), nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, memory: Tensor, shapes, mask: Tensor, apart: Tensor | None
+        self,
+        x: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes,
+        mask: Tensor,
+        attention_mask: Tensor | None,
     ) -> Tensor:
         query = x + position
-        among = self.self_attn(query, query, x, need_weights=False, attn_mask=apart)[0]
+        among = self.self_attn(query, query, x, need_weights=False, attn_mask=attention_mask)[0]
         x = self.norm2(x + self.dropout2(among))
         x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, mask)))
         return self.norm3(self.feed_forward(x, self.dropout3, self.dropout4))
@@ -103,8 +110,8 @@ class Encoder(nn.Module):
         return x
 
 
-#: Of one layer at most; what needs another then runs as it is. Training, teacher and validation need one each for
-#: batches in general, and further ones for a batch of one image or of as many as there are levels.
+#: How many programs of a layer are compiled at most; other cases run uncompiled. Training, teacher and validation need
+#: one each for batches in general, and further ones for a batch of one image or of as many as there are levels.
 _PROGRAMS = 32
 
 
@@ -112,13 +119,14 @@ _PROGRAMS = 32
 def compiled() -> Callable:
     """:meth:`EncoderLayer.forward`, compiled for any sizes: one program for all layers of student and teacher.
 
-    Most of a layer's time is passes over its maps that are no matrix product: casts, sums, ReLU, dropout, norms. Here
-    they are a few, and what the backward pass can compute again is not kept. The decoder works on 300 queries where the
-    encoder has thousands of pixels, and the backbone on maps of other sizes at each step.
+    Most of a layer's time goes to passes over its maps other than matrix products: casts, sums, ReLU, dropout, norms.
+    Compiled, they are few, and what the backward pass can recompute is not kept. Decoder and backbone stay as they are:
+    the decoder has 300 queries where the encoder has thousands of pixels, and the backbone gets maps of other sizes at
+    each step.
 
-    The program raises InputError where it cannot be made, as without a C++ compiler.
+    The program raises InputError if it cannot be compiled, as without a C++ compiler.
     """
-    environment.attention()  # a wrong one is said here: in the midst of tracing it would be torch's error
+    environment.attention()  # refuses a wrong value here: while tracing it would be torch's error
     torch._dynamo.config.recompile_limit = max(_PROGRAMS, torch._dynamo.config.recompile_limit)
     program = torch.compile(EncoderLayer.forward, dynamic=True)
 
@@ -140,10 +148,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(count))
         self.bbox_embed: nn.ModuleList | None = None
 
-    def forward(self, x, position, reference, memory, shapes, valid_ratios, mask, apart=None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x, position, reference, memory, shapes, valid_ratios, mask, attention_mask=None
+    ) -> tuple[Tensor, list[Tensor]]:
         """
         :param x: (B, N, D) queries; ``position`` the same shape.
-        :param apart: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
+        :param attention_mask: (N, N) bool, True where a query (row) may not attend to another; None: nowhere.
         :param reference: (B, N, 2) points or (B, N, 4) boxes cxcywh, relative to the image.
         :returns: queries after each layer (layers, B, N, D); the reference that each layer *used*, a list of
             (B, N, 2 or 4).
@@ -152,11 +162,11 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.layers):
             scale = valid_ratios[:, None]
             scale = scale if reference.shape[-1] == 2 else torch.cat([scale, scale], -1)
-            x = layer(x, position, reference[:, :, None] * scale, memory, shapes, mask, apart)
+            x = layer(x, position, reference[:, :, None] * scale, memory, shapes, mask, attention_mask)
             queries.append(x)
             references.append(reference)
             if self.bbox_embed is not None:
-                reference = add_reference(precisely(self.bbox_embed[index], x), reference).detach()
+                reference = add_reference(in_float32(self.bbox_embed[index], x), reference).detach()
         return torch.stack(queries), references
 
 
@@ -229,29 +239,30 @@ class DeformableTransformer(nn.Module):
         query_embed: Tensor | None,
         proposals: Tensor | None = None,
         *,
-        added: Tensor | None = None,
-        apart: Tensor | None = None,
-    ):
+        extra_content: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
         """
         :param query_embed: (N, 2D): position, content; None for two stages.
         :param proposals: (B, N, 4) logits of the boxes that the first stage chose, for two stages.
-        :param added: (B, N, D), added to the content of the queries; ``apart`` as of :class:`Decoder`.
+        :param extra_content: (B, N, D), added to the content of the queries.
+        :param attention_mask: as of :class:`Decoder`.
         :returns: as :class:`Decoder`.
         """
         b = len(memory)
         if proposals is None:
             position, content = query_embed.expand(b, -1, -1).chunk(2, -1)
-            reference = precisely(self.reference_points, position).sigmoid()
+            reference = in_float32(self.reference_points, position).sigmoid()
         else:
             embedded = self.pos_trans_norm(self.pos_trans(_embed_boxes(proposals.sigmoid(), memory.shape[-1] // 2)))
             position, content = embedded.chunk(2, -1)
             reference = proposals.sigmoid()
-        if added is not None:
-            content = content + added
-        return self.decoder(content, position, reference, memory, shapes, ratios, mask, apart)
+        if extra_content is not None:
+            content = content + extra_content
+        return self.decoder(content, position, reference, memory, shapes, ratios, mask, attention_mask)
 
     def encoder_proposals(self, memory: Tensor, shapes, ratios: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """First stage: one proposal a pixel, side .05 * 2^level of the image.
+        """First stage: one proposal per pixel, of side .05 * 2^level of the image.
 
         :returns: features (B, S, D), zero where there is no proposal; boxes (B, S, 4) as logits of cxcywh, infinite
             there (on padding, or nearer than 1 % to the border).

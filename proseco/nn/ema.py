@@ -5,15 +5,15 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def update(teacher: nn.Module, student: nn.Module, keep: float, *, buffers: bool = True) -> None:
-    """teacher <- keep * teacher + (1 - keep) * student, for every parameter; buffers are copied.
+def update(teacher: nn.Module, student: nn.Module, ema_rate: float, *, buffers: bool = True) -> None:
+    """teacher <- ema_rate * teacher + (1 - ema_rate) * student, for every parameter; buffers are copied.
 
     Tensors that both share (a fixed backbone) are left alone.
 
-    :param keep: the keep rate, .999 in the paper. 0 makes the teacher equal to the student.
+    :param ema_rate: .999 in the paper. 0 makes the teacher equal to the student.
     :param buffers: False where the teacher's batch norm gathers statistics of its own, in train mode.
     """
-    torch._foreach_lerp_(*_parameters(teacher, student), 1 - keep)
+    torch._foreach_lerp_(*_parameters(teacher, student), 1 - ema_rate)
     for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
         if buffers and ours is not theirs:
             ours.copy_(theirs)
@@ -28,6 +28,6 @@ def distance(teacher: nn.Module, student: nn.Module) -> Tensor:
 
 
 def _parameters(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Those of each, in the same order, without the shared ones."""
+    """Parameters of each, in the same order, without the shared ones."""
     pairs = [(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True) if a is not b]
     return [a for a, _ in pairs], [b.detach() for _, b in pairs]

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from proseco import boxes as box_ops
+from proseco.nn.tensors import at_least_float32, to_device, to_host
 
 
 def box_cost(a: Tensor, b: Tensor, *, coord: float, giou: float) -> Tensor:
     """coord * L1 + giou * (1 - GIoU) of every pair (eq. 2 and 4). (..., N, 4), (..., K, 4) cxcywh -> (..., N, K)."""
-    a, b = lift(a), lift(b)
-    l1 = _differences(a, b) if a.is_cuda else torch.cdist(a, b, p=1)
+    a, b = at_least_float32(a), at_least_float32(b)
+    l1 = _pairwise_l1(a, b) if a.is_cuda else torch.cdist(a, b, p=1)
     overlap = box_ops.giou(
         box_ops.cxcywh_to_xyxy(a)[..., :, None, :],
         box_ops.cxcywh_to_xyxy(b)[..., None, :, :],
@@ -21,8 +22,8 @@ def box_cost(a: Tensor, b: Tensor, *, coord: float, giou: float) -> Tensor:
     return coord * l1 + giou * (1 - overlap)
 
 
-def _differences(a: Tensor, b: Tensor) -> Tensor:
-    """L1 of every pair as a GPU likes it, where cdist starts a block of threads for each."""
+def _pairwise_l1(a: Tensor, b: Tensor) -> Tensor:
+    """L1 distance of every pair, for a GPU: cdist starts a block of threads for each pair there."""
     return (a[..., :, None, :] - b[..., None, :, :]).abs().sum(-1)
 
 
@@ -32,7 +33,7 @@ def similarity_cost(a: Tensor, b: Tensor, *, sim: float) -> Tensor:
     :param a: (..., N, D), L2-normalised; b (..., K, D) likewise.
     """
     with torch.autocast(a.device.type, enabled=False):  # which would round the cosines to bfloat16
-        return -sim * (lift(a) @ lift(b).transpose(-1, -2))
+        return -sim * (at_least_float32(a) @ at_least_float32(b).transpose(-1, -2))
 
 
 def focal_cost(logits: Tensor, labels: Tensor, *, weight: float, alpha: float = 0.25) -> Tensor:
@@ -40,7 +41,7 @@ def focal_cost(logits: Tensor, labels: Tensor, *, weight: float, alpha: float = 
 
     :param logits: (..., N, C); labels (..., K) int64, its leading axes broadcast -> (..., N, K).
     """
-    p = lift(logits).sigmoid()
+    p = at_least_float32(logits).sigmoid()
     positive = alpha * (1 - p) ** 2 * -(p + 1e-8).log()
     negative = (1 - alpha) * p**2 * -(1 - p + 1e-8).log()
     cost = positive - negative
@@ -59,7 +60,7 @@ def assign(
     :raises FloatingPointError: a cost is not finite; it names the image.
     """
     layers, images, queries, width = costs.shape
-    tables = fetch(lift(costs.detach()).flatten(0, 1)).numpy()
+    tables = to_host(at_least_float32(costs.detach()).flatten(0, 1)).numpy()
     widths = np.tile(counts if counts is not None else [width] * images, layers)
     pairs: list = [None] * len(tables)
     for count in np.unique(widths):  # problems of one size are solved in one call
@@ -70,20 +71,20 @@ def assign(
             image = same[finite.argmin()] % images
             name = names[image] if names else f"number {image} of the batch"
             raise FloatingPointError(f"matching: a cost of image {name} is not finite")
-        # Sums in float64, as SciPy's: square problems have them anyway, others only where the costs are float64 too.
+        # Sums in float64, as SciPy's: square problems have them anyway, others only if the costs are float64 too.
         precision = "native" if count == queries else "float64"
-        found = lap.lapjvr_batch(
+        rows, columns = lap.lapjvr_batch(
             problems, extend_cost=True, return_cost=False, n_threads=torch.get_num_threads(), precision=precision
         )
-        for number, *pair in zip(same, *found, strict=True):
-            pairs[number] = tuple(map(torch.from_numpy, pair))
+        for number, row, column in zip(same, rows, columns, strict=True):
+            pairs[number] = torch.from_numpy(row), torch.from_numpy(column)
     return [pairs[first : first + images] for first in range(0, len(pairs), images)]
 
 
 def flatten(pairs: list[tuple], queries: int, counts: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pairs of all images as numbers of the B N predictions and of all targets after each other: 2 x (P,) int64.
+    """The pairs of all images as indices into the B N predictions and into all targets in a row: 2 x (P,) int64.
 
-    One move to the device instead of two an image.
+    One move to the device instead of two per image.
     """
     return flatten_each([pairs], [queries], counts, device)[0]
 
@@ -91,39 +92,12 @@ def flatten(pairs: list[tuple], queries: int, counts: list[int], device: torch.d
 def flatten_each(
     layers: list[list[tuple]], queries: list[int], counts: list[int], device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
-    """:func:`flatten` of the pairs of several layers, of so many queries each; one move to the device for all."""
+    """:func:`flatten` for several layers, each with its own number of queries; one move to the device for all."""
     starts = list(itertools.accumulate(counts[:-1], initial=0))
     numbers = []
     for pairs, width in zip(layers, queries, strict=True):
         rows = torch.cat([rows + image * width for image, (rows, _) in enumerate(pairs)])
         columns = torch.cat([columns + start for (_, columns), start in zip(pairs, starts, strict=True)])
         numbers.append(torch.stack([rows, columns]))
-    found = send(torch.cat(numbers, 1), device).split([each.shape[1] for each in numbers], 1)
-    return [(rows, columns) for rows, columns in found]
-
-
-def fetch(tensor: Tensor) -> Tensor:
-    """To the host, when all before it is done: from a GPU into page-locked memory, without a copy between."""
-    found = tensor.to("cpu", non_blocking=True)
-    if tensor.is_cuda:
-        torch.cuda.current_stream(tensor.device).synchronize()
-    return found
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To a device; the program does not wait for what a GPU has yet to do before."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def pad(tensors: list[Tensor], length: int | None = None) -> Tensor:
-    """Stack tensors of unequal first length, zeros behind: [(k_i, ...)] -> (B, K, ...), K = max(k_i) or length."""
-    longest = max(len(t) for t in tensors) if length is None else length
-    out = tensors[0].new_zeros(len(tensors), longest, *tensors[0].shape[1:])
-    for row, tensor in zip(out, tensors, strict=True):
-        row[: len(tensor)] = tensor
-    return out
-
-
-def lift(x: Tensor) -> Tensor:
-    """Half precision -> float32; float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    indices = to_device(torch.cat(numbers, 1), device).split([each.shape[1] for each in numbers], 1)
+    return [(rows, columns) for rows, columns in indices]

@@ -23,21 +23,21 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
     :param value: (B, S, heads, D/heads), S = sum of H*W over the levels, row by row.
     :param shapes: (H, W) of each level.
     :param points: (B, Q, heads, L, P, 2), x and y in 0..1 of the level's whole map (padding included). On a CPU
-        and in the Triton kernel what samples a point that is NaN is NaN.
+        and in the Triton kernel a point that is NaN makes its sum NaN.
     :param weights: (B, Q, heads, L, P), attention weights.
     :returns: (B, Q, D).
     :raises InputError: the Triton kernel is asked for, and Triton is not installed.
     """
-    kind = torch.promote_types(value.dtype, torch.float32)
-    points, weights = points.to(kind), weights.to(kind)
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    points, weights = points.to(dtype), weights.to(dtype)
     if not _has_kernels(value.device.type):
-        return sample_levels_plain(value.to(kind), shapes, points, weights).to(value.dtype)
+        return sample_levels_plain(value.to(dtype), shapes, points, weights).to(value.dtype)
     sample = _operation if torch.compiler.is_compiling() else _Sample.apply
     return sample(value, [size for shape in shapes for size in shape], points, weights)
 
 
 def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
-    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` a level, as the public core does."""
+    """:func:`sample_levels` in PyTorch's own operations, one ``grid_sample`` per level, as the public core does."""
     b, _, heads, width = value.shape
     q = points.shape[1]
     # (B*heads, L, P, Q): queries last, so that products and sums over points run along contiguous memory.
@@ -75,7 +75,7 @@ def _pairs(sizes: list[int]) -> list[tuple[int, int]]:
 
 
 class _Sample(torch.autograd.Function):
-    """What a kernel samples, with its gradient. Sizes are those of the shapes, one after the other."""
+    """A kernel with its gradient. ``sizes``: height and width of each level, one after the other."""
 
     @staticmethod
     def forward(ctx, value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
@@ -85,14 +85,14 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, above: Tensor) -> tuple:
+    def backward(ctx, grad_out: Tensor) -> tuple:
         value, points, weights = ctx.saved_tensors
-        found = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, above)
-        return found[0], None, *found[1:]
+        gradients = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, grad_out)
+        return gradients[0], None, *gradients[1:]
 
 
-# The same as one operation each, which torch.compile takes for what it is and does not look into. Beside a compiler
-# that is switched off they would cost each call another tenth of a millisecond.
+# The same as custom operations, which torch.compile does not look into. Without it they would cost another tenth of a
+# millisecond per call.
 @torch.library.custom_op("proseco::sample_levels", mutates_args=())
 def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
     return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)
@@ -100,18 +100,18 @@ def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor)
 
 @_operation.register_fake
 def _(value, sizes, points, weights):
-    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])  # len would fix the number
+    return value.new_empty(value.shape[0], points.shape[1], value.shape[2] * value.shape[3])  # len would be constant
 
 
 @torch.library.custom_op("proseco::sample_levels_backward", mutates_args=())
 def _operation_backward(
-    value: Tensor, sizes: list[int], points: Tensor, weights: Tensor, above: Tensor
+    value: Tensor, sizes: list[int], points: Tensor, weights: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(value.device.type).backward(value, _pairs(sizes), points, weights, above)
+    return _kernels(value.device.type).backward(value, _pairs(sizes), points, weights, grad_out)
 
 
 @_operation_backward.register_fake
-def _(value, sizes, points, weights, above):
+def _(value, sizes, points, weights, grad_out):
     return tuple(torch.empty_like(each, memory_format=torch.contiguous_format) for each in (value, points, weights))
 
 
@@ -120,10 +120,10 @@ def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(value, points, weights)
 
 
-def _of_operation(ctx, above: Tensor) -> tuple:
+def _operation_gradients(ctx, grad_out: Tensor) -> tuple:
     value, points, weights = ctx.saved_tensors
-    found = _operation_backward(value, ctx.sizes, points, weights, above)
-    return found[0], None, *found[1:]
+    gradients = _operation_backward(value, ctx.sizes, points, weights, grad_out)
+    return gradients[0], None, *gradients[1:]
 
 
-_operation.register_autograd(_of_operation, setup_context=_keep)
+_operation.register_autograd(_operation_gradients, setup_context=_keep)

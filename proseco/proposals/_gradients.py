@@ -1,9 +1,9 @@
 """Derivatives of an image along four directions, and what Selective Search counts of them, tile by tile.
 
-Derivatives have the bits of OpenCV's Scharr and warpAffine. OpenCV's Selective Search takes the two diagonal ones by
-turning the image by 45 degrees, deriving along its axes and turning the whole of both results back, plane by plane.
-Here all planes are turned at once, a pixel's values lying side by side, and of the turned image only what a tile needs
-is derived and turned back: that stays in the cache, and a photograph needs no more memory than a small picture.
+Derivatives equal those of OpenCV's Scharr and warpAffine bit for bit. For the two diagonal ones OpenCV's Selective
+Search turns the image by 45 degrees, takes derivatives along the axes and turns both results back, plane by plane. Here
+all planes are turned at once, with a pixel's values side by side, and only the part of the turned image that a tile
+needs is derived and turned back: it stays in the cache, and a photograph needs no more memory than a small picture.
 """
 
 import numpy as np
@@ -17,17 +17,21 @@ _inlined = compiler(__file__, inline="always")
 DIRECTIONS = 4  # 0, 90, 45 and 135 degrees
 COLOUR_BINS = 25
 TEXTURE_BINS = 10
-#: A derivative is counted as 0..9, its bin, where it is >= 0, and as 10..19, 10 + its bin, where it is negative.
+#: The code under which a derivative is counted: its bin, 0..9, where it is >= 0, else 10 + its bin, 10..19.
 CODES = 2 * TEXTURE_BINS
-#: Counts of each plane of an image: the codes of each direction, then the bins of its colours.
+#: Counts per plane of an image: the codes of each direction, then the bins of its colours.
 COUNTS = DIRECTIONS * CODES + COLOUR_BINS
 TILE = 64  # pixels
-_SPAN = 2 * TILE  # no less than a tile's diagonal and what interpolation and Scharr need around it
+_SPAN = 2 * TILE  # at least a tile's diagonal and what interpolation and Scharr need around it
 
 
 @_compiled
 def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
-    """Derivatives of columns ``first`` to ``last`` - 1 of row y; outside of the image they are 0."""
+    """Derivatives in columns ``first`` to ``last`` - 1 of row y; outside the image they are 0.
+
+    :param along_x, along_y: results, LANES per column.
+    :param smooth, steep: scratch memory.
+    """
     height, width = image.shape[0], image.shape[1] // LANES
     along_x[: LANES * (last - first)] = 0
     along_y[: LANES * (last - first)] = 0
@@ -35,7 +39,7 @@ def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
     if not 0 <= y < height or left >= right:
         return
     begin, end = LANES * max(left - 1, 0), LANES * min(right + 1, width)
-    # Beyond the border lies the row or column before it (BORDER_REFLECT_101).
+    # The border is mirrored (BORDER_REFLECT_101).
     above = image[y - 1 if y > 0 else min(1, height - 1), begin:end]
     here = image[y, begin:end]
     below = image[y + 1 if y + 1 < height else max(height - 2, 0), begin:end]
@@ -61,7 +65,7 @@ def _scharr(image, y, first, last, along_x, along_y, smooth, steep):
 
 @_compiled
 def _origins(back, corner, even, y, x0, columns, left, top, row, place, right, lower):
-    """Where the pixels of a row come from: place of the pixel above left, and the shares of its right and lower ones.
+    """Where the pixels of a row come from: the place of the upper left pixel, the shares of the right and lower ones.
 
     Coordinates are floats, rounded where OpenCV rounds.
     """
@@ -80,7 +84,7 @@ def _origins(back, corner, even, y, x0, columns, left, top, row, place, right, l
 
 @_compiled
 def _scratch():
-    """Room for :func:`_derive`."""
+    """Scratch memory for :func:`_derive`."""
     line = LANES * (_SPAN + 2)
     return np.empty((2, LANES * _SPAN * _SPAN), np.float32), np.empty(line, np.int32), np.empty(line, np.int32)
 
@@ -97,7 +101,7 @@ def _derive(view, y0, x0, rows, columns, room, out):
     planes, smooth, steep = room
     for y in range(rows):
         _scharr(image, y0 + y, x0, x0 + columns, out[0, y], out[1, y], smooth, steep)
-    # The tile's corners bound where its pixels come from; a pixel more on each side, as those are rounded otherwise.
+    # The tile's corners bound where its pixels come from, give or take a pixel, as those are rounded differently.
     xs, ys = np.empty(4, np.float32), np.empty(4, np.float32)
     for n in range(4):
         u, v = corner[0] + x0 + (n & 1) * (columns - 1), corner[1] + y0 + (n >> 1) * (rows - 1)
@@ -121,7 +125,7 @@ def _derive(view, y0, x0, rows, columns, room, out):
 
 @_compiled
 def extremes(view):
-    """Lowest and highest derivative of each direction and plane, (4, 4) float32 each."""
+    """The lowest and the highest derivatives, (4, 4) float32 each: direction, plane."""
     height, width = view.image.shape[0], view.image.shape[1] // LANES
     low = np.full((DIRECTIONS, TILE * LANES), np.float32(np.inf))
     high = np.full((DIRECTIONS, TILE * LANES), -np.float32(np.inf))
@@ -146,6 +150,7 @@ def extremes(view):
 
 @_inlined
 def _bin(value, factor, summand):
+    """Bin of a derivative: it is scaled to a byte, as OpenCV does."""
     byte = np.rint(fma(value, factor, summand))
     byte = min(max(byte, np.float32(0)), np.float32(255))
     return np.uint8(byte / np.float32(256 / TEXTURE_BINS))
@@ -153,7 +158,7 @@ def _bin(value, factor, summand):
 
 @_compiled
 def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
-    """Codes of a row of derivatives; ``up`` scales those >= 0, ``down`` the others."""
+    """Codes of a row of derivatives. ``up`` scales those >= 0, ``down`` the others."""
     for i in range(codes.size):
         positive, negative = _bin(line[i], up_factor[i], up_summand[i]), _bin(line[i], down_factor[i], down_summand[i])
         codes[i] = positive if line[i] >= 0 else np.uint8(negative + np.uint8(TEXTURE_BINS))
@@ -163,10 +168,10 @@ def _code(line, up_factor, up_summand, down_factor, down_summand, codes):
 def count(view, fragments, number, planes, up, down, bins):
     """How many pixels of each fragment have each code and colour, (number, planes * COUNTS) uint32.
 
-    Derivatives are taken anew: to keep them from :func:`extremes` on would take 48 bytes a pixel.
+    Derivatives are computed again: keeping those of :func:`extremes` would take 48 bytes per pixel.
 
     :param fragments: (H, W) int32, 0 to ``number`` - 1.
-    :param up: and ``down``: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
+    :param up, down: (2, 4, TILE * 4) float32, factors and summands of each direction, along a row of a tile.
     """
     height, width = fragments.shape
     counts = np.zeros((number, planes * COUNTS), np.uint32)
@@ -196,7 +201,7 @@ def count(view, fragments, number, planes, up, down, bins):
 
 @_compiled
 def zeros(up, down):
-    """Bins of a derivative of 0, (2, 4, 4): in the histogram of the positive ones and in that of the negative ones."""
+    """Bins of a derivative of 0, (2, 4, 4): among the positive and among the negative parts, direction, plane."""
     bins = np.empty((2, DIRECTIONS, LANES), np.int64)
     for d in range(DIRECTIONS):
         for c in range(LANES):

@@ -1,8 +1,8 @@
 """Hierarchical grouping (Uijlings et al. 2013, Algorithm 1): merge the two most similar neighbours until none is left.
 
-OpenCV sorts the list of all similarities at every merge; here they lie in a heap, and an entry whose region has been
-merged since is passed over when it comes up, or forgotten when room is needed: a region with thousands of neighbours,
-such as a sky full of leaves, makes as many new entries at each of thousands of mergers.
+OpenCV sorts the list of all similarities at every merger. Here they lie in a heap. An entry whose region has been
+merged since is skipped when it comes up, or dropped when room is needed: a region with thousands of neighbours, such as
+a sky behind leaves, makes that many new entries at each of thousands of mergers.
 """
 
 import numpy as np
@@ -19,10 +19,11 @@ SIZE = np.array([0, 0, 0, 1], np.float32)
 
 
 @_compiled
-def _intersections(histograms, a, others, found):
-    """Of one histogram with several. Each sum runs in order: another would round to another most similar pair.
+def _intersections(histograms, a, others, out):
+    """Intersections of histogram ``a`` with ``others``, written to ``out`` (n,).
 
-    Four sums at once, as each addition of a sum has to wait for the one before it.
+    Each sum runs in order, as another order would round differently and could change which pair is most similar. Four
+    sums run at once, as within one of them each addition waits for the one before.
     """
     one, end = histograms[a], len(others) // 4 * 4
     for n in range(0, end, 4):
@@ -32,30 +33,30 @@ def _intersections(histograms, a, others, found):
             histograms[others[n + 2]],
             histograms[others[n + 3]],
         )
-        of_p = of_q = of_r = of_s = np.float32(0)
+        sum_p = sum_q = sum_r = sum_s = np.float32(0)
         for i in range(one.size):
-            of_p += min(one[i], p[i])
-            of_q += min(one[i], q[i])
-            of_r += min(one[i], r[i])
-            of_s += min(one[i], s[i])
-        found[n], found[n + 1], found[n + 2], found[n + 3] = of_p, of_q, of_r, of_s
+            sum_p += min(one[i], p[i])
+            sum_q += min(one[i], q[i])
+            sum_r += min(one[i], r[i])
+            sum_s += min(one[i], s[i])
+        out[n], out[n + 1], out[n + 2], out[n + 3] = sum_p, sum_q, sum_r, sum_s
     for n in range(end, len(others)):
-        p, of_p = histograms[others[n]], np.float32(0)
+        p, sum_p = histograms[others[n]], np.float32(0)
         for i in range(one.size):
-            of_p += min(one[i], p[i])
-        found[n] = of_p
+            sum_p += min(one[i], p[i])
+        out[n] = sum_p
 
 
 @_compiled
 def _similarities(a, others, weights, colour, texture, size, box, area):
-    """Of one region with each of ``others``: (n,) float32."""
+    """Similarities of region ``a`` with each of ``others``: (n,) float32."""
     similar = np.empty(len(others), np.float32)
     colours, textures = np.empty_like(similar), np.empty_like(similar)
     if weights[0] > 0:
         _intersections(colour, a, others, colours)
     if weights[2] > 0:
         _intersections(texture, a, others, textures)
-    one, none = np.float32(1), np.float32(0)
+    one, zero = np.float32(1), np.float32(0)
     for n in range(len(others)):
         b = others[n]
         total, parts = np.float32(0), np.float32(0)
@@ -66,13 +67,13 @@ def _similarities(a, others, weights, colour, texture, size, box, area):
         if weights[1] > 0:
             width = max(box[a, 2], box[b, 2]) - min(box[a, 0], box[b, 0])
             height = max(box[a, 3], box[b, 3]) - min(box[a, 1], box[b, 1])
-            total += weights[1] * max(min(one - np.float32(width * height - both) / np.float32(area), one), none)
+            total += weights[1] * max(min(one - np.float32(width * height - both) / np.float32(area), one), zero)
             parts += weights[1]
         if weights[2] > 0:
             total += weights[2] * textures[n]
             parts += weights[2]
         if weights[3] > 0:
-            total += weights[3] * max(min(one - np.float32(both) / np.float32(area), one), none)
+            total += weights[3] * max(min(one - np.float32(both) / np.float32(area), one), zero)
             parts += weights[3]
         similar[n] = total / parts
     return similar
@@ -80,6 +81,7 @@ def _similarities(a, others, weights, colour, texture, size, box, area):
 
 @_compiled
 def _merge(histograms, a, b, into, size):
+    """Write the mean of two histograms, weighted by the sizes of their regions, to row ``into``."""
     first, second = np.float32(size[a]), np.float32(size[b])
     both = np.float32(size[a] + size[b])
     for i in range(histograms.shape[1]):
@@ -88,12 +90,13 @@ def _merge(histograms, a, b, into, size):
 
 @_compiled
 def _before(similarity, i, j):
-    """Whether pair i comes before pair j; of equals the later one, as after a stable sort."""
+    """Whether pair i is merged before pair j. Of equals it is the later one, as after a stable sort."""
     return similarity[i] > similarity[j] or (similarity[i] == similarity[j] and i > j)
 
 
 @_compiled
 def _push(heap, used, similarity, pair):
+    """Put a pair into a heap of ``used`` pairs."""
     place = used
     while place > 0:
         above = (place - 1) >> 1
@@ -106,7 +109,7 @@ def _push(heap, used, similarity, pair):
 
 @_compiled
 def _add(ends, link, similarity, heap, head, a, b, pair, used):
-    """Chain a pair whose similarity is known to both of its regions, and put it among the ``used`` ones of the heap."""
+    """Link a pair, whose similarity is set, to both of its regions, and put it into the heap of ``used`` pairs."""
     ends[2 * pair], ends[2 * pair + 1] = a, b
     link[2 * pair], link[2 * pair + 1] = head[a], head[b]
     head[a], head[b] = 2 * pair, 2 * pair + 1
@@ -115,7 +118,7 @@ def _add(ends, link, similarity, heap, head, a, b, pair, used):
 
 @_compiled
 def _pop(heap, used, similarity):
-    """Take the first of ``used`` pairs out."""
+    """Take the first pair out of a heap of ``used`` pairs."""
     best, last, place = heap[0], heap[used - 1], 0
     while True:
         below = 2 * place + 1
@@ -133,6 +136,7 @@ def _pop(heap, used, similarity):
 
 @_compiled
 def _grown(array, size):
+    """A longer copy of an array; the new end is not initialised."""
     larger = np.empty(size, array.dtype)
     larger[: array.size] = array
     return larger
@@ -140,11 +144,11 @@ def _grown(array, size):
 
 @_compiled
 def _living(ends, link, similarity, heap, head, alive, count):
-    """Forget the pairs of regions that have been merged.
+    """Drop the pairs of regions that have been merged.
 
-    The order of the others stays, in all chains too: by it equal similarities are told apart.
+    The other pairs keep their order, in all chains too, as it decides between equal similarities.
 
-    :returns: how many are left; all of them are in the heap, as a pair leaves it only to be merged or passed over.
+    :returns: how many are left. All of them are in the heap, as a pair leaves it only to be merged or skipped.
     """
     head[:] = -1
     left = 0
@@ -159,10 +163,11 @@ def _living(ends, link, similarity, heap, head, alive, count):
 
 @_compiled
 def group(pairs, size, box, colour, texture, weights, area):
-    """
+    """Merge segments, the two most similar neighbours first, until none are left.
+
     :param pairs: (n, 2) touching segments, ascending.
     :param size: (s,), ``box`` (s, 4), ``colour`` (s, bins), ``texture`` (s, bins) of each segment; not changed.
-    :param weights: of colour, fill, texture, size.
+    :param weights: of colour, fill, texture and size.
     :param area: pixels of the image.
     :returns: (r, 4) boxes and (r,) levels of all regions: the segments, then each merger. A segment has level 1, a
         merger one more than the higher of its parts.

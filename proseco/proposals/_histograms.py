@@ -1,6 +1,6 @@
-"""Histograms of colour and texture of each segment, as OpenCV's Selective Search has them.
+"""Histograms of colour and texture of each segment, equal to those of OpenCV's Selective Search.
 
-Pixels are counted once, by fragment; a segment of any of the label maps is some fragments, whose counts add up.
+Pixels are counted once, by fragment. A segment of any label map consists of fragments, whose counts are added.
 """
 
 import cv2
@@ -14,20 +14,20 @@ from proseco.proposals._turning import turn
 _compiled = compiler(__file__)
 _inlined = compiler(__file__, inline="always")
 
-#: Bin of each byte, as calcHist has it.
+#: Bin of each byte value, as calcHist chooses it.
 _COLOUR_BIN = np.floor(np.arange(256) * (COLOUR_BINS / 256)).astype(np.uint32)
 
 
 def _scale(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Factor and summand that bring low..high to 0..255, as OpenCV's convertTo has them: (2, 4, 4) float32."""
+    """Factors and summands that bring low..high to 0..255, as OpenCV's convertTo does: (2, 4, 4) float32."""
     low, span = low.astype(np.float64), high.astype(np.float64) - low
-    flat = span == 0  # OpenCV divides by zero, and the cast of what comes out is 0
+    flat = span == 0  # OpenCV divides by zero, and casts the result to 0
     span[flat] = 1
     return np.where(flat, 0, np.stack([255 / span, -255 * low / span])).astype(np.float32)
 
 
 def count(image: np.ndarray, fragments: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`histograms` are made of.
+    """Count pixels, for :func:`histograms`.
 
     :param image: (H, W) or (H, W, 3) uint8.
     :param fragments: (H, W) int32, 0 to ``number`` - 1.
@@ -43,7 +43,7 @@ def count(image: np.ndarray, fragments: np.ndarray, number: int) -> tuple[np.nda
 
 @_inlined
 def _normalise(row):
-    """Counts to shares; their sum is taken in float and in order, as OpenCV's."""
+    """Counts -> shares, in place. The sum is taken in float and in order, as by OpenCV."""
     total = np.float32(0)
     for value in row:
         total += value
@@ -53,31 +53,31 @@ def _normalise(row):
 
 @_compiled
 def histograms(counts, zeros, labels, segments):
-    """Of each segment of a label map, float32, each row sums to 1.
+    """Histograms of the segments of a label map, float32; each row sums to 1.
 
-    Textures are the derivatives along four directions, positive and negative parts apart, each stretched to 0..255 over
-    the image; a derivative >= 0 is 0 in the map of the negative ones, and the other way round.
+    Textures are derivatives along four directions, with positive and negative parts apart, each stretched to 0..255
+    over the image. A derivative >= 0 counts as 0 among the negative parts, a negative one as 0 among the positive.
 
-    :param counts: and ``zeros``: of :func:`count`.
+    :param counts, zeros: of :func:`count`.
     :param labels: (fragments,) int32, 0 to ``segments`` - 1.
     :returns: (segments, planes * 25) colours and (segments, planes * 8 * 10) textures.
     """
     planes = counts.shape[1] // COUNTS
     sums = np.zeros((segments, counts.shape[1]), np.uint32)
     for f in range(labels.size):
-        here, there = counts[f], sums[labels[f]]
-        for i in range(here.size):
-            there[i] += here[i]
+        fragment, segment = counts[f], sums[labels[f]]
+        for i in range(fragment.size):
+            segment[i] += fragment[i]
     colour = np.empty((segments, planes * COLOUR_BINS), np.float32)
     texture = np.empty((segments, planes * DIRECTIONS * 2 * TEXTURE_BINS), np.float32)
     parts = np.zeros((2, TEXTURE_BINS), np.uint32)
     for r in range(segments):
         for c in range(planes):
-            of = sums[r, c * COUNTS : (c + 1) * COUNTS]
-            colour[r, c * COLOUR_BINS : (c + 1) * COLOUR_BINS] = of[DIRECTIONS * CODES :]
+            plane = sums[r, c * COUNTS : (c + 1) * COUNTS]
+            colour[r, c * COLOUR_BINS : (c + 1) * COLOUR_BINS] = plane[DIRECTIONS * CODES :]
             for d in range(DIRECTIONS):
-                parts[0] = of[d * CODES : d * CODES + TEXTURE_BINS]
-                parts[1] = of[d * CODES + TEXTURE_BINS : (d + 1) * CODES]
+                parts[0] = plane[d * CODES : d * CODES + TEXTURE_BINS]
+                parts[1] = plane[d * CODES + TEXTURE_BINS : (d + 1) * CODES]
                 positive, negative = parts[0].sum(), parts[1].sum()
                 parts[0, zeros[0, d, c]] += negative
                 parts[1, zeros[1, d, c]] += positive

@@ -1,4 +1,4 @@
-"""Where segments are: size, box and neighbours of each."""
+"""Size, bounding box and neighbours of each segment."""
 
 import numpy as np
 
@@ -11,8 +11,9 @@ _RECENT = 8  # a power of 2
 
 @_compiled
 def geometry(labels, count):
-    """
-    :returns: (count,) int64 sizes in pixels, and (count, 4) int64 boxes: first column and row, last column and row + 1.
+    """Sizes and boxes of the segments in a map of labels 0 to ``count`` - 1.
+
+    :returns: (count,) int64 pixels; (count, 4) int64 boxes xyxy, the far edges exclusive.
     """
     height, width = labels.shape
     size = np.zeros(count, np.int64)
@@ -33,7 +34,10 @@ def geometry(labels, count):
 
 @_compiled
 def gather(size, box, labels, segments):
-    """Geometry of the segments of a label map from that of its fragments."""
+    """:func:`geometry` of the segments of a label map, from that of its fragments.
+
+    :param labels: (fragments,) int32, the segment of each fragment.
+    """
     sizes = np.zeros(segments, np.int64)
     boxes = np.empty((segments, 4), np.int64)
     boxes[:, :2], boxes[:, 2:] = np.iinfo(np.int64).max, 0
@@ -48,18 +52,17 @@ def gather(size, box, labels, segments):
 
 @_compiled
 def _touching(labels, count):
-    """Codes a * count + b, a < b, of labels side by side, above each other or diagonal; some of them repeatedly."""
+    """Codes a * count + b of labels a < b that touch, also diagonally; a code may come more than once."""
     height, width = labels.shape
     codes = np.empty(4 * (height + width), np.int64)
-    recent = np.full(
-        (count, _RECENT), -1, np.int32
-    )  # a border is met pixel after pixel: most repeats are forgotten here
-    found = 0
+    # A border is met pixel after pixel; what was met lately is not written down again.
+    recent = np.full((count, _RECENT), -1, np.int32)
+    used = 0
     # OpenCV begins at the second row and column: segments that touch along the first alone are no neighbours.
     for y in range(1, height):
-        if codes.size - found < 3 * width:
+        if codes.size - used < 3 * width:
             larger = np.empty(2 * codes.size, np.int64)
-            larger[:found] = codes[:found]
+            larger[:used] = codes[:used]
             codes = larger
         row, before = labels[y], labels[y - 1]
         for x in range(1, width):
@@ -70,22 +73,26 @@ def _touching(labels, count):
                 slot = other & (_RECENT - 1)
                 if other != r and recent[r, slot] != other:
                     recent[r, slot] = other
-                    codes[found] = np.int64(min(r, other)) * count + max(r, other)
-                    found += 1
-    return codes[:found]
+                    codes[used] = np.int64(min(r, other)) * count + max(r, other)
+                    used += 1
+    return codes[:used]
 
 
 def neighbours(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pairs of labels that touch, (n, 2) int64, the smaller label first, ascending."""
+    """Pairs of labels that touch, (n, 2) int64, ascending, the smaller label of a pair first."""
     return _pairs(_touching(labels, count), count)
 
 
 def gather_neighbours(pairs: np.ndarray, labels: np.ndarray, segments: int) -> np.ndarray:
-    """Neighbours among the segments of a label map from those among its fragments."""
+    """:func:`neighbours` among the segments of a label map, from those among its fragments.
+
+    :param labels: (fragments,) int32, the segment of each fragment.
+    """
     a, b = labels[pairs].T.astype(np.int64)
     apart = a != b
     return _pairs((np.minimum(a, b) * segments + np.maximum(a, b))[apart], segments)
 
 
-def _pairs(codes, count):
+def _pairs(codes: np.ndarray, count: int) -> np.ndarray:
+    """Codes a * count + b -> distinct pairs (a, b), (n, 2), ascending."""
     return np.stack(np.divmod(np.unique(codes), count), 1)

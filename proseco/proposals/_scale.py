@@ -7,7 +7,7 @@ import numpy as np
 def shrink(image: np.ndarray, long_edge: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Scale an image down until its longer side has at most ``long_edge`` pixels; None keeps it.
 
-    :returns: the image, and (4,) float32: what its xyxy boxes are multiplied with to fit the given one.
+    :returns: the image, and (4,) float32 factors that bring xyxy boxes on it to pixels of the given image.
     """
     height, width = image.shape[:2]
     factor = min(1.0, long_edge / max(height, width)) if long_edge else 1.0

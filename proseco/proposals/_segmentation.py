@@ -1,9 +1,9 @@
 """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004) with the label maps of OpenCV's ximgproc.
 
-Four things make it fast. An edge between two pixels is held once, not twice. Edges are sorted once, by a radix sort of
-the bits of their weights, for all thresholds k. What the smallest k decides before it first refuses an edge of a
-segment, every larger k decides alike: that is nine tenths of all mergers, and they are done once. From there on each k
-works on what they left, some thousands of segments and the edges between them, in place of pixels.
+Four things make it fast. An edge between two pixels is held once, not twice. Edges are sorted once for all thresholds
+k, by a radix sort of the bits of their weights. All that the smallest k decides about a segment before it first refuses
+one of its edges, every larger k decides alike: these are nine tenths of all mergers, and they are done once. From there
+each k works not on pixels but on what is left, some thousands of segments and the edges between them.
 """
 
 import cv2
@@ -16,25 +16,25 @@ _inlined = compiler(__file__, inline="always")
 
 MIN_SIZE = 100  # OpenCV's default: smaller segments are merged with a neighbour
 SIGMA = float(np.float32(0.8))  # of the blur; OpenCV's presets hold it as a float, which is not 0.8
-_ABSENT = np.float32(np.inf)  # weight of the edges that would leave the image
+_ABSENT = np.float32(np.inf)  # weight of edges that would lead out of the image
 _BLOCK = 128  # edges
-# Indices are unsigned, here and below: numba asks of a signed one whether it is negative.
+# Indices are unsigned, here and below: numba checks whether a signed one is negative.
 _ONE = np.uint32(1)
 
 
 def sorted_edges(image: np.ndarray) -> np.ndarray:
-    """The edges between neighbouring pixels, by the distance of their blurred colours.
+    """The edges between neighbouring pixels, weighted by the distance of their blurred colours.
 
     :param image: (H, W) or (H, W, C) uint8.
-    :returns: (E,) uint64, ascending by weight; of equals the first in the image comes first. The upper 32 bits are
-        those of the float32 weight, so that a sort moves both at once; the lower 32 say which edge: 2 * pixel for the
-        one to the right, 2 * pixel + 1 for the one down; pixels are numbered row by row.
+    :returns: (E,) uint64, ascending by weight; among equals, in the order of the image. The upper 32 bits are those of
+        the float32 weight, so that a sort moves both at once. The lower 32 are the edge's number: 2 * pixel for the one
+        to the right, 2 * pixel + 1 for the one below, with pixels numbered row by row.
     """
     height, width = image.shape[:2]
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), SIGMA, sigmaY=SIGMA)
     planes = np.empty((blurred.size // (height * width), height, width), np.float32)
     cv2.split(blurred, list(planes))
-    del blurred  # of a photograph, 12 bytes a pixel that the sort has better use for
+    del blurred  # 12 bytes per pixel of a photograph, which the sort needs more
     weights = _weights(planes)
     del planes
     starts = _starts(weights)
@@ -45,7 +45,7 @@ def sorted_edges(image: np.ndarray) -> np.ndarray:
 
 @_compiled
 def _weights(planes):
-    """(2 * H * W,) Euclidean distances, rounded where OpenCV rounds: squares in double, their sum in float."""
+    """Euclidean distances, (2 * H * W,) float32, rounded where OpenCV rounds: squares in double, their sum in float."""
     channels, height, width = planes.shape
     weights = np.empty((height, width, 2), np.float32)
     right, down = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -71,7 +71,10 @@ def _weights(planes):
 
 @_compiled
 def _starts(weights):
-    """Where the edges of each digit begin, (3, 2048). The bits of floats that are not negative sort as integers do."""
+    """Where the edges of each value of each digit begin, (3, 2048) uint32.
+
+    Floats that are not negative sort as their bits do, read as integers: three digits, of 11, 11 and 10 bits.
+    """
     low, middle, high = np.zeros(2048, np.uint32), np.zeros(2048, np.uint32), np.zeros(2048, np.uint32)
     for key in weights.view(np.uint32):
         low[key & np.uint32(2047)] += _ONE
@@ -86,6 +89,7 @@ def _starts(weights):
 
 @_compiled
 def _by_first_digit(weights, starts):
+    """Number the edges and sort them by their lowest digit."""
     keys = weights.view(np.uint32)
     edges = np.empty(keys.size, np.uint64)
     for i in range(np.uint32(keys.size)):
@@ -97,6 +101,7 @@ def _by_first_digit(weights, starts):
 
 @_compiled
 def _by_other_digits(edges, starts):
+    """Sort edges by their other digits, the lower one first."""
     other = np.empty_like(edges)
     for digit in range(1, 3):
         shift = np.uint64(32 + 11 * digit)
@@ -111,6 +116,7 @@ def _by_other_digits(edges, starts):
 
 @_inlined
 def _find(parent, p):
+    """The root of p; paths are halved on the way."""
     while parent[p] != p:
         parent[p] = parent[parent[p]]
         p = parent[p]
@@ -119,14 +125,14 @@ def _find(parent, p):
 
 @_inlined
 def _nearer(parent, p):
-    """An ancestor of p two steps on, which becomes its parent: without a branch, so that many run at once."""
+    """The ancestor of p two steps up, which becomes its parent. It has no branch, so that many run at once."""
     parent[p] = parent[parent[p]]
     return parent[p]
 
 
 @_inlined
 def _join(parent, size, a, b):
-    """Make one root of two; return it."""
+    """Join two roots; the one that remains."""
     if size[a] < size[b]:
         a, b = b, a
     parent[b] = a
@@ -136,35 +142,36 @@ def _join(parent, size, a, b):
 
 @_compiled
 def _agreed(edges, pixels, width, k):
-    """Merge pixels as long as every threshold from ``k`` on decides alike.
+    """Merge pixels as long as all thresholds from ``k`` up decide alike.
 
-    A segment is open until one of its edges is refused or leads to a segment that is no longer open. An edge between
-    open segments finds them as they are for a larger k, which allows all that a smaller one allows.
+    A segment is open until one of its edges is refused or leads to a segment that is not open. Open segments are the
+    same for every larger k, which allows all that a smaller one allows, and so is the decision about an edge that joins
+    two of them.
 
-    :param edges: begins afterwards with the edges that were left.
-    :returns: parent, size and heaviest edge of each root, and the number of edges left.
+    :param edges: of :func:`sorted_edges`; afterwards it begins with the edges that are left.
+    :returns: the parent of each pixel, the size and heaviest edge of each root, and the number of edges left.
     """
     steps = np.array([1, width], np.uint32)
     k = np.float32(k)
     parent = np.arange(pixels).astype(np.uint32)
     size = np.ones(pixels, np.int32)
     heaviest = np.zeros(pixels, np.float32)
-    limit = np.full(pixels, k, np.float32)  # heaviest edge allowed; none where a segment is no longer open
+    limit = np.full(pixels, k, np.float32)  # heaviest edge allowed; -1, none, for a segment that is not open
     block = np.empty(_BLOCK, np.uint64)
     weights = block.view(np.float32)[1::2]
     first, second = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
     total, left = np.uint64(edges.size), np.uint64(0)
     for start in range(np.uint64(0), total, np.uint64(_BLOCK)):
-        # Looking ahead fetches many pixels at once from afar, and forgets most edges inside of a segment.
-        found = np.uint64(0)
+        # A first pass over a block lets many reads of distant memory overlap, and drops most edges within a segment.
+        kept = np.uint64(0)
         for i in range(start, min(start + np.uint64(_BLOCK), total)):
             edge = np.uint32(edges[i])
             p = edge >> _ONE
             q = p + steps[edge & _ONE]
             a, b = _nearer(parent, p), _nearer(parent, q)
-            block[found], first[found], second[found] = edges[i], a, b
-            found += np.uint64(a != b)
-        for i in range(found):
+            block[kept], first[kept], second[kept] = edges[i], a, b
+            kept += np.uint64(a != b)
+        for i in range(kept):
             a, b = _find(parent, first[i]), _find(parent, second[i])
             if a == b:
                 continue
@@ -181,9 +188,9 @@ def _agreed(edges, pixels, width, k):
 
 @_compiled
 def _numbered(parent, size, heaviest):
-    """Number the roots in the order in which they appear.
+    """Number the roots in the order of their first pixels.
 
-    :returns: (pixels,) int32 numbers; size and heaviest edge of each number.
+    :returns: (pixels,) int32 numbers; the size (int32) and heaviest edge (float32) of each number.
     """
     number = np.full(parent.size, -1, np.int32)
     pieces = np.empty(parent.size, np.int32)
@@ -203,22 +210,22 @@ def _numbered(parent, size, heaviest):
 
 @_compiled
 def _between(edges, pieces, width):
-    """(n, 2) uint32 pieces that edges connect, and (n,) float32 weights; without the edges inside of a piece."""
+    """(n, 2) uint32 pieces that edges connect and (n,) float32 weights, without edges within a piece."""
     steps = np.array([1, width], np.uint32)
     ends, weights = np.empty((edges.size, 2), np.uint32), np.empty(edges.size, np.float32)
     bits = weights.view(np.uint32)
-    found = np.uint64(0)
+    kept = np.uint64(0)
     for edge in edges:
         p = np.uint32(edge) >> _ONE
         a, b = pieces[p], pieces[p + steps[np.uint32(edge) & _ONE]]
-        ends[found, 0], ends[found, 1], bits[found] = a, b, np.uint32(edge >> np.uint64(32))
-        found += np.uint64(a != b)
-    return ends[:found], weights[:found]
+        ends[kept, 0], ends[kept, 1], bits[kept] = a, b, np.uint32(edge >> np.uint64(32))
+        kept += np.uint64(a != b)
+    return ends[:kept], weights[:kept]
 
 
 @_compiled
 def _merged(ends, weights, size, heaviest, k):
-    """The segmentation of one threshold, from the pieces on: (pieces,) int32 labels in the order of appearance."""
+    """The segmentation of one threshold, from pieces: (pieces,) int32 labels, numbered in order of appearance."""
     size = size.copy()
     k = np.float32(k)
     parent = np.arange(size.size).astype(np.uint32)
@@ -230,12 +237,12 @@ def _merged(ends, weights, size, heaviest, k):
     first, second, weight = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.float32)
     total = np.uint64(weights.size)
     for start in range(np.uint64(0), total, np.uint64(_BLOCK)):
-        found = np.uint64(0)
+        kept = np.uint64(0)
         for i in range(start, min(start + np.uint64(_BLOCK), total)):
             a, b = _nearer(parent, ends[i, 0]), _nearer(parent, ends[i, 1])
-            first[found], second[found], weight[found] = a, b, weights[i]
-            found += np.uint64(a != b)
-        for i in range(found):
+            first[kept], second[kept], weight[kept] = a, b, weights[i]
+            kept += np.uint64(a != b)
+        for i in range(kept):
             a, b = _find(parent, first[i]), _find(parent, second[i])
             if a == b:
                 continue
@@ -246,12 +253,12 @@ def _merged(ends, weights, size, heaviest, k):
                 refused[left, 0], refused[left, 1] = a, b
                 left += np.uint64(1)
     for start in range(np.uint64(0), left, np.uint64(_BLOCK)):
-        found = np.uint64(0)
+        kept = np.uint64(0)
         for i in range(start, min(start + np.uint64(_BLOCK), left)):
             a, b = _nearer(parent, refused[i, 0]), _nearer(parent, refused[i, 1])
-            first[found], second[found] = a, b
-            found += np.uint64((a != b) & (min(size[a], size[b]) < MIN_SIZE))  # sizes only grow
-        for i in range(found):
+            first[kept], second[kept] = a, b
+            kept += np.uint64((a != b) & (min(size[a], size[b]) < MIN_SIZE))  # sizes only grow
+        for i in range(kept):
             a, b = _find(parent, first[i]), _find(parent, second[i])
             if a != b and min(size[a], size[b]) < MIN_SIZE:
                 _join(parent, size, a, b)
@@ -269,7 +276,7 @@ def _merged(ends, weights, size, heaviest, k):
 
 @_compiled
 def _meet(labels):
-    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are; numbered as they appear."""
+    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are equal; numbered as they appear."""
     fragment = labels[0].copy()
     label, link = np.empty(fragment.size, np.int32), np.empty(fragment.size, np.int32)
     for other in labels[1:]:
@@ -289,22 +296,23 @@ def _meet(labels):
 
 @_compiled
 def _looked_up(table, index):
-    found = np.empty(index.size, table.dtype)
+    """``table[index]``."""
+    values = np.empty(index.size, table.dtype)
     for i in range(index.size):
-        found[i] = table[np.uint32(index[i])]
-    return found
+        values[i] = table[np.uint32(index[i])]
+    return values
 
 
 def segment(edges: np.ndarray, height: int, width: int, thresholds) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Label maps of several thresholds, as one map of fragments, which no threshold parts, and the labels of those.
+    """Segmentations by several thresholds, as one map of fragments, which no segmentation divides, and their labels.
 
     :param edges: of :func:`sorted_edges`; overwritten.
-    :param thresholds: k, how much unlike its surroundings a segment must be; larger gives larger segments.
-    :returns: (H, W) int32 fragments; and for each threshold the (fragments,) int32 labels. Fragments and labels are
-        numbered in the order in which they appear, row by row.
+    :param thresholds: values of k, how different from its surroundings a segment must be; larger k, larger segments.
+    :returns: (H, W) int32 fragments, and for each threshold (fragments,) int32 labels. Both are numbered in the order
+        in which they appear, row by row.
     """
     parent, size, heaviest, left = _agreed(edges, height * width, width, min(thresholds))
-    edges = edges[:left].copy()  # of a photograph, all edges take as much memory as all that follows
+    edges = edges[:left].copy()  # all edges of a photograph take as much memory as all that follows
     pieces, size, heaviest = _numbered(parent, size, heaviest)
     del parent
     ends, weights = _between(edges, pieces, width)

@@ -1,6 +1,6 @@
-"""Two operations that numba has no word for: a fused multiply-add, and four pixels' lanes blended at once.
+"""Two operations that numba lacks: a fused multiply-add, and a blend of four pixels with all their lanes at once.
 
-Both round as OpenCV's vector code does, which is what makes derivatives equal to its bit for bit.
+Both round as OpenCV's vector code does, so that derivatives equal OpenCV's bit for bit.
 """
 
 from llvmlite import ir
@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 4  # floats that are handled at once
+LANES = 4  # floats handled at once: the planes of a pixel
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
@@ -32,11 +32,11 @@ def fma(_, a, b, c):
 def blend(_, plane, above, below, x, y, out, to):
     """Bilinear interpolation of four lanes: ``out[to : to + 4]`` of four pixels of ``plane``.
 
-    Written for the compiler because it vectorises loops only, and pixels that lie along a diagonal make none.
+    Written in LLVM's terms, as the compiler vectorises only loops, and pixels along a diagonal make none.
 
     :param plane: (n,) float32, a pixel's lanes side by side.
-    :param above: and ``below``: uint64 places of the left pixels; the right ones follow.
-    :param x: and ``y``: float32 shares of the right and the lower ones.
+    :param above, below: uint64 places of the left pixels; the right ones follow.
+    :param x, y: float32 shares of the right and the lower ones.
     :param out: (m,) float32, ``to`` uint64.
     """
 

@@ -1,4 +1,4 @@
-"""Selective Search (Uijlings et al. 2013) of OpenCV's ximgproc, with its order made a function of the seed."""
+"""Selective Search (Uijlings et al. 2013) of OpenCV's ximgproc, with a ranking that depends on the seed alone."""
 
 import ctypes
 from typing import Literal
@@ -21,12 +21,12 @@ def propose(
 ) -> np.ndarray:
     """All boxes that Selective Search finds, in OpenCV's ranking.
 
-    OpenCV ranks with the C library's ``rand()``, whose state depends on all that the process did before; that generator
-    is seeded here right before each search, so that the same image has the same order everywhere.
+    OpenCV ranks with the C library's ``rand()``, whose state depends on all that the process did before. It is seeded
+    here right before each search, so that the same image has the same ranking everywhere.
 
     :param mode: ``fast``, ``quality`` or ``single``, OpenCV's presets.
-    :param long_edge: search on an image scaled down to this many pixels; None for the native size. Boxes are always in
-        pixels of the given image.
+    :param long_edge: pixels of the longer side to which the image is scaled down for the search; None for its own size.
+        Boxes are always in pixels of the given image.
     """
     if mode not in MODES:
         raise one_of("Selective Search mode", mode, MODES, "propose.proposals.mode")

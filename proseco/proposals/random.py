@@ -1,10 +1,10 @@
-"""Boxes at random: stage recall's baseline, which Selective Search has to beat."""
+"""Random boxes: stage recall's baseline, which Selective Search has to beat."""
 
 import numpy as np
 
 
 def propose(image: np.ndarray, *, seed: int, count: int = 100, min_side: float = 0.05) -> np.ndarray:
-    """``count`` boxes whose sides and places are uniform.
+    """``count`` boxes with uniformly drawn sides and positions.
 
     :param min_side: smallest side, as a share of the image's.
     """

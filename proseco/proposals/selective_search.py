@@ -1,9 +1,9 @@
 """Selective Search (Uijlings et al. 2013), compiled with numba: OpenCV's boxes in a fraction of its time.
 
-What is matched is OpenCV's behaviour, its oddities included (each is said where it is), so that the sets of boxes are
-equal. Two things can differ: which of exactly equal similarities or edge weights comes first, which OpenCV leaves to an
-unstable sort, and the order of the boxes, which it leaves to the C library's ``rand()`` and which here is a function
-of the seed alone.
+It reproduces OpenCV's behaviour with its oddities (a comment names each), so that the sets of boxes are equal. Two
+things can differ: which of exactly equal similarities or edge weights comes first, which OpenCV leaves to an unstable
+sort; and the ranking of the boxes, which it leaves to the C library's ``rand()`` and which here depends on the seed
+alone.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from proseco.base.errors import InputError, one_of
 from proseco.proposals import _grouping, _histograms, _regions, _segmentation
 from proseco.proposals._scale import shrink
 
-MOST_PIXELS = 2**30  # OpenCV's own limit; two edges a pixel are numbered with 32 bits
-#: Thresholds of the segmentation and similarities, for each of the mode's colour spaces.
+MOST_PIXELS = 2**30  # OpenCV's own limit; 32 bits number the edges, two per pixel
+#: Mode -> thresholds of the segmentation and similarities; all are used in each of the mode's colour spaces.
 MODES = {
     "fast": ((150, 300, 450), (_grouping.ALL, _grouping.NO_COLOUR)),
     "quality": (
@@ -34,8 +34,9 @@ def propose(
     """All boxes that Selective Search finds, ranked as OpenCV ranks: by level in the hierarchy times a random number.
 
     :param mode: ``fast``, ``quality`` or ``single``, OpenCV's presets.
-    :param long_edge: search on an image scaled down to this many pixels; None for the native size. Boxes are always in
-        pixels of the given image.
+    :param long_edge: pixels of the longer side to which the image is scaled down for the search; None for its own size.
+        Boxes are always in pixels of the given image.
+    :raises InputError: no such mode, or an image of more than ``MOST_PIXELS``.
     """
     if mode not in MODES:
         raise one_of("Selective Search mode", mode, MODES, "propose.proposals.mode")
@@ -43,13 +44,13 @@ def propose(
     if small.shape[0] * small.shape[1] > MOST_PIXELS:
         size = f"{small.shape[1]} x {small.shape[0]} pixels"
         raise InputError(f"an image of {size}; Selective Search takes up to {MOST_PIXELS} (propose.long_edge)")
-    found = [part for space in _colour_spaces(small, mode) for part in _search(space, *MODES[mode])]
-    boxes, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    groupings = [grouping for space in _colour_spaces(small, mode) for grouping in _search(space, *MODES[mode])]
+    boxes, levels = (np.concatenate(parts) for parts in zip(*groupings, strict=True))
     return _ranked(boxes, levels, seed).astype(np.float32) * scale
 
 
 def _colour_spaces(image: np.ndarray, mode: str) -> Iterator[np.ndarray]:
-    """RGB uint8 -> the images that are segmented, one at a time: of a photograph each takes 3 bytes a pixel."""
+    """RGB uint8 -> the images to segment, one at a time, as each may take 3 bytes per pixel of a photograph."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
     if mode == "single":
@@ -58,36 +59,36 @@ def _colour_spaces(image: np.ndarray, mode: str) -> Iterator[np.ndarray]:
     if mode == "fast":
         return
     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-    # OpenCV means the hue, but splits the colour image into the same memory before that is used: it is the blue plane.
+    # OpenCV means the hue here, but overwrites it with the colour image's blue plane before it is used.
     yield cv2.extractChannel(bgr, 0)
-    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)  # anew: it is not kept meanwhile
+    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)  # computed anew, not kept in the meantime
     yield cv2.merge([cv2.extractChannel(bgr, 2), cv2.extractChannel(bgr, 1), grey])
 
 
 def _search(space: np.ndarray, thresholds, similarities) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Boxes and levels that each label map gives with each similarity."""
+    """Boxes (r, 4) and levels (r,) of each pair of a label map and a similarity."""
     height, width = space.shape[:2]
     fragments, maps = _segmentation.segment(_segmentation.sorted_edges(space), height, width, thresholds)
     number = len(maps[0])
     sizes, extents = _regions.geometry(fragments, number)
     touching = _regions.neighbours(fragments, number)
     counts, zeros = _histograms.count(space, fragments, number)
-    found = []
+    groupings = []
     for labels in maps:
         segments = labels.max() + 1
         size, box = _regions.gather(sizes, extents, labels, segments)
         pairs = _regions.gather_neighbours(touching, labels, segments)
         colour, texture = _histograms.histograms(counts, zeros, labels, segments)
         for weights in similarities:
-            found.append(_grouping.group(pairs, size, box, colour, texture, weights, height * width))
-    return found
+            groupings.append(_grouping.group(pairs, size, box, colour, texture, weights, height * width))
+    return groupings
 
 
 def _ranked(boxes: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
-    """Distinct boxes, by the lowest rank of each."""
+    """The distinct boxes, sorted by the lowest rank of each."""
     rank = np.random.default_rng(seed).random(len(levels)) * levels
     boxes = boxes[np.argsort(rank, kind="stable")]
     width, height = boxes[:, 2:].max(0) + 1
-    # As one number each, which is much faster than rows: there is one for every box of an image of 2**30 pixels.
+    # One number per box makes this much faster than rows; 64 bits hold one for any box of an image of 2**30 pixels.
     _, first = np.unique(np.ravel_multi_index(boxes.T, (width, height, width, height)), return_index=True)
     return boxes[np.sort(first)]

@@ -1,6 +1,5 @@
-"""What the runs say of one cell of a table: its figures, seed by seed, and what made them."""
+"""What the runs say of one cell of a table, a row on a benchmark: its figures, seed by seed, and what made them."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +7,11 @@ from pathlib import Path
 
 import pandas
 
-from proseco.base.files import read_json
+from proseco.base.files import read_json, text_digest
 from proseco.tables.paper import METRICS
 from proseco.tables.summary import mean_std, read_metrics
 
-#: What ``files.provenance`` and the stages say of a run's surroundings: neither a parameter nor data.
+#: What ``provenance.record`` and the stages say of a run's surroundings: neither a parameter nor data.
 _SURROUNDINGS = {"commit", "dirty", "python", "machine", "versions", "device", "processes", "hardware"}
 _SURROUNDINGS |= {"attention", "compiled"}
 _NAMES = {"method", "benchmark", "seed"}
@@ -55,15 +54,15 @@ def read(results: Path, row: str, benchmark: str, seeds: Iterable[int]) -> Cell 
     if not run:
         return None
     names = [{"method": row, "benchmark": benchmark, "seed": seed} for seed in run]
-    found = [read_metrics(folder / str(n["seed"]) / "metrics.json", results.name, n) for n in names]
+    metrics = [read_metrics(folder / str(n["seed"]) / "metrics.json", results.name, n) for n in names]
     pretrained = read_json(results / "pretrain" / row / "run.json")
     made = [_made(read_json(folder / str(seed) / "run.json"), pretrained) for seed in run]
     return Cell(
         row,
         benchmark,
         tuple(run),
-        tuple(entry["labels"] for entry in found),
-        {metric: tuple(entry[metric] for entry in found) for metric in METRICS},
+        tuple(entry["labels"] for entry in metrics),
+        {metric: tuple(entry[metric] for entry in metrics) for metric in METRICS},
         {key: tuple(dict.fromkeys(entry[key] for entry in made)) for key in MADE},
     )
 
@@ -89,4 +88,4 @@ def _without(record: dict, keys: set[str]) -> dict:
 
 def _digest(value) -> str:
     """BLAKE2b of the JSON of a value, 32 hexadecimal digits."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return text_digest(json.dumps(value, sort_keys=True))

@@ -23,11 +23,11 @@ _COLUMNS = {
 
 
 def build(
-    results: Path, *, rows: dict[str, dict], selected: Iterable[str], alias: dict[str, str], beside: bool
+    results: Path, *, rows: dict[str, dict], selected: Iterable[str], alias: dict[str, str], compare_with_paper: bool
 ) -> Table:
     """Methods of which the paper says the cost, then all others of the run that were pretrained.
 
-    :param results: folder of one scale, with ``pretrain/<row>/cost.json`` (:mod:`proseco.training.cost`).
+    :param results: folder of one scale, with ``pretrain/<row>/cost.json`` (:mod:`proseco.training.usage`).
     :param selected: rows of the run; for the others see :func:`proseco.tables.shapes.build`.
     :raises InputError: a ``cost.json`` lacks a number.
     """
@@ -38,7 +38,7 @@ def build(
         measured = _measured(results / "pretrain" / serving) if selected & {row, serving} else {}
         if row not in printed.index and (not measured or serving != row):
             continue
-        theirs = printed.loc[row].to_dict() if beside and row in printed.index else {}
+        theirs = printed.loc[row].to_dict() if compare_with_paper and row in printed.index else {}
         figures = tuple(_figure(key, measured, theirs) for key in _COLUMNS)
         lines.append(Line(row, (rows.get(row, {}).get("title", row),), figures))
     heads = tuple(Head(head) for head, _ in _COLUMNS.values())

@@ -19,6 +19,7 @@ from proseco.base.errors import InputError
 from proseco.base.files import replacing
 from proseco.pictures import INK
 from proseco.pictures import PALETTE as OKABE_ITO
+from proseco.tables.layout import labels_text
 
 #: Grey, for the reference, before colours that colour-blind eyes tell apart too.
 PALETTE = ("#8c8c8c", *OKABE_ITO)
@@ -53,7 +54,7 @@ _PANELS = {
 
 
 def ap_bars(summary: pandas.DataFrame, path: str | Path, title: str) -> None:
-    """A group of bars a benchmark, a bar a method: mean AP, its deviation, and each seed as a point.
+    """One group of bars per benchmark, one bar per method: mean AP, its deviation, and each seed as a point.
 
     :param summary: as from :func:`proseco.tables.summary.summarise`.
     """
@@ -93,11 +94,11 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
     cells = {(row["method"], row["benchmark"]): row for row in summary.to_dict("records")}
     width = 0.8 / len(methods)
     for index, method in enumerate(methods):
-        found = [(x, cells[method, name]) for x, name in enumerate(benchmarks) if (method, name) in cells]
-        xs = np.array([x + (index - (len(methods) - 1) / 2) * width for x, _ in found])
-        means = np.array([row["AP"] for _, row in found])
+        bars = [(x, cells[method, name]) for x, name in enumerate(benchmarks) if (method, name) in cells]
+        xs = np.array([x + (index - (len(methods) - 1) / 2) * width for x, _ in bars])
+        means = np.array([row["AP"] for _, row in bars])
         panel.bar(xs, means, width * 0.92, **_bar(index))
-        for x, row in zip(xs, (row for _, row in found), strict=True):
+        for x, row in zip(xs, (row for _, row in bars), strict=True):
             values = np.array(row["AP_values"])
             top = max(values.max(), row["AP"])
             if not math.isnan(row["AP_std"]):
@@ -118,8 +119,7 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
             )
     names = []
     for row in summary.drop_duplicates("benchmark").to_dict("records"):  # in the order of ``benchmarks``
-        counts = sorted({min(row["labels"]), max(row["labels"])})
-        names.append(f"{row['benchmark_title']}\n{'-'.join(f'{n:,}' for n in counts)} labelled images")
+        names.append(f"{row['benchmark_title']}\n{labels_text(row['labels'])} labelled images")
     panel.set_xticks(range(len(benchmarks)), names)
     panel.tick_params(axis="x", length=0)
     panel.set_ylabel("AP (%)")
@@ -130,13 +130,13 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
 def loss_curves(
     logs: dict[str, str | Path], path: str | Path, validations: dict[str, list[dict]] | None = None
 ) -> None:
-    """A small panel a column of the logs (the loss, its terms, what else was watched): raw values faint, over them
+    """One small panel per column of the logs (the loss, its terms, what else was watched): raw values faint, over them
     a moving mean of a twentieth of the run. Where a run was validated, its AP last.
 
     Runs with the same columns share panels (methods finetuned alike); runs with others (a pretraining) get their own,
     because equal names need not mean equal quantities there.
 
-    :param logs: label -> ``log.csv``, with columns ``step``, ``loss`` and one a term.
+    :param logs: label -> ``log.csv``, with columns ``step``, ``loss`` and one per term.
     :param validations: label -> ``step`` and ``AP`` (in %; None without an object to score) of each validation.
     :raises InputError: a log is missing, has no line, or has no column ``step`` or ``loss``.
     """
@@ -158,7 +158,7 @@ def loss_curves(
             panels = part.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).ravel()
             for panel, (title, lines) in zip(panels, curves.items(), strict=False):
                 _curves(panel, lines, looks)
-                scale = " (log scale)" * (panel.get_yscale() == "log")
+                scale = " (log scale)" if panel.get_yscale() == "log" else ""
                 panel.set_title(title.replace("_", " ") + scale, fontsize=9)
                 panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             for index, panel in enumerate(panels):
@@ -223,7 +223,7 @@ def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], looks
 
 
 def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, str], title: str) -> None:
-    """A panel a benchmark, a colour a source of boxes, a line style an IoU: recall over the number of boxes.
+    """One panel per benchmark, one colour per source of boxes, one line style per IoU: recall over the number of boxes.
 
     A line ends where an image has no more boxes, at the mean number of boxes of an image.
 
@@ -242,9 +242,9 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
             for (source, iou), line in shown.groupby(["source", "iou"], sort=False):
                 last = line["boxes_per_image"].astype(float).iloc[0]
                 boxes = line["boxes"].replace("all", last).astype(float)
-                kept = (boxes < last) | (line["boxes"] == "all")
+                drawn = (boxes < last) | (line["boxes"] == "all")
                 style = {"color": colors[source], "linestyle": styles[iou], "linewidth": 1.6, "markersize": 3.5}
-                panel.plot(boxes[kept], 100 * line["recall"].astype(float)[kept], marker="o", clip_on=False, **style)
+                panel.plot(boxes[drawn], 100 * line["recall"].astype(float)[drawn], marker="o", clip_on=False, **style)
             panel.set_xscale("log")
             ticks = sorted({int(count) for count in shown["boxes"] if count != "all" and int(count) <= last})
             panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

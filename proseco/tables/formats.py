@@ -39,11 +39,11 @@ _escape_latex, _escape_markdown = str.maketrans(_LATEX), str.maketrans(_MARKDOWN
 
 def lines(table: Table, line: Line) -> list[list[str]]:
     """A line as texts: ours, below it the paper's and the difference, where there are any."""
-    found = []
+    rows = []
     for kind in table.kinds(line):
-        texts = line.texts if kind == "ours" else (kind, *[""] * (len(line.texts) - 1))
-        found.append([*texts, *(figure.text(kind) for figure in line.figures)])
-    return found
+        texts = line.texts if kind == "ours" else (kind, *("" for _ in line.texts[1:]))
+        rows.append([*texts, *(figure.text(kind) for figure in line.figures)])
+    return rows
 
 
 def markdown(table: Table) -> str:
@@ -74,14 +74,16 @@ def latex(table: Table) -> str:
     for group, members in groupby(heads, key=lambda head: head.group):
         width = len(list(members))
         groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escaped(group)}}}")
-        rules += [rf"\cmidrule(lr){{{column}-{column + width - 1}}}"] * bool(group)
+        if group:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
         column += width
     where = "" if table.name == OWN else f" ({table.label} of the paper)"
     top = [" & ".join(groups) + r" \\", " ".join(rules)] if rules else []
     body = []
     for number, line in enumerate(table.lines):
         printed = lines(table, line)
-        body += [r"\addlinespace"] * (number > 0 and len(printed) > 1)
+        if number > 0 and len(printed) > 1:
+            body.append(r"\addlinespace")
         body += [" & ".join(escaped(cell) for cell in cells) + r" \\" for cells in printed]
     notes = [rf"\par\footnotesize {escaped(note)}." for note in table.notes]
     return "\n".join(
@@ -106,12 +108,12 @@ def latex(table: Table) -> str:
 
 
 def csv(table: Table) -> str:
-    """A line a figure, four decimals; what there is one of for each seed is separated by blanks.
+    """One line per figure, four decimals; what there is one of for each seed is separated by blanks.
 
     Columns: table, row, the table's own words, benchmark, metric, state (``run`` | ``not run``), ours, deviation,
     paper, its deviation, difference, seeds, labelled images, values, and what made them.
     """
-    found = []
+    records = []
     for line in table.lines:
         for figure in line.figures:
             cell = figure.cell
@@ -121,8 +123,8 @@ def csv(table: Table) -> str:
             record |= {"paper": figure.paper, "paper_std": figure.paper_std, "difference": figure.difference}
             record |= {"seeds": joined(cell.seeds) if cell else "", "labels": joined(cell.labels) if cell else ""}
             record["values"] = joined(f"{value:.4f}" for value in cell.values[figure.metric]) if cell else ""
-            found.append(record | {key: joined(cell.made[key]) if cell else "" for key in MADE})
-    frame = pandas.DataFrame(found)
+            records.append(record | {key: joined(cell.made[key]) if cell else "" for key in MADE})
+    frame = pandas.DataFrame(records)
     for column in ("ours", "ours_std", "paper", "paper_std", "difference"):
         frame[column] = [v if isinstance(v, str) else "" if math.isnan(v) else f"{v:.4f}" for v in frame[column]]
     return frame.to_csv(index=False, lineterminator="\n")

@@ -18,7 +18,7 @@ def number(value: float, std: float = math.nan, *, decimals: int = 1, signed: bo
     if math.isnan(value):
         return NO_FIGURE
     value = round(value, decimals) + 0.0  # no "-0.0"
-    return f"{value:{'+' * signed},.{decimals}f}" + ("" if math.isnan(std) else f" ± {std:.{decimals}f}")
+    return f"{value:{'+' if signed else ''},.{decimals}f}" + ("" if math.isnan(std) else f" ± {std:.{decimals}f}")
 
 
 def labels_text(labels: Iterable[int]) -> str:

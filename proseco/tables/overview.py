@@ -52,11 +52,14 @@ def markdown(summary: pandas.DataFrame, *, paper: pandas.DataFrame | None = None
     return "\n\n".join([*parts, verdict(summary)]) + "\n"
 
 
-def ablations(summary: pandas.DataFrame, reference_title: str, *, of: dict[str, str], steps: dict[str, int]) -> str:
-    """A GitHub table of the run's ablations, a line each; it stands below that of the methods.
+def ablations(
+    summary: pandas.DataFrame, reference_title: str, *, method_titles: dict[str, str], steps: dict[str, int]
+) -> str:
+    """A GitHub table of the run's ablations, one line each; it stands below that of the methods.
 
     :param summary: of the ablations, with gains against the methods' reference.
-    :param of: ablation -> title of its method; ``steps`` -> those of its pretraining, which may be fewer.
+    :param method_titles: ablation -> title of its method.
+    :param steps: ablation -> those of its pretraining, which may be fewer than the method's.
     """
     benchmarks = dict(zip(summary["benchmark"], summary["benchmark_title"], strict=True))
     cells = {(cell["method"], cell["benchmark"]): cell for cell in summary.to_dict("records")}
@@ -68,7 +71,7 @@ def ablations(summary: pandas.DataFrame, reference_title: str, *, of: dict[str, 
             heads += [f"{benchmarks[benchmark]}<br>AP", *METRICS[1:], f"gain of AP over {reference_title}"]
         lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
         for name, title in titles.items():
-            line = [title, of[name], f"{steps[name]:,}"]
+            line = [title, method_titles[name], f"{steps[name]:,}"]
             for benchmark in group:
                 cell = cells[name, benchmark]
                 line += [number(cell[metric], cell[f"{metric}_std"]) for metric in METRICS]
@@ -110,17 +113,17 @@ def _column_groups(benchmarks: Iterable[str], paper: pandas.DataFrame | None) ->
 
 def verdict(summary: pandas.DataFrame) -> str:
     """The sentences as Markdown: a list, if there are several."""
-    found = sentences(summary)
-    return found[0] if len(found) == 1 else "\n".join(f"- {sentence}" for sentence in found)
+    lines = sentences(summary)
+    return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
 def sentences(summary: pandas.DataFrame) -> list[str]:
-    """A sentence a method: on which benchmarks its gain in AP is larger than the deviation of that gain over seeds."""
+    """One sentence per method: on which benchmarks its gain in AP is larger than that gain's deviation over seeds."""
     reference = reference_of(summary)
     against = summary.loc[summary["method"] == reference, "method_title"].iloc[0]
-    said = []
+    verdicts = []
     for _, cells in summary[summary["method"] != reference].groupby("method", sort=False):
-        found: dict[str, list[str]] = {}
+        benchmarks: dict[str, list[str]] = {}  # outcome -> titles, with the gains
         for cell in cells[cells["n_gain"] > 0].to_dict("records"):
             gain, std = cell["AP_gain"], cell["AP_gain_std"]
             if gain <= 0:
@@ -130,7 +133,7 @@ def sentences(summary: pandas.DataFrame) -> list[str]:
             else:
                 size = "larger" if gain > std else "not larger"
                 outcome = f"a gain {size} than its deviation over {cell['n_gain']} seeds"
-            found.setdefault(outcome, []).append(f"{cell['benchmark_title']} ({number(gain, std, signed=True)})")
-        outcomes = "; ".join(f"{outcome} on {', '.join(places)}" for outcome, places in found.items())
-        said.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")
-    return said or [f"Only {against} was run: there is no gain to speak of."]
+            benchmarks.setdefault(outcome, []).append(f"{cell['benchmark_title']} ({number(gain, std, signed=True)})")
+        outcomes = "; ".join(f"{outcome} on {', '.join(titles)}" for outcome, titles in benchmarks.items())
+        verdicts.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")
+    return verdicts or [f"Only {against} was run: there is no gain to speak of."]

@@ -27,16 +27,16 @@ def render(
     lead: list[str],
     pictures: dict[str, Path],
     rows: dict[str, dict],
-    whole: bool,
+    compare_with_paper: bool,
     alone: bool = False,
 ) -> str:
     """The page.
 
     :param lead: paragraphs at the top.
     :param pictures: caption -> PNG.
-    :param rows: as from :func:`proseco.experiment.wording.every`.
-    :param whole: whether tables without any cell that was run are shown too; else they are listed with the command that
-        would fill them. The paper's figures are in those tables then.
+    :param rows: as from :func:`proseco.experiment.wording.describe_all`.
+    :param compare_with_paper: whether the paper's figures are in the tables; then those without any cell that was run
+        are shown too, and else listed with the command that would fill them.
     :param alone: whether no other files of the tables stand beside the page.
     """
     environment = jinja2.Environment(
@@ -49,9 +49,13 @@ def render(
     )
     environment.filters |= {"groups": _groups, "joined": joined, "key": _key, "short": _short}
     return environment.get_template("page.html").render(
-        shown=[table for table in tables if whole or table.run],
-        left=[(table, command(table, rows)) for table in tables if not (whole or table.run or table.name == OWN)],
-        whole=whole,
+        shown=[table for table in tables if compare_with_paper or table.run],
+        left=[
+            (table, command(table, rows))
+            for table in tables
+            if not (compare_with_paper or table.run or table.name == OWN)
+        ],
+        compare_with_paper=compare_with_paper,
         alone=alone,
         scale=scale,
         lead=lead,
@@ -78,8 +82,8 @@ def command(table: Table, rows: dict[str, dict]) -> str:
 def _groups(table: Table) -> list[tuple[str, int]]:
     """Heads over heads: text and number of columns; none where no column stands in a group."""
     heads = [*table.texts, *table.heads]
-    found = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
-    return found if any(group for group, _ in found) else []
+    groups = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
+    return groups if any(group for group, _ in groups) else []
 
 
 def _key(value) -> str:
@@ -89,7 +93,7 @@ def _key(value) -> str:
 
 def _short(value: str) -> str:
     """The beginning of each digest (``name=digest``, or alone); the whole is in the CSV."""
-    return re.sub(r"\b[0-9a-f]{12,}\b", lambda found: found[0][:10], value) or "unknown"
+    return re.sub(r"\b[0-9a-f]{12,}\b", lambda match: match[0][:10], value) or "unknown"
 
 
 def _inline(path: Path) -> dict:

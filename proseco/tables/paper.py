@@ -1,4 +1,4 @@
-"""What the paper prints. ``paper.csv`` holds a line a cell of Tables 1-3 and 6-11, ``paper_cost.csv`` Table 5.
+"""What the paper prints. ``paper.csv`` holds one line per cell of Tables 1-3 and 6-11, ``paper_cost.csv`` Table 5.
 
 ``row`` is the row of ``params.yaml`` (a key of ``methods`` or ``ablations``) that a line is compared with. ``variant``
 is empty where the line is a method's own result and says the setting where it belongs to an ablation. Which EMA rate
@@ -22,7 +22,7 @@ def read() -> pandas.DataFrame:
 
 
 def read_cost() -> pandas.DataFrame:
-    """Table 5, a line a row of ``params.yaml``; hours are those of the whole pretraining."""
+    """Table 5, one line per row of ``params.yaml``; hours are those of the whole pretraining."""
     return pandas.read_csv(Path(__file__).with_name("paper_cost.csv")).set_index("row")
 
 
@@ -30,8 +30,8 @@ def figure(paper: pandas.DataFrame | None, row: str, benchmark: str, metric: str
     """The paper's figure for a row, from the first table that has it; NaN where none has."""
     if paper is None:
         return np.nan
-    found = paper.loc[(paper["row"] == row) & (paper["benchmark"] == benchmark), metric].dropna()
-    return float(found.iloc[0]) if len(found) else np.nan
+    figures = paper.loc[(paper["row"] == row) & (paper["benchmark"] == benchmark), metric].dropna()
+    return float(figures.iloc[0]) if len(figures) else np.nan
 
 
 def methods(paper: pandas.DataFrame | None, benchmarks: Iterable[str], metric: str = "AP") -> list[str]:

@@ -28,7 +28,7 @@ def write(
     benchmarks: dict[str, str],
     alias: dict[str, str],
     families: dict[str, dict[str, float]],
-    beside: bool,
+    compare_with_paper: bool,
     lead: list[str],
 ) -> None:
     """Write ``table-<number>.md``, ``.csv`` and ``.tex``, ``results.tex``, ``trend.png`` and ``index.html`` into the
@@ -39,19 +39,27 @@ def write(
 
     :param results: folder of one scale (``results/demo``).
     :param run: section ``run`` of the parameters.
-    :param rows, benchmarks, alias, beside: as for :func:`proseco.tables.shapes.build`.
+    :param rows, benchmarks, alias, compare_with_paper: as for :func:`proseco.tables.shapes.build`.
     :param families: as for :func:`proseco.tables.trend.draw`.
     :param lead: paragraphs at the top of the page, which shows what there is of ``CAPTIONS`` in ``out``.
     """
-    found = tables(results, run=run, rows=rows, benchmarks=benchmarks, alias=alias, beside=beside)
-    files.write_text(out / f"{found[0].file}.tex", formats.latex(found[0]))
-    for table in found[1:]:
-        if beside or table.run:
+    chosen = {"run": run, "rows": rows, "benchmarks": benchmarks, "alias": alias}
+    own, *papers = tables(results, **chosen, compare_with_paper=compare_with_paper)
+    files.write_text(out / f"{own.file}.tex", formats.latex(own))
+    for table in papers:
+        if compare_with_paper or table.run:
             for suffix, form in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
                 files.write_text(out / f"{table.file}.{suffix}", form(table))
-    _trend(out / "trend.png", results, run, rows, families, beside)
+    _trend(out / "trend.png", results, run, rows, families, compare_with_paper)
     pictures = {caption: out / name for name, caption in CAPTIONS.items() if (out / name).is_file()}
-    html = page.render(found, scale=results.name, lead=lead, pictures=pictures, rows=rows, whole=beside)
+    html = page.render(
+        [own, *papers],
+        scale=results.name,
+        lead=lead,
+        pictures=pictures,
+        rows=rows,
+        compare_with_paper=compare_with_paper,
+    )
     files.write_text(out / "index.html", html)
 
 
@@ -67,17 +75,17 @@ def tables(
     rows: dict[str, dict],
     benchmarks: dict[str, str],
     alias: dict[str, str],
-    beside: bool,
+    compare_with_paper: bool,
 ) -> list[Table]:
     """All that the run selects, then the paper's tables in its order; cells may be missing.
 
     Arguments: see :func:`write`.
     """
-    what = {"rows": rows, "benchmarks": benchmarks, "selected": selected(run), "seeds": run["seeds"], "beside": beside}
-    found = shapes.build(results, alias=alias, **what)
-    chosen = [*run["methods"], *run["ablations"]]
-    found.append(cost.build(results, selected=chosen, rows=rows, alias=alias, beside=beside))
-    return [shapes.own(results, **what), *sorted(found, key=_order)]
+    shared = {"rows": rows, "compare_with_paper": compare_with_paper}
+    of_cells = {"benchmarks": benchmarks, "selected": selected(run), "seeds": run["seeds"]}
+    papers = shapes.build(results, alias=alias, **of_cells, **shared)
+    papers.append(cost.build(results, selected=[*run["methods"], *run["ablations"]], alias=alias, **shared))
+    return [shapes.own(results, **of_cells, **shared), *sorted(papers, key=_order)]
 
 
 def _order(table: Table) -> tuple[int, str]:
@@ -85,7 +93,9 @@ def _order(table: Table) -> tuple[int, str]:
     return int(table.name.rstrip("ab")), table.name
 
 
-def _trend(path: Path, results: Path, run: dict, rows: dict[str, dict], families: dict, beside: bool) -> None:
+def _trend(
+    path: Path, results: Path, run: dict, rows: dict[str, dict], families: dict, compare_with_paper: bool
+) -> None:
     ours: trend.Points = {}
     printed: trend.Points = {}
     labels: dict[str, str] = {}
@@ -93,7 +103,7 @@ def _trend(path: Path, results: Path, run: dict, rows: dict[str, dict], families
         if cell := cells.read(results, method, benchmark, run["seeds"]):
             ours.setdefault(rows[method]["title"], {})[benchmark] = cell.figure("AP")
             labels[benchmark] = _short(max(cell.labels))
-    if beside:
+    if compare_with_paper:
         lines = paper.read().query("variant == '' and AP.notna()").drop_duplicates(["row", "benchmark"])
         for line in lines.itertuples():
             title = rows.get(line.row, {}).get("title", line.row)

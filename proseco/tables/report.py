@@ -27,26 +27,28 @@ def write(
 
     :param results: folder of one scale (``results/demo``).
     :param run: section ``run`` of the parameters: methods, benchmarks, seeds, ablations, ablation_benchmarks.
-    :param rows: as from :func:`proseco.experiment.wording.every`; ``benchmarks`` name -> title, all of the parameters.
+    :param rows: as from :func:`proseco.experiment.wording.describe_all`.
+    :param benchmarks: name -> title, all of the parameters.
     :param alias: row -> the row whose results are its own.
     :param families: as from :func:`proseco.experiment.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
     :returns: the Markdown of the grid.
-    :raises InputError: a cell of the grid is missing; it names the command that makes it.
+    :raises InputError: a result of the grid is missing; it names the command that makes it.
     """
     methods, ablations = ({name: rows[name]["title"] for name in run[kind]} for kind in ("methods", "ablations"))
     shown, seeds = {name: benchmarks[name] for name in run["benchmarks"]}, run["seeds"]
-    on = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
-    everything = _everything(results, methods, shown, ablations, on, seeds)
-    found = everything[everything["method"].isin(methods)]
+    ablation_benchmarks = {name: benchmarks[name] for name in run["ablation_benchmarks"]}
+    everything = _everything(results, methods, shown, ablations, ablation_benchmarks, seeds)
+    grid = everything[everything["method"].isin(methods)]
     printed = paper.read() if compare_with_paper else None
     budget = _budget(results, methods, shown, seeds, pretrained)
-    text = overview.markdown(found, paper=printed, caption=budget)
+    text = overview.markdown(grid, paper=printed, caption=budget)
     if ablations:
         changed = everything[everything["method"].isin(ablations)]
         steps = {name: files.read_json(results / "pretrain" / name / "metrics.json")["steps"] for name in ablations}
-        of = {name: rows[rows[name]["of"]]["title"] for name in ablations}
-        text += "\n" + overview.ablations(changed, methods[summary.reference_of(everything)], of=of, steps=steps)
+        method_titles = {name: rows[rows[name]["of"]]["title"] for name in ablations}
+        reference = methods[summary.reference_of(everything)]
+        text += "\n" + overview.ablations(changed, reference, method_titles=method_titles, steps=steps)
     files.write_text(out / "results.md", text)
     files.write_text(out / "results.csv", summary.csv(everything))
     files.write_json(out / "metrics.json", summary.metrics(everything))
@@ -64,8 +66,8 @@ def write(
         benchmarks=benchmarks,
         alias=alias,
         families=families,
-        beside=compare_with_paper,
-        lead=[budget, *overview.sentences(found)],
+        compare_with_paper=compare_with_paper,
+        lead=[budget, *overview.sentences(grid)],
     )
     return text
 
@@ -74,10 +76,10 @@ def _everything(
     results: Path, methods: dict, benchmarks: dict, ablations: dict, ablation_benchmarks: dict, seeds: list[int]
 ) -> pandas.DataFrame:
     """Methods on their benchmarks, then ablations on theirs, all with gains against one of the methods."""
-    cells = [summary.collect(results, methods, benchmarks, seeds)]
+    frames = [summary.collect(results, methods, benchmarks, seeds)]
     if ablations:
-        cells.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
-    together = pandas.concat(cells, ignore_index=True)
+        frames.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
+    together = pandas.concat(frames, ignore_index=True)
     summary.check_labels(together)
     return summary.summarise(together)
 
@@ -87,14 +89,15 @@ def _pictures(
 ) -> None:
     """``loss.png``, ``detections.png`` of the first benchmark and seed, ``boxes.png`` of the pretrainings."""
     first, title = next(iter(benchmarks.items()))
-    cells = {m: results / "finetune" / m / first / str(seed) for m in methods}
+    folders = {m: results / "finetune" / m / first / str(seed) for m in methods}
     logs = {f"{methods[m]}, pretraining": results / "pretrain" / m / "log.csv" for m in pretrained}
-    logs |= {f"{methods[m]}, {title}": cell / "log.csv" for m, cell in cells.items()}
+    logs |= {f"{methods[m]}, {title}": folder / "log.csv" for m, folder in folders.items()}
     validations = {
-        f"{methods[m]}, {title}": files.read_json(cell / "metrics.json")["validation"] for m, cell in cells.items()
+        f"{methods[m]}, {title}": files.read_json(folder / "metrics.json")["validation"]
+        for m, folder in folders.items()
     }
     figures.loss_curves(logs, out / "loss.png", validations)
-    pictures.montage({methods[m]: cell / "detections.png" for m, cell in cells.items()}, out / "detections.png")
+    pictures.montage({methods[m]: folder / "detections.png" for m, folder in folders.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
         pictures.montage(boxes, out / "boxes.png")
@@ -121,11 +124,11 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
     parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
     for name, title in benchmarks.items():
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
-        cells = [files.read_json(folder / "metrics.json") for folder in folders]
-        count = _span([cell["steps"] for cell in cells])
-        scoring = cells[0].get("scoring", "coco")  # of which nothing is said
+        metrics = [files.read_json(folder / "metrics.json") for folder in folders]
+        count = _span([entry["steps"] for entry in metrics])
+        scoring = metrics[0].get("scoring", "coco")  # of which nothing is said
         how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
-        parts.append(f"{title} finetuned for {count} and scored on {cells[0]['test_images']:,} images{how}")
+        parts.append(f"{title} finetuned for {count} and scored on {metrics[0]['test_images']:,} images{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 
 

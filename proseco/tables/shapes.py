@@ -79,27 +79,27 @@ def build(
     selected: Collection[tuple[str, str]],
     seeds: Iterable[int],
     alias: dict[str, str],
-    beside: bool,
+    compare_with_paper: bool,
 ) -> list[Table]:
     """All tables of APs, in the paper's order.
 
     :param results: folder of one scale.
-    :param rows: row of the parameters -> what is said of it, as from :func:`proseco.experiment.wording.settings`.
+    :param rows: row of the parameters -> what is said of it, as from :func:`proseco.experiment.wording.describe`.
     :param benchmarks: name -> title.
     :param selected: (row, benchmark) of all cells that the run selects; others are not run, whatever files there are.
     :param alias: row -> the row whose results serve, where two are the same.
-    :param beside: whether the paper's figures belong beside ours.
+    :param compare_with_paper: whether the paper's figures belong beside ours.
     :raises InputError: see :func:`proseco.tables.cells.read`.
     """
     lines, seeds, selected = paper.read(), list(seeds), set(selected)
     wanted = dict.fromkeys([*zip(lines["row"], lines["benchmark"], strict=True), *selected])
-    found: dict[tuple[str, str], Cell] = {}
+    filled_cells: dict[tuple[str, str], Cell] = {}
     read = cache(partial(cells.read, results, seeds=tuple(seeds)))
     for row, benchmark in wanted:
         serving = next((name for name in (alias.get(row, row), row) if (name, benchmark) in selected), None)
         if serving is not None and (cell := read(serving, benchmark)) is not None:
-            found[row, benchmark] = cell
-    filling = _Filling(found, lines, rows, benchmarks, len(set(seeds)), beside)
+            filled_cells[row, benchmark] = cell
+    filling = _Filling(filled_cells, lines, rows, benchmarks, len(set(seeds)), compare_with_paper)
     return [filling.table(name) for name in SHAPES]
 
 
@@ -110,7 +110,7 @@ def own(
     benchmarks: dict[str, str],
     selected: Collection[tuple[str, str]],
     seeds: Iterable[int],
-    beside: bool,
+    compare_with_paper: bool,
 ) -> Table:
     """All that the run selects, whether the paper has it or not: its rows, on its benchmarks, in its order.
 
@@ -118,8 +118,8 @@ def own(
     """
     seeds = list(seeds)
     read = {(row, benchmark): cells.read(results, row, benchmark, seeds) for row, benchmark in selected}
-    found = {key: cell for key, cell in read.items() if cell is not None}
-    filling = _Filling(found, paper.read(), rows, benchmarks, len(set(seeds)), beside)
+    filled_cells = {key: cell for key, cell in read.items() if cell is not None}
+    filling = _Filling(filled_cells, paper.read(), rows, benchmarks, len(set(seeds)), compare_with_paper)
     columns = [(name, metric) for name in dict.fromkeys(b for _, b in selected) for metric in paper.METRICS]
     shape = Shape("All that was run, %", {"title": "Row"})
     return filling.filled(OWN, shape, list(dict.fromkeys(row for row, _ in selected)), columns)
@@ -134,7 +134,7 @@ class _Filling:
     rows: dict[str, dict]
     benchmarks: dict[str, str]
     seeds: int
-    beside: bool
+    compare_with_paper: bool
 
     def table(self, name: str) -> Table:
         shape, lines = SHAPES[name], self.lines[self.lines["table"] == name]
@@ -178,8 +178,8 @@ class _Filling:
         if row in self.rows:
             return self.rows[row]
         line = lines[lines["row"] == row].iloc[0]
-        said = dict(pair.split("=") for pair in line["variant"].split())
-        return {"title": row, "method": row, "detector": line["detector"], "data": line["pretrain_data"], **said}
+        variant = dict(pair.split("=") for pair in line["variant"].split())
+        return {"title": row, "method": row, "detector": line["detector"], "data": line["pretrain_data"], **variant}
 
     def _figure(self, shape: Shape, lines: pandas.DataFrame, row: str, benchmark: str, metric: str) -> Figure:
         cell = self.cells.get((row, benchmark))
@@ -188,7 +188,7 @@ class _Filling:
         line = lines[(lines["row"] == row) & (lines["benchmark"] == benchmark)]
         theirs, deviation = math.nan, math.nan
         line = line[line[metric].notna()]  # of a row in several tables only some may have AP50
-        if self.beside and len(line):
+        if self.compare_with_paper and len(line):
             theirs = float(line[metric].iloc[0])
             deviation = float(line["AP_std"].iloc[0]) if metric == "AP" else math.nan
         return Figure(ours, std, theirs, deviation, shape.decimals, marks, benchmark, metric, cell)
@@ -197,13 +197,13 @@ class _Filling:
 def _texts(shape: Shape, settings: dict[str, dict]) -> tuple[tuple[Head, ...], dict[str, tuple[str, ...]]]:
     """Heads of the columns of words, and row -> its words."""
     heads = [Head(head) for head in shape.texts.values()]
-    words = {row: [_word(key, said.get(key)) for key in shape.texts] for row, said in settings.items()}
+    words = {row: [_word(key, own.get(key)) for key in shape.texts] for row, own in settings.items()}
     for key in shape.checks:
-        values = {str(said[key]) for said in settings.values() if said.get(key) is not None}
+        values = {str(own[key]) for own in settings.values() if own.get(key) is not None}
         for value in sorted(values, key=_order):
             heads.append(Head(_word(key, value), CHECKS[key]))
-            for row, said in settings.items():
-                words[row].append(CHECK if str(said.get(key)) == value else "")
+            for row, own in settings.items():
+                words[row].append(CHECK if str(own.get(key)) == value else "")
     return tuple(heads), {row: tuple(texts) for row, texts in words.items()}
 
 

@@ -1,8 +1,9 @@
 """Results of single finetunings -> mean and deviation -> CSV and the DVC metric.
 
-A *cell* is one finetuning: a method on a benchmark with a seed. APs are percentages, 0..100. The *gain* of a method is
-taken against the reference (``supervised`` where it was run, else the first method) seed by seed, because both start
-from the same labelled images: the deviation of the differences leaves out what only the choice of images moved.
+A *result* is one finetuning: a method, benchmark and seed; a *cell* is a method on a benchmark, over its seeds. APs are
+percentages, 0..100. The *gain* of a method is taken against the reference (``supervised`` where it was run, else the
+first method) seed by seed, because both start from the same labelled images: the deviation of the differences leaves
+out what only the choice of images moved.
 """
 
 from collections.abc import Iterable
@@ -24,13 +25,13 @@ def collect(
     *,
     stage: str = "finetune",
 ) -> pandas.DataFrame:
-    """Read ``<results_dir>/finetune/<method>/<benchmark>/<seed>/metrics.json`` of exactly the cells asked for.
+    """Read ``<results_dir>/finetune/<method>/<benchmark>/<seed>/metrics.json`` of exactly the results asked for.
 
     :param results_dir: folder of one scale; its name is the scale (``results/demo``).
     :param methods: name -> title, in the order of the rows; ``benchmarks`` likewise, of the columns.
-    :param stage: that makes these cells.
-    :returns: a row a cell: method, method_title, benchmark, benchmark_title, seed, labels, AP, AP50, AP75.
-    :raises InputError: a cell is missing, is not what its folder says, or differs in the number of labelled images
+    :param stage: that makes these results.
+    :returns: one row per result: method, method_title, benchmark, benchmark_title, seed, labels, AP, AP50, AP75.
+    :raises InputError: a result is missing, is not what its folder says, or differs in the number of labelled images
         from the first method's.
     """
     results_dir, seeds = Path(results_dir), list(dict.fromkeys(map(int, seeds)))
@@ -51,9 +52,9 @@ def collect(
 
 def check_labels(frame: pandas.DataFrame) -> None:
     """Refuse rows that are compared and were not finetuned on the same number of labelled images."""
-    for (benchmark, seed), cells in frame.groupby(["benchmark", "seed"], sort=False):
-        if cells["labels"].nunique() > 1:
-            counts = ", ".join(f"{cell.method} {cell.labels}" for cell in cells.itertuples())
+    for (benchmark, seed), results in frame.groupby(["benchmark", "seed"], sort=False):
+        if results["labels"].nunique() > 1:
+            counts = ", ".join(f"{result.method} {result.labels}" for result in results.itertuples())
             raise InputError(f"{benchmark}, seed {seed}: not the same number of labelled images: {counts}")
 
 
@@ -68,8 +69,8 @@ def read_metrics(path: Path, scale: str, names: dict, stage: str = "finetune") -
         raise InputError(f"no result {path.as_posix()!r}; `dvc repro {stage}@{item}` makes it")
     record = read_json(path)
     for key, value in names.items():
-        if (said := record.get(key)) != value:
-            raise InputError(f"{path.as_posix()!r} says {key} {said!r}, but stands in the place of {value!r}")
+        if (recorded := record.get(key)) != value:
+            raise InputError(f"{path.as_posix()!r} says {key} {recorded!r}, but stands in the place of {value!r}")
     for key in ("labels", *METRICS):
         if not isinstance(figure := record.get(key), int | float) or not np.isfinite(figure):
             raise InputError(f"{path.as_posix()!r} has no number under {key!r}, but {figure!r}")
@@ -80,7 +81,7 @@ def summarise(frame: pandas.DataFrame) -> pandas.DataFrame:
     """Mean and deviation over seeds.
 
     :param frame: as from :func:`collect`; order of first appearance is kept.
-    :returns: a row a method and benchmark: names, titles, ``n``, ``seeds`` and ``labels`` (tuples, by seed); for each
+    :returns: one row per cell: names, titles, ``n``, ``seeds`` and ``labels`` (tuples, by seed); for each
         metric ``AP`` (mean), ``AP_std`` (n-1 in the denominator; NaN for one seed), ``AP_values`` (tuple, by seed),
         ``AP_gain``, ``AP_gain_std`` (differences to the reference, seed by seed; NaN in the reference's own row) and
         ``n_gain``, the number of seeds that both have.
@@ -89,23 +90,23 @@ def summarise(frame: pandas.DataFrame) -> pandas.DataFrame:
     partner = frame.loc[frame["method"] == reference, ["benchmark", "seed", *METRICS]]
     frame = frame.merge(partner, on=["benchmark", "seed"], how="left", suffixes=("", "_reference"))
     rows = []
-    for (benchmark, method), cells in frame.groupby(["benchmark", "method"], sort=False):
-        cells = cells.sort_values("seed")
+    for (benchmark, method), results in frame.groupby(["benchmark", "method"], sort=False):
+        results = results.sort_values("seed")
         row = {
             "method": method,
-            "method_title": cells["method_title"].iloc[0],
+            "method_title": results["method_title"].iloc[0],
             "benchmark": benchmark,
-            "benchmark_title": cells["benchmark_title"].iloc[0],
-            "n": len(cells),
-            "seeds": tuple(cells["seed"].tolist()),
-            "labels": tuple(cells["labels"].tolist()),
+            "benchmark_title": results["benchmark_title"].iloc[0],
+            "n": len(results),
+            "seeds": tuple(results["seed"].tolist()),
+            "labels": tuple(results["labels"].tolist()),
         }
         for metric in METRICS:
-            gains = (cells[metric] - cells[f"{metric}_reference"]).dropna()
+            gains = (results[metric] - results[f"{metric}_reference"]).dropna()
             if method == reference:
                 gains = gains[:0]
-            row[metric], row[f"{metric}_std"] = mean_std(cells[metric])
-            row[f"{metric}_values"] = tuple(cells[metric].tolist())
+            row[metric], row[f"{metric}_std"] = mean_std(results[metric])
+            row[f"{metric}_values"] = tuple(results[metric].tolist())
             row[f"{metric}_gain"], row[f"{metric}_gain_std"] = mean_std(gains)
             row["n_gain"] = len(gains)
         rows.append(row)
@@ -128,15 +129,15 @@ def metrics(summary: pandas.DataFrame) -> dict:
 
     What one seed cannot tell (a deviation) is left out, and so is everything that a rerun would change.
     """
-    found: dict = {"gain": {}}
+    by_benchmark: dict = {"gain": {}}
     for row in summary.to_dict("records"):
-        for place, kind in ((found, ""), (found["gain"], "_gain")):
+        for place, kind in ((by_benchmark, ""), (by_benchmark["gain"], "_gain")):
             figures = {"AP": row[f"AP{kind}"], "AP_std": row[f"AP{kind}_std"]}
             figures |= {metric: row[f"{metric}{kind}"] for metric in ("AP50", "AP75")}
             figures = {key: round(value, 2) + 0.0 for key, value in figures.items() if not np.isnan(value)}
             if figures:
                 place.setdefault(row["benchmark"], {})[row["method"]] = figures
-    return found
+    return by_benchmark
 
 
 def csv(summary: pandas.DataFrame) -> str:

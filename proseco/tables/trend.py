@@ -1,4 +1,4 @@
-"""AP against the share of labelled images, a line a method."""
+"""AP against the share of labelled images, one line per method."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ Points = dict[str, dict[str, tuple[float, float]]]
 
 def draw(
     path: Path, families: dict[str, dict[str, float]], ours: Points, printed: Points, labels: dict[str, str]
-) -> bool:
-    """A panel a family, if a method has AP for two of its benchmarks, and one of ours for any.
+) -> None:
+    """One panel per family in which some method has AP on at least two benchmarks and we ran at least one; without any
+    such family no file is written.
 
     :param families: title -> benchmark -> percentage of the training images that is labelled.
     :param ours: by titles; ``printed`` likewise what the paper has, drawn pale behind.
     :param labels: benchmark -> number of labelled images, as text, where it is known.
-    :returns: whether there was anything to draw; if not, no file is written.
     """
     lines, shown = [*ours.values(), *printed.values()], {}
     there = {name for line in lines for name in line}
@@ -34,7 +34,7 @@ def draw(
             by_share = sorted(shares.items(), key=lambda pair: pair[1])
             shown[title] = {name: share for name, share in by_share if name in there}
     if not shown:
-        return False
+        return
     printed = {m: line for m, line in printed.items() if any(len(set(line) & set(s)) > 1 for s in shown.values())}
     methods = list(dict.fromkeys([*ours, *printed]))
     looks = {
@@ -60,11 +60,12 @@ def draw(
             panel.set_xlabel("labelled share of the training images, and their number")
         panels[0].set_ylabel("AP (%)")
         handles = [Line2D([], [], **looks[m], **({} if m in ours else _PALE)) for m in methods]
-        handles += [Line2D([], [], color=INK, **_PALE)] * bool(printed)
-        names = [*methods, *["the paper's"] * bool(printed)]
+        names = list(methods)
+        if printed:
+            handles.append(Line2D([], [], color=INK, **_PALE))
+            names.append("the paper's")
         figure.legend(handles, names, loc="outside upper center", ncols=columns_of(names, 9, at_most=4), fontsize=9)
         save(figure, path)
-    return True
 
 
 def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], **look) -> None:

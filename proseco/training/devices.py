@@ -11,10 +11,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def pick_device(name: str, place: str = "params.yaml: device") -> torch.device:
-    """``auto`` takes a CUDA device, else the CPU; of several processes on a machine each takes a device of its own.
+    """``auto`` takes a CUDA device if there is one, else the CPU. Each process on a machine takes its own device.
 
     :param place: where the name stands.
-    :raises InputError: unknown; CUDA asked for where there is none; more processes than devices.
+    :raises InputError: unknown; ``cuda`` without a CUDA device; more processes than devices.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise one_of("device", name, ("auto", "cpu", "cuda"), place)
@@ -29,7 +29,7 @@ def pick_device(name: str, place: str = "params.yaml: device") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device, place: str = "params.yaml: precision") -> torch.dtype:
-    """``auto`` is bfloat16 on a GPU and float32 on a CPU, which has no faster bfloat16 to offer.
+    """``auto`` is bfloat16 on a GPU, and float32 on a CPU, where bfloat16 is no faster.
 
     :param place: where the name stands.
     :raises InputError: unknown.
@@ -47,12 +47,12 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 
 def prepare(device: torch.device) -> None:
-    """Settings of a GPU by which equal inputs give equal bits, and float32 is float32. Nothing to do on a CPU.
+    """Set up a GPU so that equal inputs give equal bits and float32 is float32. On a CPU there is nothing to do.
 
-    cuDNN then picks its algorithm by rule, not by a race, and only among those that sum in a fixed order; cuBLAS needs
-    a workspace of fixed size for that. TF32, which keeps 10 bits of a float32's 23, stays out of both: who wants speed
-    takes bfloat16. A kernel of which no ordered form exists (the gradient of ``grid_sample``) runs all the same, with
-    a warning: the promise of equal bits is kept on a CPU, and on a GPU as far as torch can.
+    cuDNN then picks an algorithm by rule, not by timing, among those that sum in a fixed order; cuBLAS needs a
+    workspace of fixed size for that. TF32, which keeps 10 of a float32's 23 bits, is off: bfloat16 is there for speed.
+    A kernel without a deterministic form (the gradient of ``grid_sample``) still runs, with a warning: equal bits are
+    certain on a CPU, and on a GPU as far as torch can.
     """
     if device.type != "cuda":
         return
@@ -61,10 +61,10 @@ def prepare(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help for finding bugs, and slow
+    torch.utils.deterministic.fill_uninitialized_memory = False  # helps to find bugs, but is slow
 
 
 def facts(device: torch.device, precision: torch.dtype) -> dict:
-    """For ``run.json``: on what a training ran, and which programs the environment asked for."""
+    """For ``run.json``: what a training ran on, and which kernels the environment asked for."""
     how = {"attention": environment.attention(), "compiled": environment.compiles()}
     return {"device": str(device), "precision": str(precision), "processes": environment.world(), **how}

@@ -1,9 +1,9 @@
 """Several processes that train one model, each on its share of every batch (torchrun's environment variables).
 
 Gradients are summed by one all-reduce of one flat tensor after the backward pass, not by DistributedDataParallel. DDP
-overlaps the two, but lays its buckets anew after the first step, so that with three or more processes a resumed
-training would add in another order and end in other bits; and it wraps a forward pass, where a method has a student, a
-teacher and their shared backbone. What the overlap would save is small: 20 million weights are 80 MB a step, against a
+overlaps the two, but rearranges its buckets after the first step, so that with three or more processes a resumed
+training would add in another order and end in other bits; and it wraps one forward pass, while a method has a student,
+a teacher and their shared backbone. The overlap would save little: 20 million weights are 80 MB per step, against a
 step of several hundred milliseconds. Each process calls the functions here in the same order.
 """
 
@@ -18,17 +18,17 @@ from torch import Tensor
 from proseco.base import environment
 from proseco.base.errors import InputError, PeerLost
 
-#: How long one process waits for the others, which may be scoring a validation, before it takes them for dead.
+#: How long a process waits for the others, which may be scoring a validation, before it takes them for dead.
 _PATIENCE = timedelta(hours=1)
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Join the processes that the environment names (WORLD_SIZE) for the time of the block; alone, do nothing.
+    """Within the block, be one of the processes that the environment names (WORLD_SIZE); nothing to do where it is one.
 
     Tensors of a GPU travel by NCCL, those of a CPU (sizes, detections) by gloo.
 
-    :raises PeerLost: here and in all functions below: another process has ended.
+    :raises PeerLost: another process has ended. So do all functions below.
     """
     if environment.world() == 1:
         yield
@@ -43,9 +43,9 @@ def joined(device: torch.device) -> Iterator[None]:
 def _peers() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:  # an heir of RuntimeError, but this process's own
+    except torch.OutOfMemoryError:  # a subclass of RuntimeError, but this process's own
         raise
-    except RuntimeError as error:  # gloo, NCCL and the store raise this one and its heirs
+    except RuntimeError as error:  # what gloo, NCCL and the store raise, or a subclass
         raise PeerLost(str(error).partition("\n")[0]) from None
 
 
@@ -59,24 +59,29 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def every(value) -> list:
-    """The value of each process, any picklable one, in all of them."""
+def gather_values(value) -> list:
+    """Every process's value, which must pickle, in order of rank."""
     if world() == 1:
         return [value]
-    found = [None] * world()
+    values = [None] * world()
     with _peers():
-        dist.all_gather_object(found, value)
-    return found
+        dist.all_gather_object(values, value)
+    return values
 
 
-def first(value):
-    """The value of the first process, in all of them."""
-    return every(value)[0] if world() > 1 else value
+def from_first_process(value):
+    """The first process's value, which must pickle, in every process."""
+    return gather_values(value)[0] if world() > 1 else value
+
+
+def barrier() -> None:
+    """Wait until all processes have come here."""
+    gather_values(None)
 
 
 @torch.no_grad()
 def equalise(modules: Iterable[torch.nn.Module]) -> None:
-    """Give all processes the weights of the first, lest another CPU's random numbers differ in the last bit."""
+    """Give all processes the first one's weights: another CPU's random numbers may differ in the last bit."""
     if world() > 1:
         for module in modules:
             for tensor in module.state_dict().values():
@@ -85,9 +90,9 @@ def equalise(modules: Iterable[torch.nn.Module]) -> None:
 
 
 def with_norm_over_all(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with batch norm over the whole batch, whatever the number of processes.
+    """The module with batch norm over the global batch, whatever the number of processes.
 
-    :raises InputError: several processes without GPUs: gloo has no such batch norm.
+    :raises InputError: several processes without GPUs, as gloo has no such batch norm.
     """
     if world() == 1:
         return module
@@ -98,10 +103,10 @@ def with_norm_over_all(module: torch.nn.Module) -> torch.nn.Module:
 
 @torch.no_grad()
 def add_up(parameters: list[torch.nn.Parameter], values: Tensor) -> Tensor:
-    """Sum gradients over the processes, in place, and a vector of values.
+    """Sum the gradients, in place, and a vector of values over the processes.
 
-    A parameter without gradient in all processes keeps none, as in one process. The host waits for a GPU only where one
-    has no gradient here, which is rare.
+    A parameter that has no gradient in any process keeps none, as in one process. The host waits for the GPU only if a
+    parameter has no gradient here, which is rare.
 
     :param values: (n,) float32.
     :returns: their sum, (n,).
@@ -125,10 +130,10 @@ def add_up(parameters: list[torch.nn.Parameter], values: Tensor) -> Tensor:
 
 
 def gather(tensor: Tensor, shares: tuple[int, ...]) -> Tensor:
-    """The rows of all processes, in order; gradients flow back to the process that each row is of.
+    """The rows of all processes in order of rank; the gradient of a row flows back to its own process.
 
-    :param tensor: (n, ...), n this process's share.
-    :param shares: rows of each process; they may differ.
+    :param tensor: (n, ...), this process's rows.
+    :param shares: number of rows of each process; they may differ.
     :returns: (sum of shares, ...).
     """
     return _Gather.apply(tensor, shares) if len(shares) > 1 else tensor
@@ -146,8 +151,8 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:share] for part, share in zip(parts, shares, strict=True)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
+    def backward(ctx, grad_out: Tensor) -> tuple[Tensor, None]:
+        grad_out = grad_out.contiguous()
         with _peers():
-            dist.all_reduce(gradient)  # each process's loss depends on every row
-        return gradient.split(ctx.shares)[rank()], None
+            dist.all_reduce(grad_out)  # each process's loss depends on every row
+        return grad_out.split(ctx.shares)[rank()], None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class LARS(torch.optim.Optimizer):
-    """Momentum on updates whose length is a share of the weights' own, layer by layer.
+    """Momentum on updates whose norm is, layer by layer, a share of the weights' norm.
 
     With weights w of a layer, gradient g and learning rate a, a step is::
 
@@ -30,8 +30,8 @@ class LARS(torch.optim.Optimizer):
         trust: float = 1e-3,
     ):
         """
-        :param params: parameters, or groups of them with rates of their own.
-        :param trust: by which share of its length a layer moves in a step of rate 1, momentum aside.
+        :param params: parameters, or groups of them with their own learning rates.
+        :param trust: share of its norm by which a layer moves in a step of rate 1, momentum aside.
         """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
 

@@ -1,6 +1,5 @@
 """What a training says of itself: log.csv, speed.csv and a progress bar."""
 
-import csv
 import time
 from pathlib import Path
 
@@ -8,9 +7,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from proseco.base import files
+
 
 class _Table:
-    """A CSV file that grows row by row; without a path, nothing."""
+    """A CSV file that grows row by row; without a path there is none."""
 
     def __init__(self, path: Path | None):
         self.path = path
@@ -20,11 +21,7 @@ class _Table:
 
     def append(self, row: dict) -> None:
         if self.path is not None:
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row))
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
+            files.append_csv(self.path, row)
 
     def state_dict(self) -> dict:
         return {"text": self.path.read_bytes().decode() if self.path is not None else ""}
@@ -52,17 +49,17 @@ class _Clock:
 
 
 class Log:
-    """Means over each interval of steps in one file, how fast it went in another.
+    """Means over each interval of steps in log.csv, its speed in speed.csv.
 
-    The first is a function of the inputs, bit by bit, and a training taken up after a kill writes it as if there had
-    been none; the second (``step``, ``seconds`` of training until then, ``images_per_second`` of the interval, and
-    ``padding``, which share of its pixels was none of an image's) is not.
+    log.csv is a function of the inputs, bit by bit, and no other if the training was killed and resumed. speed.csv is
+    not: ``step``, ``seconds`` of training until then, ``images_per_second`` of the interval, and ``padding``, the share
+    of its pixels that belongs to no image.
     """
 
     def __init__(self, path: Path, *, title: str, steps: int, batch: int, first_process: bool):
         """
-        :param path: of log.csv; speed.csv lies beside it. Only the first of several processes writes.
-        :param batch: images of a step.
+        :param path: of log.csv; speed.csv lies beside it. Of several processes only the first writes.
+        :param batch: images per step.
         """
         self.rows = _Table(path if first_process else None)
         self.speed = _Table(path.with_name("speed.csv") if first_process else None)
@@ -70,12 +67,13 @@ class Log:
         self.batch, self.clock = batch, _Clock()
         self.sums: dict[str, Tensor] = {}
         self.count = 0
-        self.padded, self.pixels = torch.zeros(()), 0  # since a line was written, or the state was
-        self._timed, self.seconds = 0, 0.0  # steps since, and the clock at, its last reading
+        self.padded, self.pixels = torch.zeros(()), 0  # since a line was written or a state restored
+        self._timed, self.seconds = 0, 0.0  # steps since the clock was last read, and what it said
 
     def add(self, values: dict[str, Tensor], mask: Tensor) -> None:
-        """A step's values, scalars, and the mask of its batch (B, H, W), True on padding; summed on their device,
-        without waiting for it.
+        """Add a step's values, scalars, and the mask of its batch (B, H, W), True on padding.
+
+        They are summed on their device, without waiting for it.
         """
         self.padded = self.padded + mask.sum().float()
         self.pixels += mask.numel()
@@ -86,7 +84,7 @@ class Log:
         self.bar.update()
 
     def flush(self, **facts) -> None:
-        """Write the interval's line, the facts (``step`` among them) first, and begin a new one."""
+        """Write the interval's line, which begins with ``facts`` (``step`` among them), and begin a new interval."""
         means = {name: round(float(total / self.count), 6) for name, total in self.sums.items()}
         self.rows.append(facts | means)
         seconds = self.clock.read()

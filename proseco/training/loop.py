@@ -1,7 +1,6 @@
 """The one training loop. It knows the Method protocol and nothing of detectors, losses or data sets."""
 
 import math
-import shutil
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,58 +12,72 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from proseco.base.errors import InputError, PeerLost
+from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
-from proseco.training import cost, distributed
+from proseco.training import distributed, failures, usage
 from proseco.training.devices import autocast
 from proseco.training.lars import LARS
 from proseco.training.log import Log
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
 
-#: What is kept of a failure, beside the states: batches, the step and the process following, and the log.
-_FAILED, _LOG = "not-finite-step-", "log.csv"
-
 
 class Method(Protocol):
     """What the loop trains."""
 
-    #: The module whose parameters are trained. It sits in train mode; the method keeps still what must not move.
+    #: The module whose parameters are trained. It is in train mode; the method keeps fixed what must not change.
     student: nn.Module
     #: ``(sample, rng) -> Example``, run in the loader's processes.
     transform: Callable
 
     def parts(self, batch) -> list:
-        """The batch, or parts of it whose losses add up to its loss; gradients are taken of one part at a time."""
+        """Split a batch for gradient accumulation: the losses of the parts add up to that of the batch.
+
+        ``[batch]`` if it cannot be split.
+        """
 
     def losses(self, batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weighted loss terms, whose sum is trained on, and figures to watch. All scalars.
+        """Weighted loss terms, whose sum is minimised, and figures to log; all scalars ().
 
-        Of a part of the whole batch (``batch.whole``) it is the part's share: shares of all parts, in all processes,
-        sum to the value of the whole.
+        Each value is this part's contribution to the global batch (``batch.global_batch``): summed over all parts and
+        processes, contributions give the value of the global batch.
         """
 
     def after_step(self) -> None:
         """Called after each update: EMA."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """All that training changes, by name: what a state to go on from must hold."""
+        """Everything that training changes, by name: what a state to resume from must hold."""
+
+
+class DetectorMethod(Method, Protocol):
+    """A method over a detector: what a pretraining saves and draws besides (:mod:`proseco.runs.pretraining`)."""
+
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
+        """``student`` and ``teacher`` -> state dict of the whole detector, backbone included."""
+
+    def matched_predictions(self, batch) -> dict[str, list[tuple[Tensor, list[int]]]]:
+        """For pictures, and only of methods that take ``weak``: what is predicted for the boxes on the weak view.
+
+        :returns: ``student``, and ``teacher`` if there is one -> per image boxes (m, 4) cxcywh on the CPU, and for each
+            the number of the image's box that it is matched with.
+        """
 
 
 class Stateful(Protocol):
-    """What gathers something during a training and must survive a kill."""
+    """An object whose state must survive a kill."""
 
     def state_dict(self) -> dict:
         """Tensors and plain values, in dictionaries and lists."""
 
     def load_state_dict(self, state: dict) -> None:
-        """Be as when :meth:`state_dict` was called."""
+        """Become what the object was when :meth:`state_dict` was called."""
 
 
 def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
     """Deformable DETR's groups: backbone, the linear projections of deformable attention, the rest.
 
-    Parameters that need no gradient are in none; nor is the backbone where its learning rate is 0.
+    Parameters that need no gradient are in no group, nor is the backbone if its learning rate is 0.
     """
     groups = defaultdict(list)
     for name, parameter in module.named_parameters():
@@ -94,19 +107,21 @@ def fit(
     factor: Callable[[int], float] | None = None,
     at_step: dict[int, Callable[[int], bool | None]] | None = None,
     snapshots: Snapshots | None = None,
-    watching: dict[str, Stateful] | None = None,
+    extra_state: dict[str, Stateful] | None = None,
 ) -> int:
-    """Train, from the newest of ``snapshots`` on.
+    """Train, from the newest of ``snapshots`` on if there is one.
 
     :param batches: called with ``batch``, ``steps``, ``seed``, ``device``, ``first_step``, ``rank`` and ``world``, as
         ``proseco.data.loader.training_batches``: this process's share of the batches from that step to the last.
-    :param factor: what all learning rates are multiplied by at a step, from 0; the schedule's where it is None.
-    :param at_step: what to call after so many steps; 0 is before the first. The same steps in all processes, for the
-        state is saved before. Where it returns True, in all of them, the training ends there.
+    :param factor: step, from 0 -> what all learning rates are multiplied by; None: the schedule's.
+    :param at_step: step -> function called after that many steps (0: before the first). Must hold the same steps in
+        every process, because the state is saved just before the call. Training ends if the function returns True,
+        which it must do in all processes or in none.
     :param log: CSV file: step, epoch, lr, loss, each term, each figure, grad_norm. Beside it speed.csv and
         cost.json.
-    :param watching: what ``at_step`` fills, by name. It is whole when ``factor`` is asked.
-    :returns: how many steps there were, ``steps`` at most.
+    :param extra_state: objects that the ``at_step`` functions write to, by name, saved and restored with the state.
+        They are restored before ``factor`` is first called.
+    :returns: number of steps after which the training ended, ``steps`` at most.
     :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where batch and
         log are kept. Nothing was updated.
     :raises InputError: SIGTERM came; the step was finished and the state saved.
@@ -122,15 +137,15 @@ def fit(
     optimizer = _optimizer(groups, schedule)
     rates = [group["lr"] for group in groups]
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=first_process)
-    # The log is the last to be restored, for its clock runs from then: an album draws its picture.
-    memory = cost.Memory(device)
-    kept = method.modules() | {"optimizer": optimizer, "memory": memory} | (watching or {}) | {"log": writer}
-    begin, over = _restore(snapshots, kept)
-    writer.bar.update(begin)
+    memory = usage.Memory(device)
+    # The log is restored last, because its clock runs from then on and restoring an album draws its picture.
+    stateful = method.modules() | {"optimizer": optimizer, "memory": memory} | (extra_state or {}) | {"log": writer}
+    first_step, finished = _restore(snapshots, stateful)
+    writer.bar.update(first_step)
     update = partial(_update, method, optimizer, trained, clip=schedule.clip, device=device, precision=precision)
 
     def pause(step: int) -> bool:
-        """Do what is to be done at a step; whether the training ends there."""
+        """Call what is to be done after that many steps; returns whether the training ends there."""
         writer.clock.pause()
         ends = at_step.get(step, lambda step: None)(step) is True
         method.student.train()
@@ -140,27 +155,29 @@ def fit(
     def flush() -> None:
         writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor(done - 1))
 
-    share = {"batch": schedule.batch, "steps": steps, "seed": seed, "device": device, "first_step": begin}
-    share |= {"rank": distributed.rank(), "world": distributed.world()}
-    done, over = begin, over or pause(begin)  # a state is of before what is done at its step, unless it says over
-    with _sigterm() as asked, _keeping(writer, flush, snapshots):
-        for step, batch in enumerate(() if over else batches(**share), begin):
+    loading = {"batch": schedule.batch, "steps": steps, "seed": seed, "device": device, "first_step": first_step}
+    loading |= {"rank": distributed.rank(), "world": distributed.world()}
+    # A state is saved before what is done at its step, unless it is that of a finished training.
+    done, finished = first_step, finished or pause(first_step)
+    with _sigterm() as sigterms, failures.keep_log(writer, flush, snapshots):
+        remaining = [] if finished else batches(**loading)
+        for step, batch in enumerate(remaining, first_step):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(step)
-            # Dropout depends on the step, not on what ran before; the second process and on have masks of their own.
+            # Dropout depends on the step, not on what ran before; each process but the first has masks of its own.
             torch.manual_seed(derive_seed(seed, "step", step, *(() if first_process else (distributed.rank(),))))
-            batch = _whole(batch.to(device))
+            batch = _within_global_batch(batch.to(device))
             try:
-                values, stop = update(batch, asked)
-            except _NotFinite as error:
-                raise _failure(error, step, batch, snapshots) from None
+                values, stop = update(batch, sigterms)
+            except failures.NotFinite as error:
+                raise failures.keep_batch(error, step, batch, snapshots) from None
             writer.add(values, batch.mask)
             done = step + 1
             if done % schedule.log_every == 0 or done == steps:
                 flush()
-            # What is done at a step may outlast the time that is left after a SIGTERM.
+            # What is done at a step may take longer than the time that is left after a SIGTERM.
             if snapshots and (stop or done == steps or done % snapshots.every == 0 or done in at_step):
-                _save(snapshots, done, kept)
+                _save(snapshots, done, stateful)
             if stop:
                 raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")
             if done in at_step and pause(done):
@@ -169,10 +186,10 @@ def fit(
             if writer.count:
                 flush()
             if snapshots:
-                _save(snapshots, done, kept, over=True)
+                _save(snapshots, done, stateful, finished=True)
     writer.close()
-    price = {"steps": done, "batch": schedule.batch, "epochs": done / steps_per_epoch, "seconds": writer.seconds}
-    cost.write(log.with_name("cost.json"), memory=memory, **price)
+    totals = {"steps": done, "batch": schedule.batch, "epochs": done / steps_per_epoch, "seconds": writer.seconds}
+    usage.write(log.with_name("cost.json"), memory=memory, **totals)
     return done
 
 
@@ -185,29 +202,29 @@ def _optimizer(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
     return LARS(groups, momentum=schedule.momentum, trust=schedule.trust, **options)
 
 
-def _restore(snapshots: Snapshots | None, kept: dict) -> tuple[int, bool]:
-    """Put a saved state back; the step to go on with, and whether the training has ended there."""
+def _restore(snapshots: Snapshots | None, stateful: dict[str, Stateful]) -> tuple[int, bool]:
+    """Restore the newest state; returns the step to go on with, and whether the training is finished there."""
     state = snapshots.load() if snapshots else None
     if state is None:
         return 0, False
-    for name, thing in kept.items():
+    for name, thing in stateful.items():
         thing.load_state_dict(state[name])
-    return state["step"], state["over"]
+    return state["step"], state["finished"]
 
 
-def _save(snapshots: Snapshots, step: int, kept: dict, *, over: bool = False) -> None:
-    """The first process writes, the others wait: SIGTERM may end them next."""
+def _save(snapshots: Snapshots, step: int, stateful: dict[str, Stateful], *, finished: bool = False) -> None:
+    """The first process writes; the others wait, because SIGTERM may end them next."""
     if distributed.rank() == 0:
-        state = {name: thing.state_dict() for name, thing in kept.items()}
-        snapshots.save(step, {"step": step, "over": over} | state)
-    distributed.first(None)
+        state = {name: thing.state_dict() for name, thing in stateful.items()}
+        snapshots.save(step, {"step": step, "finished": finished} | state)
+    distributed.barrier()
 
 
-def _whole(batch):
-    """The batch as this process's part of the batch of all."""
+def _within_global_batch(batch):
+    """The batch as this process's part of the global batch."""
     if distributed.world() == 1:
         return batch
-    return batch.within(distributed.every(batch.extent()), distributed.rank())
+    return batch.within(distributed.gather_values(batch.extent()), distributed.rank())
 
 
 def _update(
@@ -215,101 +232,58 @@ def _update(
     optimizer: torch.optim.Optimizer,
     trained: list[nn.Parameter],
     batch,
-    asked: list,
+    sigterms: list,
     *,
     clip: float | None,
     device: torch.device,
     precision: torch.dtype,
 ) -> tuple[dict[str, Tensor], bool]:
-    """One step: gradients of all parts of the batch, summed over the processes, and what the optimiser makes of them.
+    """One step: gradients of all parts of the batch, summed over the processes, and the optimiser's update.
 
-    :param batch: this process's part of the batch of all.
-    :param asked: of :func:`_sigterm`; it may come in the midst of the step.
-    :returns: ``loss``, the terms and figures, ``grad_norm``, of the whole batch; whether SIGTERM has come to any.
-    :raises _NotFinite: nothing was updated.
+    :param batch: this process's part of the global batch.
+    :param sigterms: of :func:`_sigterm`; one may come during the step.
+    :returns: ``loss``, terms, figures and ``grad_norm`` of the global batch; whether SIGTERM came to any process.
+    :raises NotFinite: nothing was updated.
     """
     optimizer.zero_grad(set_to_none=True)
     try:
         terms, figures = _backward(method, batch, device, precision)
-    except FloatingPointError as error:  # of a matching; here alone, so no word with the other processes
-        raise _NotFinite(str(error), everywhere=False) from None
-    mine = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(asked)), device=device)])
-    *totals, stops = distributed.add_up(trained, mine).unbind()
+    except FloatingPointError as error:  # of a matching, in this process alone: the others do not listen
+        raise failures.NotFinite(str(error), everywhere=False) from None
+    values = torch.stack([*terms.values(), *figures.values(), torch.full((), float(bool(sigterms)), device=device)])
+    *totals, stops = distributed.add_up(trained, values).unbind()
     loss = torch.stack(totals[: len(terms)]).sum()
     norm = nn.utils.clip_grad_norm_(trained, math.inf if clip is None else clip)
-    # The one time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
+    # The only time in a step that the loop waits for a GPU: nothing is updated with what is not finite.
     total, stops = torch.stack([norm + loss, stops]).tolist()
     if not math.isfinite(total):
         bad = [name for name, value in zip(terms, totals, strict=False) if not torch.isfinite(value)]
-        raise _NotFinite(f"{', '.join(bad) or 'gradient'} is not finite; images {_guilty(terms, batch)}")
+        suspects = failures.suspect_keys(terms, batch)
+        raise failures.NotFinite(f"{', '.join(bad) or 'gradient'} is not finite; images {suspects}")
     optimizer.step()
     method.after_step()
     return {"loss": loss} | dict(zip([*terms, *figures], totals, strict=True)) | {"grad_norm": norm}, stops > 0
 
 
 def _backward(method: Method, batch, device: torch.device, precision: torch.dtype) -> tuple[dict, dict]:
-    """Gradients of this process's share of the loss; its terms and figures, detached."""
+    """Accumulate the gradients of this process's contribution to the loss; returns its terms and figures, detached."""
     sums: tuple[dict, dict] = {}, {}
     for part in method.parts(batch):
         with autocast(device, precision):
-            found = method.losses(part)
-        torch.stack(list(found[0].values())).sum().backward()
-        for total, values in zip(sums, found, strict=True):
+            terms, figures = method.losses(part)
+        torch.stack(list(terms.values())).sum().backward()
+        for total, values in zip(sums, (terms, figures), strict=True):
             for name, value in values.items():
                 total[name] = total.get(name, 0) + value.detach().float()
     return sums
 
 
-def _guilty(terms: dict, batch) -> str:
-    """Keys of the images of those processes whose own terms are not finite; where none is, of all."""
-    bad = not all(bool(torch.isfinite(value)) for value in terms.values())
-    found = distributed.every((bad, batch.keys))
-    chosen = [keys for bad, keys in found if bad] or [keys for _, keys in found]
-    return ", ".join(key for keys in chosen for key in keys)
-
-
-class _NotFinite(FloatingPointError):
-    """A loss, a gradient or a cost of a matching. ``everywhere``: all processes have come to know of it, not this one
-    alone."""
-
-    def __init__(self, message: str, *, everywhere: bool = True):
-        super().__init__(message)
-        self.everywhere = everywhere
-
-
-def _failure(error: _NotFinite, step: int, batch, snapshots: Snapshots | None) -> FloatingPointError:
-    """The error of a step, when the batch is kept for ``torch.load``; the first process keeps the log, if it lives."""
-    message = f"step {step}: {error}"
-    if snapshots:
-        content = batch.to(torch.device("cpu")).content()
-        path = snapshots.keep(f"{_FAILED}{step}-process-{distributed.rank()}.pt", content)
-        logged = error.everywhere or distributed.rank() == 0
-        message += f" (the batch is kept in {path}{f', the log in {snapshots.folder / _LOG}' if logged else ''})"
-    return FloatingPointError(message)
-
-
-@contextmanager
-def _keeping(log: Log, flush: Callable[[], None], snapshots: Snapshots | None) -> Iterator[None]:
-    """Keep the log, the interval begun included, beside a batch that is kept: its own folder goes with the error.
-
-    The first process has the log, and the batch may be another's.
-    """
-    try:
-        yield
-    except (FloatingPointError, PeerLost):
-        if snapshots and distributed.rank() == 0 and any(snapshots.folder.glob(f"{_FAILED}*.pt")):
-            if log.count:
-                flush()
-            shutil.copyfile(log.rows.path, snapshots.folder / _LOG)
-        raise
-
-
 @contextmanager
 def _sigterm() -> Iterator[list]:
-    """A list that is not empty any more when SIGTERM has come."""
-    asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    """A list to which each SIGTERM is added."""
+    sigterms: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sigterms.append(number))
     try:
-        yield asked
+        yield sigterms
     finally:
         signal.signal(signal.SIGTERM, before)

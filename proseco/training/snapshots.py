@@ -1,4 +1,4 @@
-"""States of a training in progress, to go on from after a kill."""
+"""States of a training in progress, to resume from after a kill."""
 
 import os
 import re
@@ -19,16 +19,16 @@ _KEPT = 2
 class Snapshots:
     """The last two states of a training in a folder of its own (:mod:`proseco.base.scratch`).
 
-    A file appears under its name when it is whole, and the name holds the digest of what is in it: one that a failing
+    A file appears under its name when it is complete, and the name holds the digest of its content: one that a failing
     disk or machine has altered is passed over for the one before. Only the first process writes.
     """
 
     def __init__(self, folder: Path, every: int):
-        """:param every: steps from one to the next."""
+        """:param every: steps from one state to the next."""
         self.folder, self.every = folder, every
 
     def save(self, step: int, state: dict) -> None:
-        """Another state of the same step is replaced.
+        """Save a state, in place of another of the same step.
 
         :param state: tensors and plain values, in dictionaries and lists.
         :raises InputError: it cannot be written.
@@ -50,8 +50,8 @@ class Snapshots:
             (self.folder / old).unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is whole, on the CPU; None where there is none. It says which were not whole."""
-        chosen = distributed.first(self._newest() if distributed.rank() == 0 else None)
+        """The newest state that is undamaged, on the CPU, or None. Damaged ones are removed, with a warning."""
+        chosen = distributed.from_first_process(self._newest() if distributed.rank() == 0 else None)
         return None if chosen is None else torch.load(self.folder / chosen, map_location="cpu", weights_only=True)
 
     def keep(self, name: str, content: dict) -> Path:

@@ -1,4 +1,4 @@
-"""Which Deformable DETR a state dict is of, read from its names and shapes."""
+"""Which Deformable DETR a state dict belongs to, read from its names and shapes."""
 
 import re
 from pathlib import Path
@@ -10,25 +10,25 @@ from proseco.base.errors import InputError
 _OFFSETS = "transformer.decoder.layers.0.cross_attn.sampling_offsets.bias"
 _ORDER = ("name", "backbone", "width", "heads", "encoder_layers", "decoder_layers", "ffn", "dropout", "levels")
 _ORDER += ("points", "queries", "box_refinement", "two_stage")
-#: As published, for files that do not say.
+#: Published values, for files that do not say.
 _PUBLISHED = {"heads": 8, "points": 4, "dropout": 0.1, "queries": 300}
-_MOST_LAYERS = 1000  # of a list; a name of a higher number is nonsense, which would be built layer by layer
+_MOST_LAYERS = 1000  # in one list; a name with a higher number is nonsense, and all its layers would be built
 
 
 def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, place: str | Path) -> dict:
     """The entry under ``scales.<scale>.detector`` that builds this network, without ``num_classes``.
 
     Shapes tell all but four numbers: how ``heads`` and ``points`` share their product, ``dropout``, and how many
-    ``queries`` two stages keep. These come from the facts: our own entry, or the options of the public programs; else
-    they are as published.
+    ``queries`` the two-stage variant keeps. Those come from the file's facts, which are our own entry or the options of
+    the public programs, else from the published values.
 
-    :param state: names and shapes of Deformable DETR (meta tensors will do).
-    :param facts: of :func:`proseco.weights.reading.read`.
-    :param heads: where neither the facts say nor 8 heads with 4 points fit.
+    :param state: a state dict in the public names; meta tensors will do.
+    :param facts: as :func:`proseco.weights.reading.read` returns them.
+    :param heads: the number of heads, for files that do not say it and do not fit 8 heads with 4 points.
     :param place: the file, for messages.
-    :raises InputError: a name that every Deformable DETR has is missing or its shape is none that it has, what the file
-        says of itself is no number, heads are unknown or do not fit, or the backbone is dilated (its weights look the
-        same and compute something else).
+    :raises InputError: a name that every Deformable DETR has is missing or has an impossible shape; a fact is not a
+        number in its range; the heads are unknown or do not fit; or the backbone is dilated, which looks the same in
+        the weights and computes something else.
     """
     stated = _stated(facts)
     for key, value in stated.items():
@@ -40,7 +40,7 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
         raise InputError(f"checkpoint {str(place)!r} has a dilated backbone (DC5), which is not built here")
     try:
         levels, width = state["transformer.level_embed"].shape
-        found = {
+        options = {
             "name": "deformable_detr",
             "backbone": _body(state),
             "width": width,
@@ -52,15 +52,15 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
             "two_stage": "transformer.enc_output.bias" in state,
         }
         product = len(state[_OFFSETS]) // levels // 2
-        if not found["two_stage"]:
-            found["queries"] = len(state["query_embed.weight"])
+        if not options["two_stage"]:
+            options["queries"] = len(state["query_embed.weight"])
     except KeyError as error:
-        what = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
-        raise InputError(f"checkpoint {str(place)!r} {what}") from None
+        problem = f"lacks {error.args[0]}, which every Deformable DETR on a ResNet has"
+        raise InputError(f"checkpoint {str(place)!r} {problem}") from None
     except (TypeError, ValueError, ZeroDivisionError):
-        what = "has tensors of Deformable DETR's names, but not of as many dimensions"
-        raise InputError(f"checkpoint {str(place)!r} {what}") from None
-    layers = [*found["backbone"]["layers"], found["encoder_layers"], found["decoder_layers"]]
+        problem = "has tensors of Deformable DETR's names, but not of as many dimensions"
+        raise InputError(f"checkpoint {str(place)!r} {problem}") from None
+    layers = [*options["backbone"]["layers"], options["encoder_layers"], options["decoder_layers"]]
     if max(layers) > _MOST_LAYERS:
         raise InputError(
             f"checkpoint {str(place)!r} has names of a layer {max(layers) - 1}; {_MOST_LAYERS} are believed"
@@ -68,42 +68,43 @@ def entry(state: dict[str, Tensor], facts: dict, *, heads: int | None = None, pl
     usual = _PUBLISHED["heads"] if product == _PUBLISHED["heads"] * _PUBLISHED["points"] else None
     heads = heads or stated.get("heads") or usual
     if heads is None or heads < 1 or product % heads:
-        given = "it does not say of how many heads" if heads is None else f"not of {heads} heads"
-        raise InputError(f"checkpoint {str(place)!r} is of {product} = heads x points a level, {given}; give --heads")
-    rest = {key: stated.get(key, _PUBLISHED[key]) for key in ("dropout", "queries")}
-    found = rest | found | {"heads": heads, "points": product // heads}
-    return {key: found[key] for key in _ORDER}
+        reason = "it does not say of how many heads" if heads is None else f"not of {heads} heads"
+        raise InputError(f"checkpoint {str(place)!r} is of {product} = heads x points a level, {reason}; give --heads")
+    unshown = {key: stated.get(key, _PUBLISHED[key]) for key in ("dropout", "queries")}
+    options = unshown | options | {"heads": heads, "points": product // heads}
+    return {key: options[key] for key in _ORDER}
 
 
 def says_heads(facts: dict) -> bool:
-    """Whether a file tells of how many heads it is."""
+    """Whether the facts of a file give the number of heads."""
     return "heads" in _stated(facts)
 
 
 def classes(state: dict[str, Tensor]) -> int | None:
-    """Rows of the class head; None where there is none, as after our pretraining."""
+    """The number of rows of the class head; None where there is no head, as after our pretraining."""
     return len(state["class_embed.0.bias"]) if "class_embed.0.bias" in state else None
 
 
 def _stated(facts: dict) -> dict:
-    given = facts["detector"] if "detector" in facts else facts.get("args", {})
+    """What the facts say of the numbers that shapes do not show, under our names."""
+    options = facts["detector"] if "detector" in facts else facts.get("args", {})
     names = {"heads": "nheads", "dropout": "dropout", "queries": "num_queries"}
     names = {ours: ours if "detector" in facts else theirs for ours, theirs in names.items()}
-    return {ours: given[name] for ours, name in names.items() if name in given}
+    return {ours: options[name] for ours, name in names.items() if name in options}
 
 
 def _body(state: dict[str, Tensor]) -> dict:
-    at = "backbone.0.body."
-    bottleneck = f"{at}layer1.0.conv3.weight" in state
+    prefix = "backbone.0.body."
+    bottleneck = f"{prefix}layer1.0.conv3.weight" in state
     numbers = range(1, 5)
     return {
         "block": "bottleneck" if bottleneck else "basic",
         "layers": [_count(state, rf"backbone\.0\.body\.layer{number}\.(\d+)\.") for number in numbers],
-        "stem": len(state[f"{at}conv1.weight"]),
-        "widths": [len(state[f"{at}layer{number}.0.conv1.weight"]) for number in numbers],
+        "stem": len(state[f"{prefix}conv1.weight"]),
+        "widths": [len(state[f"{prefix}layer{number}.0.conv1.weight"]) for number in numbers],
     }
 
 
 def _count(state: dict[str, Tensor], pattern: str) -> int:
-    """How many layers of a list there are; the highest number among its names, so that a gap shows as missing."""
+    """The number of layers in a list: the highest number among its names plus one, so that a gap shows as missing."""
     return max((int(m[1]) + 1 for key in state if (m := re.match(pattern, key))), default=0)

@@ -1,4 +1,4 @@
-"""Our checkpoints: one safetensors file, ``<network>.<parameter>``, with a few facts in its header."""
+"""Our checkpoints: one safetensors file of tensors ``<network>.<parameter>``, with a few facts in its header."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) 
 def load(path: str | Path, network: str) -> dict[str, Tensor]:
     """The state dict of one network of a file that :func:`save` wrote.
 
-    :raises InputError: no such file, not safetensors, or no such network in it; it says which there are.
+    :raises InputError: no such file, not safetensors, or no such network in it; the message names those in it.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -41,27 +41,28 @@ def load(path: str | Path, network: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read checkpoint {str(path)!r}: {error}") from None
     if not state:
-        there = sorted({key.split(".")[0] for key in keys})
-        raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(there)}")
+        networks = sorted({key.split(".")[0] for key in keys})
+        raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(networks)}")
     return state
 
 
 def load_into(
     module: nn.Module, state: dict[str, Tensor], *, source: str, new: tuple[str, ...], unused: tuple[str, ...]
-):
+) -> None:
     """Load weights with every key accounted for.
 
-    :param new: beginnings of names that the module may have and the file not: they keep their initial values.
-    :param unused: beginnings of names that the file may have and the module not.
-    :raises InputError: another key is missing or unexpected, a shape differs, or copies of a tied parameter do; it
-        names them.
+    :param source: the file, for messages.
+    :param new: prefixes of names that only the module may have; these parameters keep their initial values.
+    :param unused: prefixes of names that only the file may have.
+    :raises InputError: another key is missing or unexpected, a shape differs, or copies of a tied parameter differ; the
+        message names them.
     """
     state = {key: value for key, value in state.items() if not key.startswith(unused)}
-    found = compare(module, state)
-    found["missing"] = [key for key in found["missing"] if not key.startswith(new)]
+    differences = compare(module, state)
+    differences["missing"] = [key for key in differences["missing"] if not key.startswith(new)]
     problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in found.items()
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in differences.items()
         if keys
     ]
     if problems:
@@ -69,21 +70,21 @@ def load_into(
     module.load_state_dict(state, strict=False)
 
 
-def load_body(detector: nn.Module, weights: dict[str, Tensor], *, source: str):
-    """Load a backbone's weights, in torchvision's names, and nothing else: the rest keeps its initial values.
+def load_body(detector: nn.Module, weights: dict[str, Tensor], *, source: str) -> None:
+    """Load a backbone's weights, in torchvision's names; the rest of the detector keeps its initial values.
 
-    :raises InputError: see :func:`load_into`.
+    :raises InputError: as :func:`load_into`.
     """
-    at = detector.body_prefix
-    rest = tuple(key for key in detector.state_dict() if not key.startswith(at))
-    state = {f"{at}{key}": value for key, value in weights.items()}
-    load_into(detector, state, source=source, new=rest, unused=(f"{at}fc.",))
+    prefix = detector.body_prefix
+    rest = tuple(key for key in detector.state_dict() if not key.startswith(prefix))
+    state = {f"{prefix}{key}": value for key, value in weights.items()}
+    load_into(detector, state, source=source, new=rest, unused=(f"{prefix}fc.",))
 
 
 def compare(module: nn.Module, state: dict[str, Tensor]) -> dict[str, list[str]]:
-    """How a state dict differs from what a module wants: kind of difference -> names. Meta tensors will do.
+    """How a state dict differs from that of a module: kind of difference -> names. Meta tensors will do.
 
-    ``untied`` are names that are one parameter in the module and have several values here: loading would keep the last.
+    ``untied`` names belong to one parameter of the module and have different values here: loading would keep the last.
     """
     wanted = module.state_dict(keep_vars=True)
     common = [key for key in state if key in wanted]

@@ -1,4 +1,4 @@
-"""Detector weights: the public Deformable DETR and DETReg files, and ours, into the public names."""
+"""Detector weights in the public names, read from the Deformable DETR and DETReg files or ours."""
 
 import re
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from torch import Tensor
 from proseco.base.errors import InputError, one_of
 from proseco.weights import reading
 
-#: The name that Deformable DETR has and no other model.
+#: A name that Deformable DETR has and no other model.
 _MARK = "transformer.decoder.layers.0.cross_attn.sampling_offsets.weight"
-#: What the names of Deformable DETR begin with. Files carry heads of other tasks beside it (DETReg's feature_embed).
+#: What the names of Deformable DETR begin with. Files may also hold heads of other tasks (DETReg's feature_embed).
 _PARTS = ("backbone.", "input_proj.", "transformer.", "query_embed.", "class_embed.", "bbox_embed.")
-#: Other models by a name that they have; the first that fits.
+#: Other models and patterns of their names; the first that fits counts.
 _OTHERS = (
     ("Deformable DETR in the names of transformers", r"decoder\.layers\.0\.encoder_attn\.sampling_offsets\."),
     ("DETR in the names of transformers", r"decoder\.layers\.0\.encoder_attn\.[kq]_proj\."),
@@ -34,7 +34,7 @@ class Detector:
     #: Public name -> weight, float32.
     state: dict[str, Tensor]
     #: Names of all other tensors: heads of other tasks, other networks, the optimizer's.
-    beside: list[str]
+    other_names: list[str]
     #: What the file says of itself, see :func:`proseco.weights.reading.read`.
     facts: dict
 
@@ -42,12 +42,12 @@ class Detector:
 def read(path: str | Path, *, network: str | None = None) -> Detector:
     """The detector of a ``.pth`` or ``.safetensors`` file.
 
-    Wrapping dictionaries and prefixes (``module.`` of DataParallel, ``student.`` of ours) are taken off; the counters
-    of batch norm, which is frozen here, are left out.
+    Wrapping dictionaries and prefixes (``module.`` of DataParallel, ``student.`` of ours) are stripped; the counters of
+    batch norm, which is frozen here, are left out.
 
-    :param network: the prefix, where a file has several networks.
-    :raises InputError: missing, unreadable, of another model (it says of which), holding several networks, or values
-        that are not finite.
+    :param network: the prefix to take, where the file has several networks.
+    :raises InputError: the file is missing or unreadable, is of another model (the message says which), or holds
+        several networks or values that are not finite.
     """
     tensors, facts = reading.read(path)
     marked = [key.removesuffix(_MARK) for key in tensors if key.endswith(_MARK)]
@@ -66,21 +66,22 @@ def read(path: str | Path, *, network: str | None = None) -> Detector:
     if network not in prefixes:
         raise one_of("network", network, prefixes, str(path))
     prefix = prefixes[network]
-    state, beside = {}, []
+    state, other_names = {}, []
     for key, value in tensors.items():
         name = key.removeprefix(prefix)
         if not key.startswith(prefix) or not name.startswith(_PARTS):
-            beside.append(name)
+            other_names.append(name)
         elif not name.endswith("num_batches_tracked"):
             state[name] = value.float()
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"checkpoint {str(path)!r}: {broken[0]} holds values that are not finite")
-    return Detector(state, beside, facts)
+    return Detector(state, other_names, facts)
 
 
 def _name(tensors: dict[str, Tensor]) -> str:
-    for what, pattern in _OTHERS:
+    """Which model the names of the tensors look like."""
+    for model, pattern in _OTHERS:
         if any(re.search(pattern, key) for key in tensors):
-            return what
+            return model
     return "no model that is known here"

@@ -1,4 +1,4 @@
-"""Writing a detector for programs that are not ours. Each is written whole or not at all."""
+"""Writing a detector for other programs, whole or not at all."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from proseco.base import files
 from proseco.base.errors import one_of
 from proseco.weights import huggingface
 
-#: Statistics of ImageNet and sizes of Deformable DETR's evaluation, as its image processor wants them said.
+#: Statistics of ImageNet and image sizes of Deformable DETR's evaluation, in the keys of its image processor.
 _PROCESSOR = {
     "image_processor_type": "DeformableDetrImageProcessor",
     "format": "coco_detection",
@@ -24,12 +24,11 @@ _PROCESSOR = {
 def write(path: str | Path, to: str, state: dict[str, Tensor], *, detector: dict, classes: list[str] | None) -> None:
     """Write a detector.
 
-    :param to: ``deformable_detr``: a ``.pth`` file ``{"model": state dict, "args": options}``, as the public program
-        resumes from;
-        ``transformers``: a folder for ``from_pretrained``; ``safetensors``: a file in the public names, with the
-        detector's entry and its classes in ``<name>.json`` beside it.
-    :param state: public names; ``transformers`` needs a class head in it.
-    :param detector: keywords of the network, all that shape it; see :mod:`proseco.weights.architecture`.
+    :param to: the format. ``deformable_detr``: a ``.pth`` file ``{"model": state dict, "args": options}``, from which
+        the public program resumes. ``transformers``: a folder for ``from_pretrained``. ``safetensors``: a file in the
+        public names, with the detector's entry and classes in ``<name>.json`` beside it.
+    :param state: in the public names; ``transformers`` needs a class head.
+    :param detector: all keywords that shape the network; see :mod:`proseco.weights.architecture`.
     :param classes: names of the class head's rows; None without a class head.
     :raises InputError: no such format.
     """
@@ -41,7 +40,7 @@ def write(path: str | Path, to: str, state: dict[str, Tensor], *, detector: dict
 
 
 def _deformable_detr(path: Path, state: dict, detector: dict, classes: list[str] | None) -> None:
-    # What the shapes do not show, under the public program's names; not in its Namespace, which not every reader takes.
+    # What shapes do not show, under the public program's names; a dict, as not every reader accepts a Namespace.
     options = {"nheads": "heads", "enc_n_points": "points", "dec_n_points": "points", "num_queries": "queries"}
     args = {theirs: detector[ours] for theirs, ours in options.items()} | {"dropout": detector["dropout"]}
     with files.replacing(path) as part:

@@ -1,6 +1,6 @@
 """Deformable DETR in the names of ``transformers``: what ``DeformableDetrForObjectDetection.from_pretrained`` reads.
 
-The names are those of its files; version 5 has others in memory. ``transformers`` itself is not needed.
+The names are those in its files; version 5 has others in memory. ``transformers`` itself is not needed.
 """
 
 import re
@@ -9,7 +9,7 @@ from torch import Tensor
 
 _BACKBONE = "model.backbone.conv_encoder.model."
 _NORMS = {"encoder": {"1": "self_attn", "2": "final"}, "decoder": {"1": "encoder_attn", "2": "self_attn", "3": "final"}}
-# Of the backbone's and the transformer's names, in this order.
+# Applied to each name in this order: first what is for the backbone's names, then what is for the transformer's.
 _RENAMES = (
     (r"^backbone\.0\.body\.conv1\.", f"{_BACKBONE}embedder.embedder.convolution."),
     (r"^backbone\.0\.body\.bn1\.", f"{_BACKBONE}embedder.embedder.normalization."),
@@ -28,9 +28,9 @@ _QKV = re.compile(r"^(model\.decoder\.layers\.\d+\.self_attn\.)in_proj_(weight|b
 
 
 def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors (weights, or their gradients) under public names -> under those of ``transformers``.
+    """Weights (or their gradients) under the public names -> under those of ``transformers``.
 
-    The one tensor that becomes three is the projection of queries, keys and values in the decoder's self-attention.
+    One kind of tensor becomes three: the projection of queries, keys and values in the decoder's self-attention.
     """
     renamed = {}
     for key, value in state.items():
@@ -46,9 +46,9 @@ def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def config(options: dict, classes: list[str]) -> dict:
-    """``config.json`` of a detector.
+    """The content of a detector's ``config.json``.
 
-    :param options: keywords of :func:`proseco.detectors.deformable_detr.build`, all of those that shape the network.
+    :param options: all keywords of :func:`proseco.detectors.deformable_detr.build` that shape the network.
     :param classes: names, in the order of the class head's rows.
     """
     body, levels = options["backbone"], options["levels"]
@@ -87,7 +87,7 @@ def config(options: dict, classes: list[str]) -> dict:
         "class_cost": 2,
         "id2label": {str(index): name for index, name in enumerate(classes)},
         "label2id": {name: index for index, name in enumerate(classes)},
-        # Its own ties: the decoder's copy of the box heads, and all heads where boxes are not refined. With one layer
-        # it has nothing to tie and stops.
+        # transformers ties the decoder's copy of the box heads, and all heads where boxes are not refined. With one
+        # layer it finds nothing to tie and raises an error.
         "tie_word_embeddings": options["decoder_layers"] > 1,
     }

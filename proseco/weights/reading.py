@@ -1,4 +1,4 @@
-"""Reading checkpoint files of any origin. Nothing is unpickled beyond tensors, plain values and argparse.Namespace."""
+"""Reading checkpoint files of any origin. Only tensors, plain values and argparse.Namespace are unpickled."""
 
 import argparse
 import json
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from proseco.base.errors import InputError
 
-#: Dictionaries around a state dict whose own names say nothing.
+#: Keys of dictionaries that merely wrap a state dict.
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """All tensors of a file and what it says of itself.
+    """All tensors of a file, and facts that it states about itself.
 
-    :returns: name -> tensor on the CPU, the names of wrapping dictionaries left out; facts: the header that
-        :func:`proseco.weights.checkpoint.save` writes, or ``{"args": ...}``, the options of the training program that
-        the DETR family stores, and our exports with them.
-    :raises InputError: missing, unreadable, or holding anything that would have to be run to be read.
+    :returns: name -> tensor on the CPU, where names of wrapping dictionaries are left out; and the facts: the header
+        that :func:`proseco.weights.checkpoint.save` writes, or ``{"args": ...}``, the options of the training program,
+        which files of the DETR family and our exports hold.
+    :raises InputError: the file is missing or unreadable, or holds objects whose code would have to be run to read it.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,14 +34,14 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # rubbish makes an unpickler raise anything, KeyError and IndexError among them
+    except Exception as error:  # of rubbish an unpickler raises anything, even KeyError or IndexError
         raise InputError(f"cannot read checkpoint {str(path)!r}: {_reason(error)}") from None
     args = content.get("args") if isinstance(content, dict) else None
     args = vars(args) if isinstance(args, argparse.Namespace) else args
     facts = {"args": dict(args)} if isinstance(args, dict) else {}
-    found = list(_tensors(content))
-    tensors = dict(found)
-    if len(tensors) < len(found):
+    pairs = list(_tensors(content))
+    tensors = dict(pairs)
+    if len(tensors) < len(pairs):
         raise InputError(f"checkpoint {str(path)!r} holds two networks with the same names; save one of them alone")
     return tensors, facts
 
@@ -53,7 +53,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def _header(text: str, path: Path) -> dict:
-    """The facts of :func:`proseco.weights.checkpoint.save`; of what is in them, that which is read here."""
+    """The facts that :func:`proseco.weights.checkpoint.save` wrote; the types of those that are used are checked."""
     try:
         facts = json.loads(text)
         kinds = {"detector": dict, "classes": list | None}
@@ -65,17 +65,17 @@ def _header(text: str, path: Path) -> dict:
 
 
 def _reason(error: Exception) -> str:
-    """One line; torch's own advice is to load without protection."""
-    held = re.search(r"GLOBAL (\S+)", str(error))
-    if held:
-        return f"it holds {held[1]}; only tensors and plain values are read"
+    """The reason in one line, without torch's advice to load unsafely."""
+    unsafe = re.search(r"GLOBAL (\S+)", str(error))
+    if unsafe:
+        return f"it holds {unsafe[1]}; only tensors and plain values are read"
     if isinstance(error, SafetensorError | RuntimeError | OSError):
         return str(error).partition("\n")[0]
     return "it is no file of torch.save"
 
 
 def _tensors(content, at: str = "") -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of nested dictionaries."""
+    """(name, tensor) of all tensors in nested dictionaries."""
     if isinstance(content, dict):
         for key, value in content.items():
             if isinstance(value, Tensor):

@@ -1,14 +1,14 @@
-"""The checkpoint files that a run begins with: whether they are there. Needs no torch."""
+"""Which of the checkpoint files that a run begins with are missing. Needs no torch."""
 
 from pathlib import Path
 
 
 def missing(backbones: dict[str, dict], *, scale: str) -> list[str]:
-    """A line for each file that is not there, with the key that names it.
+    """A line for each missing file, with the key of params.yaml that names it.
 
     :param backbones: those that the selected rows use, as :func:`proseco.experiment.plan.backbones` resolves them: a
-        key of ``scales.<scale>.backbones`` -> its entry; ``<row>@<file>`` -> that of a row whose whole detector is in
-        a file.
+        key of ``scales.<scale>.backbones`` -> its entry; ``<row>@<file>`` -> the entry of a row whose whole detector is
+        in a file.
     """
     lines = []
     for name, entry in backbones.items():

@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from proseco.base import files
@@ -130,6 +128,19 @@ def test_unreadable_json_is_named(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_csv_has_an_empty_field_for_what_a_row_lacks(tmp_path):
+    files.write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "y": None}, {"y": "b,c"}])
+    assert (tmp_path / "a.csv").read_bytes() == b'x,y\n1,\n,"b,c"\n'
+
+
+def test_rows_are_appended_below_one_header(tmp_path):
+    path = tmp_path / "a.csv"
+    path.touch()
+    for row in ({"x": 1, "y": 2}, {"x": 3, "y": 4}):
+        files.append_csv(path, row)
+    assert path.read_bytes() == b"x,y\r\n1,2\r\n3,4\r\n"
+
+
 def test_missing_json_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no file '.*absent\.json'"):
         files.read_json(tmp_path / "absent.json")
@@ -181,59 +192,9 @@ def test_the_digest_of_a_listing_knows_names_and_sizes():
     assert len(digests) == 5 and all(re.fullmatch("[0-9a-f]{32}", digest) for digest in digests)
 
 
-def test_digest_of_a_file(tmp_path):
+def test_digests_are_those_of_b2sum(tmp_path):
     (tmp_path / "a").write_bytes(b"proseco")
-    assert files.digest(tmp_path / "a") == "c92a090701ce4ab9840a2d10aaba7ea0"  # b2sum -l 128
-
-
-def test_provenance_says_what_ran(monkeypatch, tmp_path):
-    facts = files.provenance(seed=3)
-    assert facts["seed"] == 3 and set(facts["versions"]) >= {"torch", "numpy"}
-    assert json.dumps(facts)
-    monkeypatch.chdir(tmp_path)  # no repository here
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.fspath(Path(tmp_path).parent))
-    assert files.provenance()["commit"] is None and files.provenance()["dirty"] is None
-
-
-def test_versions_of_what_is_there_and_of_what_is_not(monkeypatch):
-    found = files.versions("numpy", "opencv", "no-such-package")
-    assert found == {"numpy": np.__version__, "opencv": found["opencv"], "no-such-package": None}
-    assert found["opencv"].startswith(cv2.__version__)
-    there = {"opencv-python": "4.9"}
-    monkeypatch.setattr(files, "_version", there.get)
-    assert files.versions("opencv", "numpy") == {"opencv": "4.9", "numpy": None}
-
-
-def test_provenance_without_git_is_that_of_an_unknown_commit(monkeypatch, tmp_path):
-    """At the end of a training, which must not fail for it."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    facts = files.provenance(seed=3)
-    assert (facts["commit"], facts["dirty"], facts["seed"]) == (None, None, 3)
-
-
-def test_provenance_says_whether_code_was_changed(monkeypatch, tmp_path):
-    def git(*words):
-        name = ["-c", "user.name=n", "-c", "user.email=e"]
-        subprocess.run(["git", *name, *words], cwd=tmp_path, check=True, capture_output=True)
-
-    monkeypatch.chdir(tmp_path)
-    git("init")
-    assert files.provenance()["commit"] is None  # of a repository without any
-    for path in ("proseco/boxes.py", "stages/plan.py", "tables/results.md"):
-        files.write_text(path, "as it was")
-    git("add", ".")
-    git("commit", "-m", "all")
-    assert len(files.provenance()["commit"]) == 40 and files.provenance()["dirty"] is False
-    files.write_text("tables/results.md", "DVC's")
-    assert files.provenance()["dirty"] is False
-    files.write_text("proseco/new.py", "a plug-in that no commit has")
-    assert files.provenance()["dirty"] is True
-    Path("proseco/new.py").unlink()
-    assert files.provenance()["dirty"] is False
-    files.write_text("stages/plan.py", "changed")
-    assert files.provenance()["dirty"] is True
-    monkeypatch.chdir("tables")
-    assert files.provenance()["dirty"] is True
+    assert files.digest(tmp_path / "a") == files.text_digest("proseco") == "c92a090701ce4ab9840a2d10aaba7ea0"
 
 
 def test_leftovers_of_a_kill_are_removed_and_a_living_writer_is_respected(tmp_path):
@@ -282,10 +243,10 @@ def test_a_kill_while_moving_to_another_file_system_loses_nothing(tmp_path, monk
 
 def test_what_the_system_says_against_writing(tmp_path):
     words = r"^cannot write '.*/none/a': No such file or directory; look$"
-    with pytest.raises(InputError, match=words), files.writing(tmp_path / "none/a", 5, "look"):
+    with pytest.raises(InputError, match=words), files.explaining_write_errors(tmp_path / "none/a", 5, "look"):
         (tmp_path / "none/a").write_text("a")
     words = r"^cannot write '.*/a': No space left on device \(it needs about 3\.0 MiB, \d+\.\d MiB are free\); look$"
-    with pytest.raises(InputError, match=words), files.writing(tmp_path / "a", 3 * 2**20, "look"):
+    with pytest.raises(InputError, match=words), files.explaining_write_errors(tmp_path / "a", 3 * 2**20, "look"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

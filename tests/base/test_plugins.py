@@ -29,6 +29,7 @@ def test_every_plugin_defines_its_function_with_keyword_only_options(kind):
 def test_the_signature_is_the_schema():
     assert plugins.keywords("losses", "locnce") == {"anchors": False, "tau": False, "delta": False}
     assert plugins.keywords("proposals", "random") == {"seed": True, "count": False, "min_side": False}
+    assert plugins.types("proposals", "random") == {"seed": "int", "count": "int", "min_side": "float"}
 
 
 def test_the_first_argument_says_what_a_method_trains():
@@ -75,6 +76,13 @@ def test_options_are_the_keys_of_an_entry_that_the_plugin_takes():
     assert plugins.options("proposals", entry) == {"count": 7}
     assert plugins.options("benchmarks", {"name": "coco", "images": "x"}) == {}
     assert plugins.options("benchmarks", {"name": "coco_json", "images": "x", "root": "y"}) == {"images": "x"}
+
+
+def test_a_plugin_is_bound_to_the_keys_that_it_takes():
+    import numpy as np
+
+    propose = plugins.bind("proposals", {"name": "random", "title": "x", "count": 7})
+    assert propose(np.zeros((20, 30, 3), np.uint8), seed=5).shape == (7, 4)
 
 
 def test_call_joins_the_entry_and_what_the_program_gives():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import files, scratch, sources
+from proseco.base import provenance, scratch, sources
 from proseco.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,12 +118,12 @@ def test_outputs_are_aside_until_a_run_ends_well(tree):
     out.mkdir()
     (out / "weights").write_text("first")
     for _ in range(2):
-        with pytest.raises(RuntimeError), scratch.aside("before", out, log) as (former, other):
+        with pytest.raises(RuntimeError), scratch.set_aside("before", out, log) as (former, other):
             assert not out.exists() and (former / "weights").read_text() == "first" and not other.exists()
             assert former.is_relative_to(tree.parent / "scratch/before")
             raise RuntimeError
     log.write_text("second")
-    with scratch.aside("before", out, log) as (former, other):
+    with scratch.set_aside("before", out, log) as (former, other):
         assert former.exists() and other.read_text() == "second"
     assert not former.exists() and not log.exists()
 
@@ -132,23 +132,23 @@ def test_a_later_run_s_outputs_take_the_place_of_what_an_earlier_one_put_aside(t
     out = Path("out")
     for text in ("first", "second"):
         out.write_text(text)
-        with pytest.raises(RuntimeError), scratch.aside("before", out) as (former,):
+        with pytest.raises(RuntimeError), scratch.set_aside("before", out) as (former,):
             assert former.read_text() == text
             raise RuntimeError
 
 
 def test_outputs_are_put_aside_by_one_run_of_a_tree_at_a_time(tree, hold, monkeypatch):
     Path("out").write_text("of this run")
-    with scratch.aside("before") as _:
+    with scratch.set_aside("before") as _:
         (folder,) = (tree.parent / "scratch/before").iterdir()
     _, who = hold(folder)
-    with pytest.raises(InputError, match=who), scratch.aside("before", Path("out")):
+    with pytest.raises(InputError, match=who), scratch.set_aside("before", Path("out")):
         pass
     assert Path("out").read_text() == "of this run"
     (tree.parent / "copy").mkdir()
     monkeypatch.chdir(tree.parent / "copy")
     Path("out").write_text("of another tree")
-    with scratch.aside("before", Path("out")) as (former,):
+    with scratch.set_aside("before", Path("out")) as (former,):
         assert former.read_text() == "of another tree" and not former.is_relative_to(folder)
 
 
@@ -164,7 +164,7 @@ def test_other_work_has_another_name(tmp_path, monkeypatch):
     names.append(scratch.fingerprint(**work))
     monkeypatch.setattr(sources, "digests", lambda starts: {"proseco/base/cli.py": "another"})
     names.append(scratch.fingerprint(**work))
-    monkeypatch.setattr(files, "versions", lambda *names: dict.fromkeys(names, "9.9"))
+    monkeypatch.setattr(provenance, "versions", lambda *names: dict.fromkeys(names, "9.9"))
     names.append(scratch.fingerprint(**work))
     assert len(set(names)) == len(names)
 

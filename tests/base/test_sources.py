@@ -9,7 +9,7 @@ def test_a_closure_holds_what_is_imported_at_any_remove():
     assert names("proseco/base/errors.py") == ["proseco/base/errors.py"]
     assert names("proseco/base/cli.py") == ["proseco/base/cli.py", "proseco/base/errors.py"]
     found = names("stages/pretrain.py")
-    assert {"stages/pretrain.py", "proseco/methods/_pretraining.py", "proseco/training/loop.py"} <= set(found)
+    assert {"stages/pretrain.py", "proseco/runs/pretraining.py", "proseco/training/loop.py"} <= set(found)
     assert not [name for name in found if name.startswith(("proseco/evaluation", "tests/"))]
     assert "proseco/losses/locsce.py" not in found and "proseco/losses/_contrast.py" in names(
         *found, "proseco/losses/sce.py"

@@ -1,4 +1,4 @@
-"""``cells``: what it runs in which order, and the places of trainings."""
+"""``cells``: what it runs in which order, and the slots of trainings."""
 
 import subprocess
 from pathlib import Path
@@ -39,32 +39,32 @@ def test_the_commands_in_an_order_that_can_run(here, monkeypatch, capsys):
     )
 
 
-def test_places(here, monkeypatch):
+def test_slots(here, monkeypatch):
     monkeypatch.setattr(cells.subprocess, "run", lambda *words, **options: (_ for _ in ()).throw(OSError))
-    assert cells._places("auto", None) == [{"OMP_NUM_THREADS": "8"}]
-    assert cells._places("auto", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert cells._places("auto", 20) == [{"OMP_NUM_THREADS": "1"}] * 20
+    assert cells._slots("auto", None) == [{"OMP_NUM_THREADS": "8"}]
+    assert cells._slots("auto", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert cells._slots("auto", 20) == [{"OMP_NUM_THREADS": "1"}] * 20
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert cells._places("auto", 2) == [{}, {}]
+    assert cells._slots("auto", 2) == [{}, {}]
     listed = "GPU 0: NVIDIA A100 (UUID: GPU-1)\nGPU 1: NVIDIA A100 (UUID: GPU-2)\n"
     answer = subprocess.CompletedProcess((), 0, listed, "")
     monkeypatch.setattr(cells.subprocess, "run", lambda *words, **options: answer)
-    found = cells._places("auto", 3)
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in found] == ["0", "1", "0"]
-    assert all(place["PROSECO_WORKERS"] == "1" for place in found)
-    assert cells._places("cpu", 2) == [{}, {}]
+    found = cells._slots("auto", 3)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1", "0"]
+    assert all(slot["PROSECO_WORKERS"] == "1" for slot in found)
+    assert cells._slots("cpu", 2) == [{}, {}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cells._places("auto", None) == [{}]
+    assert cells._slots("auto", None) == [{}]
 
 
 def test_a_training_that_fails_is_a_line_at_the_end(here, monkeypatch, capsys):
     monkeypatch.setattr(cells.subprocess, "run", lambda words, **options: subprocess.CompletedProcess(words, 0, ""))
-    monkeypatch.setattr(cells._jobs, "run", lambda jobs, places, logs, say: {"a": "no such thing", "b": "not run"})
+    monkeypatch.setattr(cells._jobs, "run", lambda jobs, slots, logs, say: {"a": "no such thing", "b": "not run"})
     with pytest.raises(SystemExit) as caught:
         cells.main(jobs=2)
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: a: no such thing\nerror: b: not run\n"
-    monkeypatch.setattr(cells._jobs, "run", lambda jobs, places, logs, say: {})
+    monkeypatch.setattr(cells._jobs, "run", lambda jobs, slots, logs, say: {})
     cells.main(jobs=2)
     assert capsys.readouterr().out == "all 10 trainings are done; dvc repro makes the tables\n"
 

@@ -12,8 +12,7 @@ from ruamel.yaml import YAML
 from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.commands import _measure, cost
-from proseco.experiment import cost as library
-from proseco.experiment import matrix, plan, rows, schema
+from proseco.experiment import estimate, matrix, plan, rows, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,9 +125,9 @@ def test_the_tiny_run_has_one_row_of_each_network_and_is_a_run(here, scale, batc
     schedule = row.pretrain["schedule"]
     assert schedule["batch"] == (batch or whole.pretrain["schedule"]["batch"]) and schedule["steps"] == 14
     assert not any("checkpoint" in entry for entry in small["scales"][scale]["backbones"].values())
-    counted = library.passes(small)
-    assert {one.kind for one in counted} >= {"propose", "pretrain", "finetune", "predict"}
-    assert sum(one.seen for one in counted) < 6000
+    counted = estimate.workloads(small)
+    assert {work.kind for work in counted} >= {"propose", "pretrain", "finetune", "predict"}
+    assert sum(work.seen for work in counted) < 6000
 
 
 @pytest.mark.slow

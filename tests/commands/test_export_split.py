@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from proseco.base.errors import InputError
 from proseco.base.files import read_json
 from proseco.commands import export_split
-from proseco.splits import read_ids
+from proseco.data import id_files
 from stages import split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def test_a_split_as_coco_json(folder, capsys):
     with contextlib.redirect_stdout(io.StringIO()):
         found = COCO("sub/mine.json")
         official = COCO("data/demo/coco/annotations/instances_train2017.json")
-    assert sorted(map(str, found.imgs)) == read_ids("splits/demo/mini_coco_10/43/train.txt")
+    assert sorted(map(str, found.imgs)) == id_files.read("splits/demo/mini_coco_10/43/train.txt")
     assert {c["id"]: c["name"] for c in found.cats.values()} == {c["id"]: c["name"] for c in official.cats.values()}
     for image in found.imgs.values():
         assert (Path("data/demo/coco") / image["file_name"]).is_file()

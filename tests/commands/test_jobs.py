@@ -23,7 +23,7 @@ def note(folder, name, seconds=0.0):
     """A program that leaves a file when it begins, and one when it ends."""
     return (
         f"import pathlib, time, os; here = pathlib.Path({str(folder)!r}); (here / '{name}.begin').touch()\n"
-        f"time.sleep({seconds}); (here / '{name}.end').write_text(os.environ.get('PLACE', ''))"
+        f"time.sleep({seconds}); (here / '{name}.end').write_text(os.environ.get('SLOT', ''))"
     )
 
 
@@ -40,15 +40,15 @@ def test_a_job_begins_when_what_it_needs_has_ended(tmp_path):
     ]
 
 
-def test_jobs_run_at_once_each_in_a_place_of_its_own(tmp_path):
+def test_jobs_run_at_once_each_in_a_slot_of_its_own(tmp_path):
     meet = (  # each waits until the other has begun: one after the other, they would wait for ever
-        "import pathlib, time, os, sys; here = pathlib.Path({0!r}); (here / '{1}').write_text(os.environ['PLACE'])\n"
+        "import pathlib, time, os, sys; here = pathlib.Path({0!r}); (here / '{1}').write_text(os.environ['SLOT'])\n"
         "end = time.time() + 20\n"
         "while not (here / '{2}').exists():\n    time.sleep(0.01); time.time() < end or sys.exit(1)"
     )
     jobs = [job("a", meet.format(str(tmp_path), "a", "b")), job("b", meet.format(str(tmp_path), "b", "a"))]
     jobs.append(job("c", note(tmp_path, "c")))
-    assert run(jobs, [{"PLACE": "0"}, {"PLACE": "1"}], tmp_path / "logs", lambda line: None) == {}
+    assert run(jobs, [{"SLOT": "0"}, {"SLOT": "1"}], tmp_path / "logs", lambda line: None) == {}
     assert {(tmp_path / "a").read_text(), (tmp_path / "b").read_text()} == {"0", "1"}
     assert (tmp_path / "c.end").read_text() in ("0", "1")
 

@@ -21,7 +21,7 @@ from proseco.base import plugins
 from proseco.base.files import read_json
 from proseco.data import images as pixels
 from proseco.data.annotations import instances
-from proseco.evaluation import finetune
+from proseco.runs import finetuning
 from proseco.weights import checkpoint
 from tests import public_files, tiny
 from tests.test_contracts import small
@@ -80,12 +80,14 @@ def finetuned(name, truth, root, out):
     checkpoint.save(start, {"student": model.state_dict()}, {"method": None})
     for part in ("results", "scratch"):
         (out / part).mkdir()
-    scored, score = [], finetune.coco_ap.score
+    scored, score = [], finetuning.coco_ap.score
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            finetune.coco_ap, "score", lambda truth, found, **rest: scored.append(found) or score(truth, found, **rest)
+            finetuning.coco_ap,
+            "score",
+            lambda truth, found, **rest: scored.append(found) or score(truth, found, **rest),
         )
-        finetune.run(
+        finetuning.run(
             names={"method": "mine", "benchmark": "harbour", "seed": 3},
             detector=entry,
             views={"weak": WEAK, "predict": {"short_edge": 48, "long_edge": 80}},

@@ -421,10 +421,10 @@ def test_resized_crop_windows_lie_within_the_image(size):
     theirs = RandomResizedCrop.get_params(torch.zeros(3, height, width), [1.0, 1.0], [3 / 4, 4 / 3])
     for seed in range(50):
         rng = np.random.default_rng(seed)
-        left, top, w, h = augment.resized_crop_window(width, height, rng, (0.2, 1.0), (3 / 4, 4 / 3))
+        left, top, w, h = augment.resized_crop_window(width, height, rng, (0.2, 1.0))
         assert 0 <= left <= width - w and 0 <= top <= height - h and min(w, h) > 0
         if max(size) > 3 * min(size) > 0:  # a window of the whole area never fits
-            whole = augment.resized_crop_window(width, height, rng, (1.0, 1.0), (3 / 4, 4 / 3))
+            whole = augment.resized_crop_window(width, height, rng, (1.0, 1.0))
             assert whole == (theirs[1], theirs[0], theirs[3], theirs[2])
 
 
@@ -433,7 +433,7 @@ def test_resized_crops_are_drawn_as_torchvision_draws_them():
     rng, image = np.random.default_rng(0), torch.zeros(3, 500, 700)
     torch.manual_seed(0)
     for _ in range(1500):
-        left, top, w, h = augment.resized_crop_window(700, 500, rng, (0.08, 1.0), (3 / 4, 4 / 3))
+        left, top, w, h = augment.resized_crop_window(700, 500, rng, (0.08, 1.0))
         draws["ours"].append((w * h, w / h, left / (701 - w), top / (501 - h)))
         top, left, h, w = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
         draws["theirs"].append((w * h, w / h, left / (701 - w), top / (501 - h)))

@@ -22,7 +22,7 @@ def padding(sizes, batches):
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 5), (2, 3), (5, 4), (7, 1), (64, 8)])
 def test_each_sample_is_in_one_batch_and_all_have_one_length(count, batch):
-    batches = grouping.by_size(frames(count * batch), count)
+    batches = grouping.group_by_size(frames(count * batch), count)
     assert [len(found) for found in batches] == [batch] * count
     assert sorted(np.concatenate(batches)) == list(range(count * batch))
 
@@ -31,16 +31,16 @@ def test_little_of_a_batch_is_padding():
     sizes = frames(64 * 16)
     by_chance = np.array_split(np.random.default_rng(1).permutation(len(sizes)), 64)
     assert padding(sizes, by_chance) > 0.4
-    assert padding(sizes, grouping.by_size(sizes, 64)) < 0.1
+    assert padding(sizes, grouping.group_by_size(sizes, 64)) < 0.1
 
 
 def test_groups_that_differ_in_both_sides_are_found_in_any_order():
     """Four sizes, twelve of each: every batch of four can be of one size, and is."""
     sizes = np.repeat([[30, 40], [40, 30], [60, 80], [80, 60]], 12, axis=0)
     mixed = sizes[np.random.default_rng(2).permutation(len(sizes))]
-    assert padding(mixed, grouping.by_size(mixed, 12)) == 0
+    assert padding(mixed, grouping.group_by_size(mixed, 12)) == 0
 
 
 def test_equals_keep_their_order():
-    batches = grouping.by_size(np.full((12, 2), 50), 3)
+    batches = grouping.group_by_size(np.full((12, 2), 50), 3)
     assert np.concatenate(batches).tolist() == list(range(12))

@@ -29,16 +29,16 @@ def test_what_is_no_listing_is_named(tmp_path, content):
 
 def test_subsets():
     found = [File("train/n1/a.jpg", 1), File("train2/b.jpg", 2, 7), File("c.jpg", 3)]
-    assert listing.below(found, "train") == [File("n1/a.jpg", 1)]
-    assert listing.below(found, "train/n1/") == [File("a.jpg", 1)]
-    assert listing.below(found, ".") == found
-    assert listing.below(found, "rain") == listing.below(found, "..") == []
+    assert listing.in_folder(found, "train") == [File("n1/a.jpg", 1)]
+    assert listing.in_folder(found, "train/n1/") == [File("a.jpg", 1)]
+    assert listing.in_folder(found, ".") == found
+    assert listing.in_folder(found, "rain") == listing.in_folder(found, "..") == []
 
 
 def test_where_the_paths_lead(tmp_path):
     (tmp_path / "images.tar").touch()
-    assert listing.place(tmp_path, "train") == tmp_path / "train"
-    assert listing.place(tmp_path / "images.tar", "train") == tmp_path / "images.tar"
+    assert listing.base(tmp_path, "train") == tmp_path / "train"
+    assert listing.base(tmp_path / "images.tar", "train") == tmp_path / "images.tar"
 
 
 def test_the_digest_does_not_know_where_the_images_lie():

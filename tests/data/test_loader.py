@@ -17,7 +17,7 @@ import torch
 
 from proseco.base.errors import InputError
 from proseco.data import loader, workers
-from proseco.data.batch import Batch, Whole, _pack, collate
+from proseco.data.batch import Batch, GlobalBatch, _pack, collate
 from proseco.data.sample import Sample
 from proseco.data.views import Crop, Example, FixedView, TwoViews
 
@@ -177,14 +177,14 @@ def test_the_parts_of_several_processes_are_the_batch_of_one():
         assert len({part.mask.shape[1:] for part in parts}) > 1
         extents = [part.extent() for part in parts]
         parts = [part.within(extents, rank) for rank, part in enumerate(parts)]
-        assert [part.whole for part in parts] == [
-            Whole((3, 3, 2), sum(map(len, whole.boxes)), first) for first in (0, 3, 6)
+        assert [part.global_batch for part in parts] == [
+            GlobalBatch((3, 3, 2), sum(map(len, whole.boxes)), first) for first in (0, 3, 6)
         ]
         assert sum(part.share for part in parts) == pytest.approx(1) and parts[2].share == 2 / 8
         assert equal(joined(parts), whole)
-        assert whole.whole == Whole((8,), sum(map(len, whole.boxes))) and whole.share == 1
+        assert whole.global_batch == GlobalBatch((8,), sum(map(len, whole.boxes))) and whole.share == 1
         halves = parts[1].split(2)
-        assert [(len(half), half.whole.first) for half in halves] == [(2, 3), (1, 5)]
+        assert [(len(half), half.global_batch.first) for half in halves] == [(2, 3), (1, 5)]
         assert equal(joined(halves), parts[1])
 
 
@@ -478,7 +478,7 @@ def test_a_batch_crosses_processes_unchanged_and_in_few_files(shared):
     examples = [*many(300)]
     for found, start in zip(batches, (0, 150), strict=True):
         expected = collate(examples[start : start + 150])
-        assert equal(found, expected) and found.whole == expected.whole
+        assert equal(found, expected) and found.global_batch == expected.global_batch
         for mine, theirs in zip(found.crops, expected.crops, strict=True):
             assert mine.images.equal(theirs.images)
             assert all(x.equal(y) for x, y in zip(mine.boxes, theirs.boxes, strict=True))

@@ -53,18 +53,18 @@ def test_a_file_that_is_cut_is_told_from_one_with_more_behind(tmp_path, monkeypa
     data = noise(kind)
     for more in (b"", bytes(9), b"\n", np.random.default_rng(1).bytes(3000)):
         (tmp_path / "x").write_bytes(data + more)
-        images.whole(tmp_path / "x")
-        images.whole(tmp_path / "x", inspected=True)
+        images.check_complete(tmp_path / "x")
+        images.check_complete(tmp_path / "x", inspected=True)
     for left in (0, 1, len(data) // 2, len(data) - 20):
         (tmp_path / "x").write_bytes(data[:left])
         with pytest.raises(BrokenImage):
-            images.whole(tmp_path / "x")
+            images.check_complete(tmp_path / "x")
     with pytest.raises(BrokenImage, match="cannot be read: No such file"):
-        images.whole(tmp_path / "y")
+        images.check_complete(tmp_path / "y")
     monkeypatch.setattr(images, "inspect", lambda data: pytest.fail("decoded"))
     (tmp_path / "x").write_bytes(data)
     if kind in ("JPEG", "PNG"):
-        images.whole(tmp_path / "x")
+        images.check_complete(tmp_path / "x")
 
 
 def test_a_download_that_reserved_its_room(tmp_path):
@@ -72,16 +72,16 @@ def test_a_download_that_reserved_its_room(tmp_path):
     (tmp_path / "x").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
     images.inspect((tmp_path / "x").read_bytes())  # which takes zeros for grey
     with pytest.raises(BrokenImage, match="it ends in zeros"):
-        images.whole(tmp_path / "x")
+        images.check_complete(tmp_path / "x")
 
 
 def test_what_is_wrong_in_the_middle_is_found_by_decoding(tmp_path):
     data = bytearray(noise("PNG"))
     data[len(data) // 2] ^= 255
     (tmp_path / "x").write_bytes(data)
-    images.whole(tmp_path / "x")
+    images.check_complete(tmp_path / "x")
     with pytest.raises(BrokenImage, match="cannot be decoded"):
-        images.whole(tmp_path / "x", inspected=True)
+        images.check_complete(tmp_path / "x", inspected=True)
 
 
 def test_the_first_files_are_named_and_the_others_counted(tmp_path):
@@ -92,10 +92,10 @@ def test_the_first_files_are_named_and_the_others_counted(tmp_path):
         (tmp_path / record["file_name"]).write_bytes(data if record["id"] > 13 else data[:-400])
     for record in records[13:23]:
         record["width"] = 41
-    facts, _, errors, _ = verify.describe(given, tmp_path, source="mine")
+    report = verify.describe(given, tmp_path, source="mine")
     names = ("files missing", "files of another size", "files cut short or broken")
-    assert [facts[name] for name in names] == [12, 10, 13]
-    missing, other, cut = (error.splitlines() for error in errors)
+    assert [report.facts[name] for name in names] == [12, 10, 13]
+    missing, other, cut = (error.splitlines() for error in report.errors)
     assert missing[0] == f"mine: 12 of 36 image files are not in '{tmp_path.as_posix()}'"
     assert missing[1:] == [*(f"  {number}.jpg" for number in range(25, 35)), "  and 2 more"]
     assert other[0] == "mine: 10 of 36 images are not what their records say" and len(other) == 11
@@ -104,7 +104,7 @@ def test_the_first_files_are_named_and_the_others_counted(tmp_path):
     assert cut[1] == "  01.jpg: truncated" and len(cut) == 12
 
 
-def test_countof_another_size_are_left_out_with_their_objects(tmp_path):
+def test_images_of_another_size_are_left_out_with_their_objects(tmp_path):
     given = labels()
     for image in given["images"]:
         write(tmp_path / image["file_name"], image["width"], image["height"])
@@ -118,13 +118,15 @@ def test_countof_another_size_are_left_out_with_their_objects(tmp_path):
     assert [image["key"] for image in kept["images"]] == ["a2", "a5"]
     assert [record["id"] for record in kept["annotations"]] == [3]
     assert notes == [f"mine: left out 1 of 3 images, first {found['a7']}"]
+    assert verify.clean(given, tmp_path, source="mine", drop=True) == (kept, notes)
+    assert verify.clean(given, tmp_path, source="mine", drop=False) == (given, [])
 
 
 def test_a_data_set_without_anything(tmp_path):
     nothing = {"images": [], "annotations": [], "categories": []}
-    facts, notes, errors, _ = verify.describe(nothing, tmp_path, source="mine")
-    assert {*facts.values()} == {0} and notes == []
-    assert errors == ["mine: there is no image; expected one or more"]
+    report = verify.describe(nothing, tmp_path, source="mine")
+    assert {*report.facts.values()} == {0} and report.notes == []
+    assert report.errors == ["mine: there is no image; expected one or more"]
 
 
 @pytest.mark.parametrize(
@@ -135,12 +137,13 @@ def test_real_samples_are_sound(monkeypatch, load, folder, subset, count):
     root = DATA / folder
     if not root.is_dir():
         pytest.skip(f"no real samples at {DATA}")
-    facts, notes, errors, _ = verify.describe(load(root, subset), root, source=subset)
-    assert (facts["images"], facts["files looked at"], notes, errors) == (count, count, [], [])
+    report = verify.describe(load(root, subset), root, source=subset)
+    facts = report.facts
+    assert (facts["images"], facts["files looked at"], report.notes, report.errors) == (count, count, [], [])
     assert facts["files of another size"] == facts["files missing"] == facts["boxes clipped"] == 0
     monkeypatch.setattr(images, "inspect", lambda data: pytest.fail("decoded"))
     for image in (path for path in DATA.rglob("*") if path.suffix.lower() in images.SUFFIXES):
-        images.whole(image)  # their last bytes are enough
+        images.check_complete(image)  # their last bytes are enough
     wrong = load(root, subset)
     wrong["images"][7]["width"] += 1
     assert list(verify.other_sizes(wrong, root)) == [wrong["images"][7]["key"]]

@@ -325,14 +325,14 @@ def test_a_class_head_can_be_given_later(refine):
 
 def test_what_is_added_is_added_to_the_content_of_the_queries():
     model, data = tiny.detector(), tiny.batch()
-    added = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
+    extra = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         features = model.features(data.views[0], data.mask)
-        given = model.decode(features, data.mask, added=added.expand(3, -1, -1))
+        given = model.decode(features, data.mask, extra_content=extra.expand(3, -1, -1))
         nobody = torch.zeros(6, 6, dtype=torch.bool)
-        plain = model.decode(features, data.mask, apart=nobody)
+        plain = model.decode(features, data.mask, attention_mask=nobody)
         assert all(torch.allclose(v, plain[k], atol=1e-5) for k, v in model.decode(features, data.mask).items())
-        model.query_embed.weight[:, 32:] += added
+        model.query_embed.weight[:, 32:] += extra
         truth = model.decode(features, data.mask)
     assert all(torch.equal(value, given[name]) for name, value in truth.items())
     assert not torch.allclose(plain["boxes"], truth["boxes"], atol=1e-3)

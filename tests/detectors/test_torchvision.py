@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from proseco.base.errors import InputError
 from proseco.base.plugins import load
-from proseco.detectors._torchvision import pyramid
+from proseco.detectors._torchvision import frame, pyramid
 from proseco.nn import backbone
 from proseco.training.devices import autocast
 from tests import tiny
@@ -75,7 +75,7 @@ def test_the_pyramids_stages_are_torchvisions_and_on_a_gpu_fold_every_norm(monke
     assert all(torch.equal(plain[name], expected[name]) for name in plain)
     assert len(ran) == 2 * len(norms) > 10
     ran.clear()
-    monkeypatch.setattr(backbone, "folds", lambda norm, x: isinstance(norm, FrozenBatchNorm2d))
+    monkeypatch.setattr(backbone, "can_fold", lambda norm, x: isinstance(norm, FrozenBatchNorm2d))
     folded = whole.body(x)
     assert not ran
     assert all(torch.allclose(folded[name], plain[name], atol=1e-5) for name in plain)
@@ -87,7 +87,7 @@ def test_no_side_of_a_fresh_fcos_is_dead(seed):
     torch.manual_seed(seed)
     model = load("detectors", "fcos")(num_classes=5, backbone=tiny.BODY, **KEYWORDS["fcos"])
     made = batch()
-    sides = model.head(model.features(made.views[0], made.mask))["bbox_regression"]
+    sides = model.head(model._levels(frame(made.views[0], made.mask)))["bbox_regression"]
     assert (sides > 0).float().mean((0, 1)).min() > 0.9
 
 
@@ -136,7 +136,7 @@ def test_names_and_shapes_are_torchvisions(name):
         theirs = getattr(detection, PUBLIC[name])(weights=None, weights_backbone=None)
     wanted = {k: v.shape for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert {k: v.shape for k, v in ours.state_dict().items()} == wanted
-    assert all(any(key.startswith(start) for key in wanted) for start in (ours.body_prefix, *ours.heads[:1]))
+    assert all(any(key.startswith(start) for key in wanted) for start in (ours.body_prefix, *ours.head_prefixes[:1]))
 
 
 @every
@@ -192,12 +192,13 @@ def test_parts_add_up_to_the_whole(name):
     ours = detector(name, **{key: 10_000 for key in ("rpn_sampled", "box_sampled") if key in known})
     made = batch((3, 0, 2, 1, 4))
     made = replace(made, object_masks=masks(made))
-    images = replace(made, whole=replace(made.whole, shares=(5, 2), boxes=14))  # another process has two more images
-    whole = ours.losses(images.views[0], images.mask, images.targets(), images.whole.boxes, images.share)
+    global_batch = replace(made.global_batch, shares=(5, 2), boxes=14)  # another process has two more images
+    images = replace(made, global_batch=global_batch)
+    whole = ours.losses(images.views[0], images.mask, images.targets(), images.global_batch.boxes, images.share)
     alone = ours.losses(made.views[0], made.mask, made.targets())
     sums = dict.fromkeys(whole, 0.0)
     for part in images.split(2):
-        terms = ours.losses(part.views[0], part.mask, part.targets(), part.whole.boxes, part.share)
+        terms = ours.losses(part.views[0], part.mask, part.targets(), part.global_batch.boxes, part.share)
         sums = {key: sums[key] + terms[key].item() for key in sums}
     assert ("mask" in whole) == (name == "mask_rcnn")
     factor = 10 / 14 if name == "fcos" else 5 / 7

@@ -6,6 +6,7 @@ import pytest
 
 from proseco import splits
 from proseco.base import files, params
+from proseco.data import id_files
 from proseco.experiment.counts import Counts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +74,9 @@ def test_what_stages_have_written_comes_first(settings):
     entry = settings["benchmarks"]["mini_coco_5"]
     facts = {"subset": entry["train"], "rule": entry["rule"]}
     path = "splits/demo/mini_coco_5/42/train.txt"
-    splits.write_ids(path, ["1", "2", "3"], **facts, fraction=entry["fraction"])
+    id_files.write(path, ["1", "2", "3"], **facts, fraction=entry["fraction"])
     assert demo.part("mini_coco_5", 42, "train").images == 3
-    splits.write_ids(path, ["1", "2", "3"], **facts, fraction=0.5)  # of another fraction than params.yaml now has
+    id_files.write(path, ["1", "2", "3"], **facts, fraction=0.5)  # of another fraction than params.yaml now has
     assert demo.part("mini_coco_5", 42, "train").images == 5
 
 

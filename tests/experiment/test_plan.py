@@ -160,7 +160,7 @@ def test_backbones_are_shared_and_only_used_ones_listed():
         ("losses/infonce.py", set()),
         ("methods/proseco.py", {"pretrain/proseco.json"}),
         ("methods/supervised.py", set()),
-        ("methods/_pretraining.py", set()),  # a dependency of the stage itself
+        ("runs/pretraining.py", set()),  # a dependency of the stage itself
         ("methods/classification.py", {"backbone.json"}),
         ("detectors/deformable_detr.py", {"pretrain/proseco.json", *FINETUNINGS}),
         ("proposals/selective_search.py", {"propose.json"}),

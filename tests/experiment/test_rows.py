@@ -22,6 +22,22 @@ def with_ablation(of="proseco", set_=None, **of_scale):
     return whole
 
 
+def test_an_ablation_is_of_a_method_and_has_its_detector():
+    whole = with_ablation(of="supervised")
+    assert rows.method_of(whole, "mine") is rows.method_of(whole, "supervised") is whole["methods"]["supervised"]
+    assert rows.has_detector(whole, "demo", "mine")
+    whole["methods"]["supervised"]["detector"] = "no_such"
+    assert not rows.has_detector(whole, "demo", "mine") and rows.has_detector(whole, "demo", "proseco")
+
+
+def test_a_row_is_pretrained_here_from_a_file_or_not_at_all():
+    whole = copy.deepcopy(REAL)
+    whole["scales"]["demo"]["pretrain"]["detreg_public"] = {"checkpoint": "x.pth"}
+    found = {name: rows.row(whole, "demo", name) for name in ("supervised", "proseco", "detreg_public")}
+    assert [name for name, row in found.items() if row.pretrained_here] == ["proseco"]
+    assert [name for name, row in found.items() if row.from_file] == ["detreg_public"]
+
+
 def test_a_mapping_laid_over_another():
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
     over = {"a": {"c": [9], "e": {"f": 0}}, "d": {"g": 4}}

@@ -11,7 +11,7 @@ PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
 
 
 def test_a_method_and_an_ablation():
-    said = wording.settings(PARAMS, "paper", "base")
+    said = wording.describe(PARAMS, "paper", "base")
     assert said == {
         "title": "Base",
         "method": "ProSeCo w/ SwAV",
@@ -27,28 +27,28 @@ def test_a_method_and_an_ablation():
         "delta": 0.5,
         "tau_t": 0.05,
     }
-    said = wording.settings(PARAMS, "paper", "supervised")
+    said = wording.describe(PARAMS, "paper", "supervised")
     assert (said["title"], said["detector"], "loss" in said, "of" in said) == (
         "Supervised", "deformable_detr", False, False,
     )  # fmt: skip
-    assert (said["data"], wording.settings(PARAMS, "demo", "supervised")["data"]) == ("imagenet", "imagenet")
-    assert wording.settings(PARAMS, "demo", "proseco")["data"] == "scenes"
-    assert wording.settings(PARAMS, "paper", "sce")["delta"] is None  # a loss that knows none
-    assert wording.settings(PARAMS, "demo", "batch")["title"] == "Abl. Batch (24)"
+    assert (said["data"], wording.describe(PARAMS, "demo", "supervised")["data"]) == ("imagenet", "imagenet")
+    assert wording.describe(PARAMS, "demo", "proseco")["data"] == "scenes"
+    assert wording.describe(PARAMS, "paper", "sce")["delta"] is None  # a loss that knows none
+    assert wording.describe(PARAMS, "demo", "batch")["title"] == "Abl. Batch (24)"
 
 
 def test_a_row_whose_detector_the_scale_lacks_is_said_too():
     whole = copy.deepcopy(PARAMS)
     whole["methods"]["fcos"] = {"name": "supervised", "title": "FCOS", "backbone": "supervised", "detector": "no_such"}
     whole["ablations"]["fcos_2"] = {"title": "FCOS 2", "of": "fcos", "set": {}}
-    every = wording.every(whole, "demo")
+    every = wording.describe_all(whole, "demo")
     assert every["fcos"] == {"title": "FCOS", "method": "FCOS", "detector": "no_such"}
     assert every["fcos_2"] == {"title": "FCOS 2", "method": "FCOS", "of": "fcos", "detector": "no_such"}
     assert "fcos_2" not in wording.alias(whole, "demo")
 
 
 def test_the_settings_of_ablations_are_those_that_the_paper_prints():
-    every = wording.every(PARAMS, "paper")
+    every = wording.describe_all(PARAMS, "paper")
     for line in paper.read().query("variant != ''").to_dict("records"):
         for key, value in (pair.split("=") for pair in line["variant"].split()):
             said = every[line["row"]][key]

@@ -7,9 +7,9 @@ import torch
 
 from proseco.base.errors import InputError
 from proseco.data.sample import Sample
-from proseco.evaluation.finetune import load_start
 from proseco.methods import _patches, detreg
 from proseco.proposals import selective_search
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
@@ -143,7 +143,7 @@ def test_parts_add_up_to_the_batch():
 @pytest.mark.parametrize("refine", [False, True])
 def test_what_leaves_is_a_whole_detector(tmp_path, refine):
     made = method(box_refinement=refine)
-    weights = made.weights_of()
+    weights = made.state_dicts()
     checkpoint.save(tmp_path / "pretrained.safetensors", weights, {})
     assert weights["student"].keys() == weights["teacher"].keys()
     for network in ("student", "teacher"):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from proseco.detectors import deformable_detr
-from proseco.evaluation.finetune import load_start
 from proseco.losses import infonce, locsce, sce
 from proseco.methods import proseco
 from proseco.nn import ema
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
@@ -322,7 +322,7 @@ def test_a_prediction_that_is_no_number_names_its_image():
 @pytest.mark.parametrize("refine", [False, True])
 def test_what_leaves_is_a_whole_detector(tmp_path, refine):
     made = method(box_refinement=refine)
-    checkpoint.save(tmp_path / "pretrained.safetensors", made.weights_of(), {})
+    checkpoint.save(tmp_path / "pretrained.safetensors", made.state_dicts(), {})
     for network, branch in (("student", made.student), ("teacher", made.teacher)):
         model = tiny.detector(seed=3, num_classes=7, box_refinement=refine)
         head = copies(model.class_embed)
@@ -330,7 +330,7 @@ def test_what_leaves_is_a_whole_detector(tmp_path, refine):
         assert same(head, model.class_embed)  # a new one
         loaded = model.state_dict()
         assert all(torch.equal(value, loaded[name]) for name, value in branch.detector.state_dict().items())
-    weights = made.weights_of()
+    weights = made.state_dicts()
     assert list(weights) == ["student", "teacher"]
     for part in ("projector.layers.1.weight", "query_embed.weight"):
         assert not torch.equal(weights["student"][part], weights["teacher"][part])

@@ -91,7 +91,7 @@ def test_only_the_online_network_is_trained():
 def test_it_is_a_part_of_the_loss_of_all_processes():
     method, data = made(), batch(made())
     whole = method.losses(data)[0]["distance"].item()
-    data.whole = SimpleNamespace(shares=(3, 5), boxes=0, first=0)
+    data.global_batch = SimpleNamespace(shares=(3, 5), boxes=0, first=0)
     assert method.losses(data)[0]["distance"].item() == pytest.approx(whole * 3 / 8, rel=1e-5)
 
 

@@ -109,7 +109,7 @@ def test_all_that_is_finetuned_is_trained_and_nothing_else_leaves():
     assert not [name for name, p in method.student.named_parameters() if p.grad is None]
     assert all(p.grad is None for p in method.teacher.parameters())
     wanted = {k: v for k, v in detector().state_dict().items() if k.startswith(("backbone.", "roi_heads.box_head."))}
-    for state in method.weights_of().values():
+    for state in method.state_dicts().values():
         assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in wanted.items()}
 
 
@@ -124,7 +124,7 @@ def test_a_finetuned_detector_begins_with_the_features_of_the_pretrained_one():
         optimizer.step()
         method.after_step()
     images = torch.randn(2, 3, 64, 96)
-    states, features = method.weights_of(), {}
+    states, features = method.state_dicts(), {}
     for name, encoder in (("student", method.student.encoder), ("teacher", method.teacher.encoder)):
         fresh = detector()
         missing, unexpected = fresh.load_state_dict(states[name], strict=False)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from proseco.base.errors import InputError
-from proseco.data.batch import Batch, Crops, Whole, collate
+from proseco.data.batch import Batch, Crops, GlobalBatch, collate
 from proseco.data.sample import Sample
 from proseco.methods import swav
 from proseco.nn.backbone import ResNet
@@ -210,7 +210,7 @@ def test_codes_are_shared_out_over_all_processes(monkeypatch):
     monkeypatch.setattr(distributed, "gather", lambda rows, shares: everyone if len(shares) > 1 else rows)
     for first, last in ((0, 2), (2, 5)):
         part = one._part(slice(first, last))
-        part.whole = Whole((2, 3), 0, first)
+        part.global_batch = GlobalBatch((2, 3), 0, first)
         parts.append(method.losses(part)[0]["swapped"])
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
 

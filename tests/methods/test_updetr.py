@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from proseco.base.errors import InputError
-from proseco.evaluation.finetune import load_start
 from proseco.methods import _patches, updetr
+from proseco.runs.finetuning import load_start
 from proseco.weights import checkpoint
 from tests import oracles, tiny
 
@@ -38,7 +38,7 @@ def told(made, data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(made.student.detector, "decode", spy)
         made.predict(data)
-    return seen["added"].detach(), seen["apart"]
+    return seen["extra_content"].detach(), seen["attention_mask"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"box_refinement": True}])
@@ -63,12 +63,12 @@ def test_a_step_is_the_formula_in_loops(monkeypatch, changes):
 @pytest.mark.parametrize(("queries", "patches"), [(6, 3), (6, 2), (40, 10), (100, 10), (300, 10), (30, 30), (9, 1)])
 def test_a_query_sees_its_own_group_whatever_the_counts(queries, patches):
     """The public code loops over the patches as often as a patch has queries: with 4, 6 groups of 10 see nothing."""
-    apart = updetr.groups_apart(queries, patches)
+    mask = updetr.group_attention_mask(queries, patches)
     each = queries // patches
     for one in range(queries):
         group = [other for other in range(queries) if one // each == other // each]
         assert len(group) == each
-        assert (~apart[one]).nonzero().flatten().tolist() == group
+        assert (~mask[one]).nonzero().flatten().tolist() == group
 
 
 @pytest.mark.parametrize("patches", [2, 3, 6])
@@ -77,12 +77,12 @@ def test_groups_do_not_know_of_each_other(patches):
     detector, each = made.student.detector, 6 // patches
     with torch.no_grad():
         features = detector.features(data.views[0], data.mask)
-        added = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(3))
-        apart = updetr.groups_apart(6, patches)
-        before = detector.decode(features, data.mask, added=added, apart=apart)
-        added[:, :each] += 1
-        after = detector.decode(features, data.mask, added=added, apart=apart)
-        free = detector.decode(features, data.mask, added=added)
+        extra = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(3))
+        mask = updetr.group_attention_mask(6, patches)
+        before = detector.decode(features, data.mask, extra_content=extra, attention_mask=mask)
+        extra[:, :each] += 1
+        after = detector.decode(features, data.mask, extra_content=extra, attention_mask=mask)
+        free = detector.decode(features, data.mask, extra_content=extra)
     assert torch.isfinite(after["boxes"]).all()
     assert torch.equal(before["queries"][:, :, each:], after["queries"][:, :, each:])
     assert ((before["queries"] - after["queries"])[:, :, :each].abs().amax(-1) > 1e-3).all()
@@ -92,14 +92,14 @@ def test_groups_do_not_know_of_each_other(patches):
 def test_every_group_is_told_its_patch(monkeypatch):
     made, data = method(patches=2), batch(patches=2)
     given = _patches.pooled(made.student.detector, data.views[0], data.mask, data.boxes, 32)[-1]
-    added, apart = told(made, data, monkeypatch)
-    assert torch.equal(apart, updetr.groups_apart(6, 2))
+    extra, mask = told(made, data, monkeypatch)
+    assert torch.equal(mask, updetr.group_attention_mask(6, 2))
     linear = made.student.projector["patch"]
     for image in range(2):
         for query in range(6):
             patch = given[2 * image + query // 3]
             slow = [((row * patch).sum() + bias).item() for row, bias in zip(linear.weight, linear.bias, strict=True)]
-            assert added[image, query].tolist() == pytest.approx(slow, abs=1e-5)
+            assert extra[image, query].tolist() == pytest.approx(slow, abs=1e-5)
 
 
 def test_some_queries_are_not_told_in_training_alone(monkeypatch):
@@ -158,7 +158,7 @@ def test_parts_add_up_to_the_batch():
 
 def test_what_leaves_is_a_whole_detector(tmp_path):
     made = method(box_refinement=True)
-    checkpoint.save(tmp_path / "pretrained.safetensors", made.weights_of(), {})
+    checkpoint.save(tmp_path / "pretrained.safetensors", made.state_dicts(), {})
     model = tiny.detector(seed=3, num_classes=7, box_refinement=True)
     load_start(model, tmp_path / "pretrained.safetensors", "teacher")
     loaded, ours = model.state_dict(), made.student.detector.state_dict()

@@ -118,10 +118,10 @@ def norms_fold(norm, x):
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, kind, tolerance):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block, dtype, tolerance):
     torch.manual_seed(0)
-    body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(kind)
+    body = shake(Body(**BODY | {"block": block, "layers": (1, 2, 1, 2)})).to(dtype)
     names, weights = zip(*body.named_parameters(), strict=True)
     calls = []
     for module in body.modules():
@@ -130,16 +130,16 @@ def test_a_folded_norm_changes_neither_features_nor_gradients(monkeypatch, block
 
     def run():
         calls.clear()
-        maps = body(image().to(kind))
+        maps = body(image().to(dtype))
         return [*maps, *torch.autograd.grad(sum(f.square().mean() for f in maps), weights)], len(calls)
 
     plain, with_norms = run()
-    monkeypatch.setattr(backbone, "folds", norms_fold)
+    monkeypatch.setattr(backbone, "can_fold", norms_fold)
     folded, without = run()
     assert with_norms > 10 and without == 0
     for name, one, other in zip(["8", "16", "32", *names], folded, plain, strict=True):
         # A float32 unit at the ReLU's kink may fall to its other side, gradient and all.
-        if kind == torch.float64 or name not in names:
+        if dtype == torch.float64 or name not in names:
             assert (one - other).abs().max() <= tolerance * other.abs().max(), name
 
 
@@ -148,7 +148,7 @@ def test_folding_keeps_maps_in_the_precision_of_autocast(monkeypatch):
     exact = body(image())
     with torch.autocast("cpu", torch.bfloat16):
         plain = body(image())
-        monkeypatch.setattr(backbone, "folds", norms_fold)
+        monkeypatch.setattr(backbone, "can_fold", norms_fold)
         folded = body(image())
     assert {f.dtype for f in plain} == {torch.float32} and {f.dtype for f in folded} == {torch.bfloat16}
     for one, other, truth in zip(folded, plain, exact, strict=True):
@@ -158,8 +158,8 @@ def test_folding_keeps_maps_in_the_precision_of_autocast(monkeypatch):
 
 def test_what_does_not_fold():
     x = image()
-    assert not backbone.folds(FrozenBatchNorm2d(3), x)  # on a CPU
-    assert not backbone.folds(torch.nn.BatchNorm2d(3), x.to("meta"))
+    assert not backbone.can_fold(FrozenBatchNorm2d(3), x)  # on a CPU
+    assert not backbone.can_fold(torch.nn.BatchNorm2d(3), x.to("meta"))
 
 
 def test_channels_last_changes_no_feature(monkeypatch):
@@ -167,7 +167,7 @@ def test_channels_last_changes_no_feature(monkeypatch):
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=draws)
     plain = body(normalise(pixels))
-    monkeypatch.setattr(backbone, "order", lambda images: torch.channels_last)
+    monkeypatch.setattr(backbone, "memory_format", lambda images: torch.channels_last)
     assert normalise(pixels).is_contiguous(memory_format=torch.channels_last)
     for one, other in zip(body(normalise(pixels)), plain, strict=True):
         assert torch.allclose(one, other, atol=1e-5)

@@ -48,15 +48,15 @@ def run(made, monkeypatch, compiled, images, shapes, *, lowered=False, gradient=
     monkeypatch.setenv("PROSECO_COMPILE", "1" if compiled else "0")
     draws = torch.Generator().manual_seed(1)
     pixels = sum(h * w for h, w in shapes)
-    x, position, above = (torch.randn(images, pixels, 32, generator=draws) for _ in range(3))
+    x, position, grad_out = (torch.randn(images, pixels, 32, generator=draws) for _ in range(3))
     mask = torch.rand(images, pixels, generator=draws) < 0.2
     ratios = torch.rand(images, 2, 2, generator=draws) / 2 + 0.5
-    x, position, above, ratios, mask = (tensor.to(device) for tensor in (x, position, above, ratios, mask))
+    x, position, grad_out, ratios, mask = (tensor.to(device) for tensor in (x, position, grad_out, ratios, mask))
     torch.manual_seed(3)
     x.requires_grad_(gradient)
     with torch.autocast(device, torch.bfloat16, enabled=lowered), torch.set_grad_enabled(gradient):
         out = made.to(device)(x, position, shapes, ratios, mask)
-    found = [out.detach(), *torch.autograd.grad(out, [x, *made.parameters()], above)] if gradient else [out]
+    found = [out.detach(), *torch.autograd.grad(out, [x, *made.parameters()], grad_out)] if gradient else [out]
     return [tensor.cpu() for tensor in found]
 
 

@@ -182,14 +182,14 @@ def test_under_autocast_the_encoder_is_lowered_and_what_it_adds_to_is_not():
     layer.self_attn.register_forward_pre_hook(lambda _, given: seen.extend((given[0].dtype, given[2].dtype)))
     layer.norm1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     x, position, ratios = torch.randn(1, 6, 8), torch.randn(1, 6, 8), torch.ones(1, 1, 2)
-    for kind, lowered in ((torch.float32, torch.bfloat16), (torch.float64, torch.float64)):
+    for dtype, lowered in ((torch.float32, torch.bfloat16), (torch.float64, torch.float64)):
         seen.clear()
         with torch.autocast("cpu", torch.bfloat16):
-            encoder.to(kind)(
-                x.to(kind), position.to(kind), [(2, 3)], ratios.to(kind), torch.zeros(1, 6, dtype=torch.bool)
+            encoder.to(dtype)(
+                x.to(dtype), position.to(dtype), [(2, 3)], ratios.to(dtype), torch.zeros(1, 6, dtype=torch.bool)
             )
         assert seen[:2] == [lowered, lowered]
-        assert torch.equal(seen[2], x.to(kind))
+        assert torch.equal(seen[2], x.to(dtype))
 
 
 def test_dropout_is_of_training_alone():

@@ -146,7 +146,7 @@ def test_box_cost_is_the_loops():
 @pytest.mark.parametrize("boxes", [0, K])
 def test_a_gpus_distances_are_those_of_a_cpu(boxes):
     ours, theirs = some_boxes(2, B, N), some_boxes(B, boxes, seed=1)
-    assert torch.allclose(matcher._differences(ours, theirs), torch.cdist(ours, theirs, p=1), atol=1e-6)
+    assert torch.allclose(matcher._pairwise_l1(ours, theirs), torch.cdist(ours, theirs, p=1), atol=1e-6)
 
 
 def test_similarity_lowers_the_cost():
@@ -204,14 +204,3 @@ def test_flatten():
     rows, columns = matcher.flatten(pairs, 5, [2, 0, 3], torch.device("cpu"))
     assert rows.tolist() == [1, 4, 12]
     assert columns.tolist() == [1, 0, 2]
-
-
-def test_pad():
-    rows = [torch.ones(2, 4), torch.zeros(0, 4), torch.full((3, 4), 2.0)]
-    padded = matcher.pad(rows)
-    assert padded.shape == (3, 3, 4)
-    assert padded.sum((1, 2)).tolist() == [8, 0, 24]
-    assert padded[0, 2].eq(0).all()
-    assert matcher.pad(rows, 5).shape == (3, 5, 4)
-    assert matcher.pad([torch.zeros(0, dtype=torch.int64)] * 2).shape == (2, 0)
-    assert matcher.pad([torch.tensor([3, 4]), torch.tensor([5])]).tolist() == [[3, 4], [5, 0]]

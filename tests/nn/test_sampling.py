@@ -40,23 +40,23 @@ def form(request):
     return sample_levels if request.param == "compiled" else request.getfixturevalue("triton_sample")
 
 
-def given(shapes, *, kind=torch.float64, low=-0.2, high=1.2, images=2, queries=7, seed=0):
+def given(shapes, *, dtype=torch.float64, low=-0.2, high=1.2, images=2, queries=7, seed=0):
     draws = torch.Generator().manual_seed(seed)
     pixels, levels = sum(h * w for h, w in shapes), len(shapes)
-    value = torch.randn(images, pixels, HEADS, WIDTH, generator=draws, dtype=kind)
-    points = torch.rand(images, queries, HEADS, levels, P, 2, generator=draws, dtype=kind) * (high - low) + low
-    weights = torch.rand(images, queries, HEADS, levels, P, generator=draws, dtype=kind)
+    value = torch.randn(images, pixels, HEADS, WIDTH, generator=draws, dtype=dtype)
+    points = torch.rand(images, queries, HEADS, levels, P, 2, generator=draws, dtype=dtype) * (high - low) + low
+    weights = torch.rand(images, queries, HEADS, levels, P, generator=draws, dtype=dtype)
     return [value.requires_grad_(), points.requires_grad_(), weights.requires_grad_()]
 
 
 def both(form, shapes, tensors):
-    """(result, its gradients) of the form and the plain one, for one random gradient from above."""
+    """(result, its gradients) of the form and the plain one, for one random gradient of the result."""
     found = []
     for each in (form, sample_levels_plain):
         value, points, weights = tensors
         out = each(value, shapes, points, weights)
-        above = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=out.dtype)
-        found.append([out.detach(), *torch.autograd.grad(out, tensors, above)])
+        grad_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=out.dtype)
+        found.append([out.detach(), *torch.autograd.grad(out, tensors, grad_out)])
     return found
 
 
@@ -65,7 +65,7 @@ def equal(form, shapes, tensors, tolerance):
         assert (ours - plain).abs().max() <= tolerance * plain.abs().max().clamp(min=1)
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -75,8 +75,8 @@ def equal(form, shapes, tensors, tolerance):
     ],
 )
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 1.5), (-40, 40)])
-def test_values_and_gradients_are_those_of_the_plain_form(form, shapes, low, high, kind, tolerance):
-    equal(form, shapes, given(shapes, low=low, high=high, kind=kind), tolerance)
+def test_values_and_gradients_are_those_of_the_plain_form(form, shapes, low, high, dtype, tolerance):
+    equal(form, shapes, given(shapes, low=low, high=high, dtype=dtype), tolerance)
 
 
 def test_points_on_centres_edges_and_corners(form):
@@ -91,13 +91,13 @@ def test_points_on_centres_edges_and_corners(form):
 def test_all_padding_gives_nothing_and_sends_no_gradient_to_the_points(form):
     shapes = [(4, 7), (3, 5)]
     value, points, weights = given(shapes)
-    out, of_value, of_points, of_weights = both(
+    out, grad_value, grad_points, grad_weights = both(
         form, shapes, [torch.zeros_like(value).requires_grad_(), points, weights]
     )[0]
     assert not out.any()
-    assert not of_points.any()
-    assert not of_weights.any()
-    assert of_value.any()
+    assert not grad_points.any()
+    assert not grad_weights.any()
+    assert grad_value.any()
 
 
 def test_gradients_are_those_of_small_moves(form):
@@ -134,7 +134,7 @@ def test_a_point_far_outside_contributes_nothing(form, far):
 
 def test_the_bits_do_not_depend_on_the_number_of_threads():
     shapes = [(9, 7), (3, 5)]
-    tensors = given(shapes, kind=torch.float32, images=3, queries=50)
+    tensors = given(shapes, dtype=torch.float32, images=3, queries=50)
     found, threads = [], torch.get_num_threads()
     try:
         for count in (1, 2, 4, 50):
@@ -148,7 +148,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
 
 def test_it_is_what_a_detector_on_a_cpu_uses():
     shapes = [(4, 7), (3, 5)]
-    value, points, weights = given(shapes, kind=torch.float32)
+    value, points, weights = given(shapes, dtype=torch.float32)
     out = sample_levels(value, shapes, points, weights)
     assert torch.equal(out, _sampling.forward(value.detach(), shapes, points.detach(), weights.detach()))
     assert not torch.equal(out, sample_levels_plain(value, shapes, points, weights))  # equal but for rounding
@@ -156,16 +156,16 @@ def test_it_is_what_a_detector_on_a_cpu_uses():
 
 def test_of_bfloat16_nothing_is_summed_on_a_cpu():
     shapes = [(4, 7), (3, 5)]
-    value, points, weights = given(shapes, kind=torch.float32)
+    value, points, weights = given(shapes, dtype=torch.float32)
     low = [value.detach().bfloat16(), points.detach(), weights.detach().bfloat16()]
-    above = torch.randn(2, 7, HEADS * WIDTH, generator=torch.Generator().manual_seed(9)).bfloat16()
+    grad_out = torch.randn(2, 7, HEADS * WIDTH, generator=torch.Generator().manual_seed(9)).bfloat16()
     found = []
-    for kind in (torch.bfloat16, torch.float32):
-        v, w = (tensor.to(kind).requires_grad_() for tensor in (low[0], low[2]))
+    for dtype in (torch.bfloat16, torch.float32):
+        v, w = (tensor.to(dtype).requires_grad_() for tensor in (low[0], low[2]))
         p = low[1].clone().requires_grad_()
         out = sample_levels(v, shapes, p, w)
-        assert out.dtype == kind
-        found.append([out.bfloat16(), *(g.bfloat16() for g in torch.autograd.grad(out, [v, p, w], above.to(kind)))])
+        assert out.dtype == dtype
+        found.append([out.bfloat16(), *(g.bfloat16() for g in torch.autograd.grad(out, [v, p, w], grad_out.to(dtype)))])
     assert all(torch.equal(half, whole) for half, whole in zip(*found, strict=True))
 
 
@@ -180,14 +180,15 @@ def test_no_second_derivative(form):
 def test_no_image_and_no_query(form):
     shapes = [(4, 7)]
     for images, queries in ((0, 3), (2, 0)):
-        out, of_value, of_points, of_weights = both(form, shapes, given(shapes, images=images, queries=queries))[0]
-        assert out.shape == (images, queries, HEADS * WIDTH) and not of_value.any()
-        assert of_points.shape == (images, queries, HEADS, 1, P, 2) and of_weights.shape == of_points.shape[:-1]
+        tensors = given(shapes, images=images, queries=queries)
+        out, grad_value, grad_points, grad_weights = both(form, shapes, tensors)[0]
+        assert out.shape == (images, queries, HEADS * WIDTH) and not grad_value.any()
+        assert grad_points.shape == (images, queries, HEADS, 1, P, 2) and grad_weights.shape == grad_points.shape[:-1]
 
 
 def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32(triton_sample):
     shapes = [(4, 7), (3, 5)]
-    value, points, weights = given(shapes, kind=torch.float32, queries=70)
+    value, points, weights = given(shapes, dtype=torch.float32, queries=70)
     half = value.detach().bfloat16().requires_grad_()
     out = triton_sample(half, shapes, points, weights)
     plain = sample_levels_plain(half.detach().float(), shapes, points, weights)
@@ -195,11 +196,11 @@ def test_triton_reads_a_value_of_bfloat16_and_sums_in_float32(triton_sample):
     assert torch.allclose(
         out.float(), plain, atol=1e-6, rtol=2**-7
     )  # cut once, at the end; the interpreter rounds to 0
-    above = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).bfloat16()
-    ours = torch.autograd.grad(out, [half, points, weights], above)
+    grad_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).bfloat16()
+    ours = torch.autograd.grad(out, [half, points, weights], grad_out)
     lifted = half.detach().float().requires_grad_()
     theirs = torch.autograd.grad(
-        sample_levels_plain(lifted, shapes, points, weights), [lifted, points, weights], above.float()
+        sample_levels_plain(lifted, shapes, points, weights), [lifted, points, weights], grad_out.float()
     )
     assert ours[0].dtype == torch.bfloat16
     assert torch.allclose(ours[0].float(), theirs[0], atol=1e-5, rtol=2**-8)

@@ -12,7 +12,7 @@ COST |= {"peak_memory": 3 * 2**30, "processes": 2, "hardware": "2 x CPU of 4 cor
 
 
 def build(results, **changes):
-    options = {"rows": ROWS, "selected": ["proseco", "detreg"], "alias": {}, "beside": True} | changes
+    options = {"rows": ROWS, "selected": ["proseco", "detreg"], "alias": {}, "compare_with_paper": True} | changes
     return {line.row: line for line in cost.build(results, **options).lines}
 
 
@@ -54,7 +54,9 @@ def test_a_cost_without_its_number_is_refused(results):
 
 
 def test_without_the_paper(results):
-    assert not any(figure.printed for line in build(results, beside=False).values() for figure in line.figures)
+    assert not any(
+        figure.printed for line in build(results, compare_with_paper=False).values() for figure in line.figures
+    )
 
 
 def test_memory_that_the_system_does_not_tell(results):

@@ -153,7 +153,7 @@ def test_equal_bytes_twice(tmp_path):
         folder = tmp_path / turn
         figures.ap_bars(summary_of(FEW), folder / "ap.png", "title")
         figures.loss_curves({"run": log}, folder / "loss.png")
-        pictures.contact_sheet([[image]], folder / "sheet.png", ["ß ± é"], ["row"])
+        pictures.contact_sheet([[image]], folder / "sheet.png", ["ß ± é"])
         pictures.montage({"cell": folder / "sheet.png"}, folder / "montage.png")
         written.append({file.name: file.read_bytes() for file in sorted(folder.iterdir())})
     assert len(written[0]) == 4

@@ -112,7 +112,7 @@ def rendered(tmp_path):
     )
     rows = {"sce": {"title": "SCE", "of": "proseco", "unlabelled": "coco"}, "proseco": {"title": "ProSeCo"}}
     chosen = {"scale": "demo", "lead": [NASTY], "pictures": {"A & B": tmp_path / "a.png"}, "rows": rows}
-    return lambda whole: page.render([TABLE, empty], whole=whole, **chosen)
+    return lambda compare: page.render([TABLE, empty], compare_with_paper=compare, **chosen)
 
 
 def test_the_page(rendered):

@@ -25,11 +25,11 @@ def publish(folder, scale):
         folder / "out",
         results,
         run=RUN,
-        rows=wording.every(PARAMS, scale),
+        rows=wording.describe_all(PARAMS, scale),
         benchmarks={name: entry["title"] for name, entry in PARAMS["benchmarks"].items()},
         alias=wording.alias(PARAMS, scale),
         families=wording.families(PARAMS),
-        beside=scale == "paper",
+        compare_with_paper=scale == "paper",
         lead=["A paragraph."],
     )
     return folder / "out"
@@ -57,11 +57,11 @@ def test_the_page_begins_with_all_that_was_run_rows_and_benchmarks_of_the_users_
         tmp_path / "out",
         write(tmp_path / "demo", values),
         run=run,
-        rows=wording.every(PARAMS, "demo") | own,
+        rows=wording.describe_all(PARAMS, "demo") | own,
         benchmarks={name: entry["title"] for name, entry in PARAMS["benchmarks"].items()} | {"harbour": "Harbour"},
         alias={},
         families={},
-        beside=False,
+        compare_with_paper=False,
         lead=[],
     )
     first = Page((tmp_path / "out/index.html").read_text()).tables[0]

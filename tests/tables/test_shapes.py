@@ -17,9 +17,14 @@ RUN = [*product(["supervised", "proseco", "proseco_swav"], ["mini_coco_5", "mini
 
 
 def build(results, scale="paper", *, selected=RUN, seeds=(0, 1), alias=None, rows=None, **changes):
-    rows = wording.every(PARAMS, scale) if rows is None else rows
+    rows = wording.describe_all(PARAMS, scale) if rows is None else rows
     alias = wording.alias(PARAMS, scale) if alias is None else alias
-    options = {"benchmarks": TITLES, "selected": selected, "seeds": seeds, "beside": scale == "paper"} | changes
+    options = {
+        "benchmarks": TITLES,
+        "selected": selected,
+        "seeds": seeds,
+        "compare_with_paper": scale == "paper",
+    } | changes
     return {table.name: table for table in shapes.build(results, rows=rows, alias=alias, **options)}
 
 
@@ -109,7 +114,7 @@ def test_the_words_of_lines_are_their_settings(empty):
     ]  # fmt: skip
     assert [line.texts[1] for line in empty["9"].lines] == ["100", "200", "300", "500"] * 2
     assert empty["1a"].lines[0].texts == ("Supervised", "Def. DETR", "IN")
-    changed = wording.every(PARAMS, "paper")
+    changed = wording.describe_all(PARAMS, "paper")
     changed["locsce_0p2"] |= {"delta": 0.25}
     tables = build(Path("none"), rows=changed)
     assert tables["2b"].lines[1].texts == tables["6"].lines[3].texts == ("LocSCE", "0.25")
@@ -173,7 +178,7 @@ def test_marks_of_mixed_commits_and_of_missing_seeds(results):
 
 
 def test_a_method_that_the_paper_lacks_stands_below(results):
-    rows = wording.every(PARAMS, "paper") | {"mine": {"title": "Mine", "detector": "new", "data": "imagenet"}}
+    rows = wording.describe_all(PARAMS, "paper") | {"mine": {"title": "Mine", "detector": "new", "data": "imagenet"}}
     selected = [*RUN, ("mine", "mini_coco_5")]
     assert "mine" not in [line.row for line in build(results, rows=rows, selected=selected)["1a"].lines]
     write(results, {("mine", "mini_coco_5"): {0: 1.0}})
@@ -200,7 +205,7 @@ def test_the_demo_has_the_shape_without_the_papers_figures(results):
 
 
 def test_checks_are_in_the_order_of_their_values():
-    rows = wording.every(PARAMS, "paper")
+    rows = wording.describe_all(PARAMS, "paper")
     rows["base"] |= {"tau_t": 1e-05, "batch": 8, "scale": "96-480"}
     heads = [(head.group, head.name) for head in build(Path("none"), rows=rows)["3"].texts]
     assert heads[1:6] == [("Batch size", n) for n in ("8", "64", "192")] + [

@@ -192,7 +192,9 @@ def test_ablations_have_a_line_each_with_their_gain(results):
     methods = METHODS | {"huber": "Huber", "cosine": "Co|sine"}
     found = summarise(collect(results, methods, {"few": "Few"}, [0, 1, 2]))
     found = found[found["method"].isin(["huber", "cosine"])]
-    text = ablations(found, "Supervised", of={"huber": "ProSeCo", "cosine": "SoCo"}, steps={"huber": 1500, "cosine": 0})
+    text = ablations(
+        found, "Supervised", method_titles={"huber": "ProSeCo", "cosine": "SoCo"}, steps={"huber": 1500, "cosine": 0}
+    )
     said = grid(text.replace("\\|", "/"))
     assert said["Ablation"][2:] == ["Few<br>AP", "AP50", "AP75", "gain of AP over Supervised"]
     assert said["Huber"] == ["ProSeCo", "1,500", "9.0 ± 2.6", "19.0 ± 2.6", "4.5 ± 1.3", "+1.0 ± 1.0"]

@@ -15,10 +15,10 @@ import torch
 
 from proseco.data.loader import training_batches
 from proseco.data.views import Example
-from proseco.evaluation.finetune import _Best
 from proseco.evaluation.predict import predict
 from proseco.losses import locsce
 from proseco.methods import proseco, supervised
+from proseco.runs.finetuning import _Best
 from proseco.training import distributed
 from proseco.training.loop import fit
 from proseco.training.schedules import Finetuning, Schedule
@@ -155,7 +155,7 @@ def stopping(folder):
         steps=steps,
         at_step=dict.fromkeys((1, 2, 3, 4), best.validate),
         snapshots=Snapshots(folder / "states", 100),
-        watching={"best": best},
+        extra_state={"best": best},
         factor=lambda step: plan.factor(step, steps, drop=best.drop),
     )
     return found | {"history": best.history, "left": len(list(aps)), "drop": best.drop}
@@ -169,7 +169,7 @@ def failure(folder):
     def poisoned(batch):
         calls.append(batch)
         terms, figures = losses(batch)
-        if len(calls) == 4 and batch.whole.first == 0:
+        if len(calls) == 4 and batch.global_batch.first == 0:
             terms["coord"] = terms["coord"] * float("nan")
         return terms, figures
 
@@ -186,8 +186,9 @@ if __name__ == "__main__":
     with distributed.joined(CPU):
         rank = distributed.rank()
         results = everything(out)
-        ranks = distributed.every({name: results[name]["weights"] for name in ("pretraining", "finetuning", "lars")})
-        failures = distributed.every(results["failure"])
-        histories = distributed.every({key: results["stopping"][key] for key in ("history", "left", "drop")})
+        names = ("pretraining", "finetuning", "lars")
+        ranks = distributed.gather_values({name: results[name]["weights"] for name in names})
+        failures = distributed.gather_values(results["failure"])
+        histories = distributed.gather_values({key: results["stopping"][key] for key in ("history", "left", "drop")})
     if rank == 0:
         torch.save(results | {"ranks": ranks, "failures": failures, "histories": histories}, out / "two.pt")

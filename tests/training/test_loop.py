@@ -320,7 +320,7 @@ def test_what_is_restored_takes_no_time_of_training(tmp_path, monkeypatch):
         method.losses = lambda batch: (wait(2), losses(batch))[1]
         slow = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: wait(1000))
         at_step = {} if ends_at is None else {ends_at: lambda step: 1 / 0}
-        options = {"snapshots": Snapshots(tmp_path, 4), "watching": {"slow": slow}, "at_step": at_step}
+        options = {"snapshots": Snapshots(tmp_path, 4), "extra_state": {"slow": slow}, "at_step": at_step}
         train(method, tmp_path, plan=schedule(log_every=4), **options)
 
     with pytest.raises(ZeroDivisionError):

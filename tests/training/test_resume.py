@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from proseco.base.errors import InputError, PeerLost
-from proseco.evaluation.finetune import _Best
-from proseco.methods._album import Album
+from proseco.runs.album import Album
+from proseco.runs.finetuning import _Best
 from proseco.training.devices import prepare
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
@@ -52,7 +52,7 @@ def run(made, folder, *, snapshots=None, every=3, moments=(0, 4, 7, 10), drawn=F
         source=source,
         at_step=at_step,
         snapshots=snapshots,
-        watching={"album": album},
+        extra_state={"album": album},
         **options,
     )
     return found | {"album": album.state_dict(), "picture": path.read_bytes() if path else None}
@@ -117,7 +117,7 @@ def finetune(folder, plan, at, kill=None):
         at_step=dict.fromkeys(at, validate),
         factor=lambda step: plan.factor(step, shared.STEPS, drop=best.drop),
         snapshots=Snapshots(folder, 4),
-        watching={"best": best},
+        extra_state={"best": best},
         transform=ONE_VIEW,
     )
     state = best.state_dict()

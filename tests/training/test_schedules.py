@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.training.schedules import Finetuning, Schedule, changed
+from proseco.training.schedules import Finetuning, Schedule, override
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_a_training_ends_where_ap_has_stopped_rising(aps, options, steps, drop):
 
 def test_another_optimiser_or_decay_comes_with_keys_of_its_own():
     schedule = {"batch": 4, "lr": 0.1, "optimizer": "lars", "trust": 0.01, "momentum": 0.8, "drop_at": 0.5}
-    assert changed(schedule, {"lr": 1.0}) == schedule | {"lr": 1.0}
+    assert override(schedule, {"lr": 1.0}) == schedule | {"lr": 1.0}
     sgd = {"optimizer": "sgd", "momentum": 0.9}
-    assert changed(schedule, sgd) == {"batch": 4, "lr": 0.1, "drop_at": 0.5} | sgd
-    cosine = changed(schedule, {"decay": "cosine", "final": 0.1})
+    assert override(schedule, sgd) == {"batch": 4, "lr": 0.1, "drop_at": 0.5} | sgd
+    cosine = override(schedule, {"decay": "cosine", "final": 0.1})
     assert "drop_at" not in cosine and cosine["trust"] == 0.01

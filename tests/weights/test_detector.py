@@ -39,7 +39,7 @@ def test_public_files_are_read(tmp_path, way):
         ["feature_embed.layers.0.weight", "feature_embed.layers.1.bias"] if way in ("detreg", "data parallel") else []
     )
     rest = [] if way == "state dict alone" else ["optimizer.state.0.step", "optimizer.state.0.exp_avg"]
-    assert set(found.beside) == {*heads, *rest, *(["optimizer.state.0.exp_avg_sq"] if rest else [])}
+    assert set(found.other_names) == {*heads, *rest, *(["optimizer.state.0.exp_avg_sq"] if rest else [])}
     stated = {"args": vars(made["args"])} if "args" in made else {}
     assert found.facts == stated
 
@@ -59,7 +59,7 @@ def test_ours_is_read_back_network_by_network(tmp_path):
     found = detector.read(tmp_path / "ours.safetensors", network="student")
     assert equal(found.state, MODEL)
     assert found.facts == {"steps": 7}
-    assert {name.split(".")[0] for name in found.beside} == {"projector", "teacher"}
+    assert {name.split(".")[0] for name in found.other_names} == {"projector", "teacher"}
     assert equal(detector.read(tmp_path / "ours.safetensors", network="teacher").state, other)
     with pytest.raises(
         InputError, match=r"ours\.safetensors' holds the networks student, teacher; choose one \(network\)"

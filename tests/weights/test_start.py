@@ -9,8 +9,8 @@ import torch
 
 from proseco.base.errors import InputError
 from proseco.base.plugins import load
-from proseco.evaluation.finetune import load_start
 from proseco.nn.backbone import ResNet
+from proseco.runs.finetuning import load_start
 from proseco.weights import backbone, checkpoint, start
 from tests import tiny
 

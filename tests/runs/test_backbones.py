@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.experiment import plan
-from proseco.methods import _backbones
+from proseco.runs import backbones
 from stages import backbone
 from tests import tiny
 
@@ -39,8 +39,8 @@ def images(tmp_path_factory):
 @pytest.fixture
 def make(images, tmp_path, monkeypatch, capsys):
     """Run the stage's work once more, over what the last run left; says what was trained."""
-    trained, train = [], _backbones._train
-    monkeypatch.setattr(_backbones, "_train", lambda name, *given: trained.append(name) or train(name, *given))
+    trained, train = [], backbones._train
+    monkeypatch.setattr(backbones, "_train", lambda name, *given: trained.append(name) or train(name, *given))
     out, results = tmp_path / "out", tmp_path / "results"
 
     def run(plan, **changes):
@@ -49,11 +49,11 @@ def make(images, tmp_path, monkeypatch, capsys):
         for state in (tmp_path / "scratch").rglob("*.pt"):
             state.unlink()
         depends = dict.fromkeys(plan["backbones"], {"code": {"a.py": "1"}, "images": {}} | changes)
-        before = _backbones.Before(out, results, depends)
+        before = backbones.Before(out, results, depends)
         with files.replacing(out) as new, files.replacing(results) as said:
             said.mkdir()
             where = {"device": "cpu", "scratch": tmp_path / "scratch"}
-            _backbones.make(plan, dict.fromkeys(plan["backbones"], images), new, said, **where, before=before)
+            backbones.make(plan, dict.fromkeys(plan["backbones"], images), new, said, **where, before=before)
         return list(trained)
 
     return run
@@ -120,7 +120,7 @@ def stage(tmp_path, monkeypatch):
         (out / "one").write_text("made")
 
     failing, meanwhile, had = [], [], []
-    monkeypatch.setattr(_backbones, "make", make)
+    monkeypatch.setattr(backbones, "make", make)
 
     def run(*methods, fails=False):
         failing[:] = [1] * fails

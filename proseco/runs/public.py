@@ -1,4 +1,4 @@
-"""Detectors that others have trained: read, held against the network name by name, and handed on."""
+"""Detectors that others trained: read, compared with the network name by name, and passed on."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from proseco.base import files, plugins
+from proseco.base import files, plugins, provenance
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.weights import architecture, checkpoint, detector
 
 
 def run(plan: dict, out: Path, results: Path) -> None:
-    """What stage ``pretrain`` does for a row whose detector comes from a file: both networks hold it.
+    """What stage ``pretrain`` does for a row whose detector comes from a file: student and teacher are this detector.
 
     :param plan: of :func:`proseco.experiment.plan.pretraining`; ``detector`` (the scale's entry) and ``checkpoint``
         (the row's).
@@ -26,7 +26,7 @@ def run(plan: dict, out: Path, results: Path) -> None:
     classes = architecture.classes(found.state)
     model = plugins.call("detectors", entry, num_classes=classes, place="detector")
     checkpoint.load_into(model, found.state, source=path, new=(), unused=())
-    # Heads and points share a product, which is all that the shapes show: the file says how, or has to be believed.
+    # Shapes show only the product of heads and points: unless the file says more, the parameters are believed.
     wanted = model.transformer.decoder.layers[0].cross_attn.heads
     believed = None if architecture.says_heads(found.facts) else wanted
     heads = architecture.entry(found.state, found.facts, heads=believed, place=path)["heads"]
@@ -35,27 +35,27 @@ def run(plan: dict, out: Path, results: Path) -> None:
     state = model.state_dict()
     checkpoint.save(out, {"student": state, "teacher": state}, {"method": None, "detector": entry})
     files.write_json(results / "metrics.json", {"steps": 0})
-    facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.beside)}
-    files.write_json(results / "run.json", files.provenance(**facts))
+    facts = {"plan": plan, "digest": files.digest(path), "classes": classes, "left": summary(found.other_names)}
+    files.write_json(results / "run.json", provenance.record(**facts))
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds, held against the detector that its shapes tell of."""
+    """What a file holds, compared with the detector that its shapes imply."""
 
     found: detector.Detector
     #: The entry for ``scales.<scale>.detector``.
     entry: dict
-    #: Rows of the class head, None without one.
+    #: Number of classes of the class head, None without one.
     classes: int | None
     #: Kind of difference -> names, see :func:`proseco.weights.checkpoint.compare`.
     differences: dict[str, list[str]]
 
 
 def look(path: str | Path, *, network: str | None = None, heads: int | None = None) -> Content:
-    """Tell the detector of a file, every name accounted for.
+    """Find out which detector a file holds, with every name accounted for.
 
-    :param network: which of the file's networks; ``heads`` where the file does not tell.
+    :param network: which of the file's networks; ``heads``: number of attention heads, if the file does not tell.
     :raises InputError: see :func:`proseco.weights.detector.read` and :func:`proseco.weights.architecture.entry`.
     """
     found = detector.read(path, network=network)
@@ -75,7 +75,7 @@ class Loaded:
     entry: dict
     #: Names of the classes, None without a class head.
     classes: list[str] | None
-    #: Names in the file that are not in the network, and in the network that are drawn anew.
+    #: Names in the file that the network does not use, and names in the network that are newly initialised.
     left: list[str]
     new: list[str]
 
@@ -84,10 +84,10 @@ def load(path: str | Path, content: Content, *, classes: int | None = None, new_
     """Build the detector of a file.
 
     :param content: of :func:`look` at it.
-    :param classes: rows that the class head must have; as many as the file's when None.
-    :param new_head: draw the class head anew, whatever the file has.
-    :raises InputError: a name is missing, unexpected or of another shape; the class head is of another number of
-        classes and ``new_head`` was not asked for; there is none and ``classes`` was not given.
+    :param classes: number of classes that the class head must have; None: the file's.
+    :param new_head: initialise a new class head, whatever the file has.
+    :raises InputError: a name is missing, unexpected or of another shape; the class head has another number of classes
+        and ``new_head`` is not set; a new one is wanted without ``classes`` and the file has none.
     """
     there, wanted = content.classes, classes or content.classes
     has = f"checkpoint {str(path)!r} has {'no class head' if there is None else f'a class head of {there} classes'}"
@@ -97,14 +97,14 @@ def load(path: str | Path, content: Content, *, classes: int | None = None, new_
         raise InputError(f"{has}, not of {wanted}; --new-head draws one")
     torch.manual_seed(derive_seed("class head", wanted))
     model = plugins.call("detectors", content.entry, num_classes=wanted, place=str(path))
-    head = model.heads if new_head else ()
+    head = model.head_prefixes if new_head else ()
     checkpoint.load_into(model, content.found.state, source=str(path), new=head, unused=head)
     names = content.found.facts.get("classes")
     if new_head or not names:
         names = None if wanted is None else [f"LABEL_{index}" for index in range(wanted)]
     new = [key for key in model.state_dict() if key.startswith(head)]
     left = [key for key in content.found.state if key.startswith(head)]
-    return Loaded(model, content.entry, names, content.found.beside + left, new)
+    return Loaded(model, content.entry, names, content.found.other_names + left, new)
 
 
 def summary(names: list[str]) -> str:

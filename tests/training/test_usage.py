@@ -1,4 +1,4 @@
-"""What a training says it cost, against a clock and a memory of ours."""
+"""What a training says that it took, against a clock and a memory of ours."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from proseco.training import cost, log
+from proseco.training import log, usage
 from proseco.training.snapshots import Snapshots
 from tests.training.test_loop import CPU, Slope, schedule, train
 
@@ -24,14 +24,14 @@ def test_a_killed_training_costs_what_one_that_was_not_does(tmp_path, monkeypatc
     """Two seconds a step, the fourth to the sixth three; validations take no time of it. The first part held more."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(log, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr(cost, "hardware", lambda device: "Abacus")
+    monkeypatch.setattr(usage, "hardware", lambda device: "Abacus")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
 
     def wait(seconds):
         clock.now += seconds
 
     def run(bytes_held, kill=None):
-        monkeypatch.setattr(cost.Memory, "_now", lambda self: bytes_held)
+        monkeypatch.setattr(usage.Memory, "_now", lambda self: bytes_held)
         method, moments = Slope(), {step: lambda step: wait(1000) for step in (0, 4, 10)}
         losses = method.losses
         method.losses = lambda batch: (wait(3 if batch.keys[0][1] in "345" else 2), losses(batch))[1]
@@ -62,11 +62,11 @@ def test_one_that_ends_early_costs_less(tmp_path):
 
 def test_the_hardware_in_words(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    one = cost.hardware(CPU)
+    one = usage.hardware(CPU)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
-    assert one.endswith(" (1 thread)") and cost.hardware(CPU) == one.replace("(1 thread)", "(12 threads)")
+    assert one.endswith(" (1 thread)") and usage.hardware(CPU) == one.replace("(1 thread)", "(12 threads)")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    assert cost.hardware(torch.device("cuda", 3)) == "GPU 3"
+    assert usage.hardware(torch.device("cuda", 3)) == "GPU 3"
 
 
 @LINUX
@@ -74,7 +74,7 @@ def test_the_peak_is_that_of_the_training_alone():
     """In a process of its own: 200 MiB before it do not count, 60 MiB in it do, although they are free again."""
     program = """
 import numpy as np, torch
-from proseco.training.cost import Memory
+from proseco.training.usage import Memory
 big = np.ones(25 * 2**20); del big
 memory = Memory(torch.device("cpu"))
 low = memory.peak()
@@ -87,7 +87,7 @@ print(low, memory.peak())
 
 
 def test_a_peak_before_a_kill_counts(monkeypatch):
-    memory = cost.Memory(CPU)
+    memory = usage.Memory(CPU)
     monkeypatch.setattr(memory, "_now", lambda: None)
     assert memory.peak() is None  # where the system does not tell
     memory.load_state_dict({"peak": 9})

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from proseco.base import files, plugins
-from proseco.methods import _pretraining, soco
+from proseco.methods import soco
 from proseco.nn.backbone import ResNet
+from proseco.runs import pretraining
 from proseco.weights import checkpoint
 from tests import making, tiny
 
@@ -47,7 +48,7 @@ def run(given, folder, **changes):
     out, results = folder / "soco.safetensors", folder / "results"
     plan = PLAN | changes
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        _pretraining.run(plan, *given, out, results, device="cpu", scratch=folder / "scratch", title="soco")
+        pretraining.run(plan, *given, out, results, device="cpu", scratch=folder / "scratch", title="soco")
     return out, results
 
 
@@ -62,7 +63,7 @@ def test_from_shards_to_a_finetuned_detector(given, tmp_path):
     assert {"conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.0.bn2.running_var"} <= set(moved)
     assert any((student[name] != teacher[name]).any() for name in student)
     detector = plugins.call("detectors", DETECTOR, num_classes=3)
-    checkpoint.load_into(detector, student, source="", new=detector.heads, unused=())
+    checkpoint.load_into(detector, student, source="", new=detector.head_prefixes, unused=())
     assert torch.equal(
         detector.state_dict()["backbone.fpn.inner_blocks.0.0.weight"], student["backbone.fpn.inner_blocks.0.0.weight"]
     )
@@ -91,9 +92,9 @@ def test_pictures_come_at_the_same_steps_in_all_processes(given, tmp_path, monke
     """All wait for the state before each, though only the first looks."""
     found = []
     for rank in (0, 1):
-        monkeypatch.setattr(_pretraining.distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(pretraining.distributed, "rank", lambda rank=rank: rank)
         fit = mock.Mock(side_effect=KeyboardInterrupt)
-        monkeypatch.setattr(_pretraining, "fit", fit)
+        monkeypatch.setattr(pretraining, "fit", fit)
         with pytest.raises(KeyboardInterrupt):
             run(given, tmp_path, pictures=3)
         found.append(fit.call_args.kwargs["at_step"])

@@ -1,4 +1,4 @@
-"""What a run will cost: the images that each item still has to see, over images a second.
+"""What a run will cost: the images that each item still has to see, over images per second.
 
 Rates are of one GPU, of one CPU process, or of one core (proposals, which run on any number of them). A training on
 several GPUs takes their time together, so hours of devices are the same for any number as far as they scale.
@@ -13,20 +13,20 @@ from pathlib import Path
 
 from proseco.base import files
 from proseco.base.errors import InputError, one_of
-from proseco.experiment import matrix, rows
+from proseco.experiment import matrix, plan, rows
 from proseco.experiment.counts import Count, Counts
-from proseco.training.schedules import Finetuning, Schedule, changed
+from proseco.training.schedules import Finetuning, Schedule
 
 #: What is done at a rate of its own.
 KINDS = ("propose", "backbone", "pretrain", "finetune", "predict")
-#: Images a second of one core of the native search, whole and fast (docs/paper-scale.md: 59 ms an image of ImageNet).
+#: Images per second of one core of the native search, whole and fast (docs/paper-scale.md: 59 ms an image of ImageNet).
 SEARCH = {"name": "selective_search", "mode": "fast", "long_edge": None}
 SEARCH_RATE = 1 / 0.059
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second of one ``device``: GPU, CPU or core; and where the figure comes from."""
+    """Images per second of one ``device``: GPU, CPU or core; and where the figure comes from."""
 
     images: float
     device: str
@@ -34,8 +34,8 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One kind of work of one item: ``seen`` images in all, of ``images`` different ones."""
+class Workload:
+    """One kind of work of one item: it sees ``seen`` images in all, of ``images`` different ones."""
 
     item: matrix.Item
     kind: str
@@ -54,7 +54,7 @@ class Pass:
         return None if self.rate is None or self.seen is None else self.seen / self.rate.images / 3600
 
 
-def passes(params: dict) -> list[Pass]:
+def workloads(params: dict) -> list[Workload]:
     """All work of a run whose time grows with the images, without rates.
 
     Left out are rows that are not trained, or whose network comes from a file, and stages that take minutes.
@@ -65,74 +65,76 @@ def passes(params: dict) -> list[Pass]:
     scale = params["scale"]
     section = params["scales"][scale]
     counts = Counts(scale, section, params["benchmarks"])
-    found = []
+    works = []
     for item in matrix.items(params):
         stage = item.stage.removesuffix("_ablation")
         if stage == "propose":
             images = counts.unlabelled(item.data)
-            found.append(Pass(item, "propose", images, None, None, images.images))
+            works.append(Workload(item, "propose", images, None, None, images.images))
         elif stage == "backbone":
-            for name in _trained_backbones(params, section):
+            for name in _trained_backbones(params):
                 entry = section["backbones"][name]
-                one = _training(item, Schedule(**entry["schedule"]), counts.backbone(name))
-                found.append(replace(one, backbone=name))
+                work = _training(item, Schedule(**entry["schedule"]), counts.backbone(name))
+                works.append(replace(work, backbone=name))
         elif stage == "pretrain":
             row = rows.row(params, scale, item.row)
-            if row.pretrain is not None and not row.from_file:
-                found.append(_training(item, Schedule(**row.pretrain["schedule"]), counts.unlabelled(row.data)))
+            if row.pretrained_here:
+                works.append(_training(item, Schedule(**row.pretrain["schedule"]), counts.unlabelled(row.data)))
         elif stage == "finetune":
-            found += _finetuning(params, section, counts, item)
-    return found
+            works += _finetuning(params, section, counts, item)
+    return works
 
 
-def _trained_backbones(params: dict, section: dict) -> list[str]:
-    names = []
-    for name in rows.names(params):
-        row = rows.row(params, params["scale"], name)
-        if not row.from_file:
-            names.append(section["backbones"][row.backbone].get("same_as", row.backbone))
-    return [name for name in dict.fromkeys(names) if "name" in section["backbones"][name]]
+def _trained_backbones(params: dict) -> list[str]:
+    """Of the selected rows, in their order, each once."""
+    names, entries = plan.chosen_backbones(params, params["scale"])
+    return [name for name in dict.fromkeys(names.values()) if "name" in entries[name]]
 
 
-def _training(item: matrix.Item, plan: Schedule, images: Count) -> Pass:
-    kind, steps = item.stage.removesuffix("_ablation"), plan.steps
+def _training(item: matrix.Item, schedule: Schedule, images: Count) -> Workload:
+    kind, steps = item.stage.removesuffix("_ablation"), schedule.steps
     if images.images is not None:
         try:
-            steps = plan.count(images.images)
+            steps = schedule.count(images.images)
         except InputError as error:
             raise InputError(f"{item.name}: {error}") from None
-    return Pass(item, kind, images, plan.batch, steps, None if steps is None else steps * plan.batch)
+    return Workload(item, kind, images, schedule.batch, steps, None if steps is None else steps * schedule.batch)
 
 
-def _finetuning(params: dict, section: dict, counts: Counts, item: matrix.Item) -> list[Pass]:
+def _finetuning(params: dict, section: dict, counts: Counts, item: matrix.Item) -> list[Workload]:
     """The training, and the images to choose the checkpoint with and to score."""
-    schedules, row = section["schedules"], rows.row(params, params["scale"], item.row)
-    schedule = changed(schedules.get(item.benchmark, schedules.get("default")), row.schedule)
+    row = rows.row(params, params["scale"], item.row)
+    schedule = Finetuning(**rows.finetuning_schedule(section, row, item.benchmark))
     images = {part: counts.part(item.benchmark, item.seed, part) for part in ("train", "val", "test")}
-    plan = Finetuning(**schedule)
-    training = _training(item, plan, images["train"])
-    # Where the test images are the validation's, they are not run through once more (proseco.evaluation.finetune).
+    training = _training(item, schedule, images["train"])
+    # Where the test images are the validation's, they are not run through once more (proseco.runs.finetuning).
     once = section["split"]["validation"] == "test"
-    times = plan.validations if images["train"].images is None else len(plan.moments(images["train"].images))
+    times = schedule.validations if images["train"].images is None else len(schedule.moments(images["train"].images))
     val, test = images["val"].images, 0 if once else images["test"].images
     seen = None if None in (times, val, test) else times * val + test
     source = images["val"].source if once else f"{images['val'].source}; {images['test'].source}"
     total = None if None in (val, test) else val + test
-    return [training, Pass(item, "predict", Count(total, source), section["finetune"]["predict_batch"], None, seen)]
+    batch = section["finetune"]["predict_batch"]
+    return [training, Workload(item, "predict", Count(total, source), batch, None, seen)]
 
 
-def rated(found: Iterable[Pass], rate_of: Callable[[Pass], Rate | None], done: set[str] | None) -> list[Pass]:
-    """With rates, and with what is done: names of items, None where that is not known."""
-    return [replace(one, rate=rate_of(one), done=None if done is None else one.item.name in done) for one in found]
+def with_rates(
+    works: Iterable[Workload], rate_of: Callable[[Workload], Rate | None], done: set[str] | None
+) -> list[Workload]:
+    """The same with their rates, and with what is done.
+
+    :param done: names of items; None where it is not known.
+    """
+    return [replace(work, rate=rate_of(work), done=None if done is None else work.item.name in done) for work in works]
 
 
-def given(text: str, items: Iterable[matrix.Item], device: str) -> dict[str, Rate]:
+def parse_rates(text: str, items: Iterable[matrix.Item], device: str) -> dict[str, Rate]:
     """``pretrain=350,predict=900`` -> name of a kind of work, or of an item, -> rate.
 
     :param device: whose rates these are, GPU or CPU.
     :raises InputError: another name, or a value that is no number above 0.
     """
-    found, names = {}, (*KINDS, *(item.name for item in items))
+    rates, names = {}, (*KINDS, *(item.name for item in items))
     for word in filter(None, text.split(",")):
         name, _, value = word.strip().partition("=")
         if name not in names:
@@ -143,53 +145,47 @@ def given(text: str, items: Iterable[matrix.Item], device: str) -> dict[str, Rat
             images = math.nan
         if not 0 < images < math.inf:
             raise InputError(f"--images-per-second: {name} is {value!r}; it must be a number above 0")
-        found[name] = Rate(images, "core" if name.startswith("propose") else device, "given")
-    return found
+        rates[name] = Rate(images, "core" if name.startswith("propose") else device, "given")
+    return rates
 
 
-def search(proposals: dict) -> Rate | None:
+def known_search_rate(proposals: dict) -> Rate | None:
     """The rate of making proposals that was measured once, if these are the ones."""
     same = all(proposals.get(key, SEARCH[key]) == value for key, value in SEARCH.items())
     return Rate(SEARCH_RATE, "core", "docs/paper-scale.md") if same else None
 
 
-def of_runs(params: dict, one: Pass, results: Path) -> Rate | None:
-    """From what trainings have recorded: this item's, else those of rows that are like its row.
+def recorded_rate(params: dict, work: Workload, results: Path) -> Rate | None:
+    """The rate that trainings have recorded: this item's, else those of rows that are like its row.
 
     Alike are rows of one plug-in and detector; for finetuning and prediction, rows of one detector.
 
     :param results: of the scale.
     """
-    scale, name = params["scale"], one.item.row
-    if one.kind == "backbone":
-        return _median([results / "backbone" / one.backbone / "speed.csv"])
+    scale, name = params["scale"], work.item.row
+    if work.kind == "backbone":
+        return _median([results / "backbone" / work.backbone / "speed.csv"])
     if name is None:
         return None
     mine = rows.row(params, scale, name)
-    everything = [name, *(other for other in (*params["methods"], *params["ablations"]) if other != name)]
-    places = []
-    for other in everything:
-        row = rows.row(params, scale, other) if other == name or _resolvable(params, other) else None
-        if row is None or row.detector["name"] != mine.detector["name"]:
+    folders = []
+    for other in dict.fromkeys([name, *params["methods"], *params["ablations"]]):
+        if not rows.has_detector(params, scale, other):  # only rows of the run are checked for it
             continue
-        if one.kind == "pretrain":
-            places.append(results / "pretrain" / other if row.plugin == mine.plugin else None)
+        row = rows.row(params, scale, other)
+        if row.detector["name"] != mine.detector["name"]:
+            continue
+        if work.kind == "pretrain":
+            folders += [results / "pretrain" / other] if row.plugin == mine.plugin else []
         else:
-            cell = results / "finetune" / other
-            places.append(cell / str(one.item.benchmark) / str(one.item.seed))
-            places.append(cell)
-    file = "predict.csv" if one.kind == "predict" else "speed.csv"
-    for place in filter(None, places):
-        rate = _median(sorted(place.rglob(file)))
+            folder = results / "finetune" / other
+            folders += [folder / str(work.item.benchmark) / str(work.item.seed), folder]
+    file = "predict.csv" if work.kind == "predict" else "speed.csv"
+    for folder in folders:
+        rate = _median(sorted(folder.rglob(file)))
         if rate is not None:
             return rate
     return None
-
-
-def _resolvable(params: dict, name: str) -> bool:
-    """Whether the scale has the detector that a row asks for; only rows of the run are checked for it."""
-    of = params["methods"][name if name in params["methods"] else params["ablations"][name]["of"]]
-    return "detector" not in of or of["detector"] in params["scales"][params["scale"]]["detectors"]
 
 
 def _median(paths: list[Path]) -> Rate | None:
@@ -222,47 +218,47 @@ def _device(facts: dict) -> str:
     return "CPU" if "thread" in facts.get("hardware", "thread") else "GPU"
 
 
-def table(found: list[Pass]) -> list[list[str]]:
-    """Header and a row a pass, as text; ``?`` where nothing says."""
+def table(works: list[Workload]) -> list[list[str]]:
+    """Header and one row per workload, as text; ``?`` where nothing says."""
     header = ["item", "work", "images", "batch", "steps", "images seen", "images/s", "rate from", "hours", "of", "done"]
     return [header] + [
         [
-            one.item.name,
-            one.kind,
-            _number(one.images.images),
-            _number(one.batch, ""),
-            _number(one.steps, "" if one.kind in ("propose", "predict") else "?"),
-            _number(one.seen),
-            f"{one.rate.images:,.4g}" if one.rate else "?",
-            one.rate.source if one.rate else "",
-            _hours([one.hours]),
-            one.rate.device if one.rate else "",
-            {True: "yes", False: "", None: "?"}[one.done],
+            work.item.name,
+            work.kind,
+            _number(work.images.images),
+            _number(work.batch, ""),
+            _number(work.steps, "" if work.kind in ("propose", "predict") else "?"),
+            _number(work.seen),
+            f"{work.rate.images:,.4g}" if work.rate else "?",
+            work.rate.source if work.rate else "",
+            _hours([work.hours]),
+            work.rate.device if work.rate else "",
+            {True: "yes", False: "", None: "?"}[work.done],
         ]
-        for one in found
+        for work in works
     ]
 
 
-def totals(found: list[Pass]) -> list[list[str]]:
-    """Header and a row a kind of work and device, then a row a device for all; ``left`` is without what is done."""
-    groups: dict[tuple[str, str], list[Pass]] = {}
-    for one in found:
-        device = one.rate.device if one.rate else "?"
-        groups.setdefault((one.kind, device), []).append(one)
+def totals(works: list[Workload]) -> list[list[str]]:
+    """Header and one row per kind of work and device, then one per device for all; ``left`` is without what is done."""
+    groups: dict[tuple[str, str], list[Workload]] = {}
+    for work in works:
+        device = work.rate.device if work.rate else "?"
+        groups.setdefault((work.kind, device), []).append(work)
     lines = [["work", "items", "images seen", "hours", "left", "of"]]
     lines += [_total(kind, device, part) for (kind, device), part in groups.items()]
     for device in dict.fromkeys(device for _, device in groups):
-        lines.append(_total("all", device, [one for (_, d), part in groups.items() if d == device for one in part]))
+        lines.append(_total("all", device, [work for (_, d), part in groups.items() if d == device for work in part]))
     return lines
 
 
-def _total(title: str, device: str, part: list[Pass]) -> list[str]:
-    left = [one for one in part if not one.done]
-    seen = [one.seen for one in part]
-    hours = [[one.hours for one in some] for some in (part, left)]
+def _total(title: str, device: str, works: list[Workload]) -> list[str]:
+    left = [work for work in works if not work.done]
+    seen = [work.seen for work in works]
+    hours = [[work.hours for work in some] for some in (works, left)]
     return [
         title,
-        _number(len({one.item.name for one in part})),
+        _number(len({work.item.name for work in works})),
         _number(None if None in seen else sum(seen)),
         *map(_hours, hours),
         device,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from proseco.base.files import read_json
-from proseco.evaluation import finetune
+from proseco.runs import finetuning
 from proseco.weights import checkpoint
 from tests import tiny
 
@@ -29,7 +29,7 @@ SCHEDULE = {
 
 @pytest.fixture
 def cell(tmp_path):
-    """Keyword arguments of ``finetune.run``, but for where it writes."""
+    """Keyword arguments of ``finetuning.run``, but for where it writes."""
     rng = np.random.default_rng(0)
     images, objects = [], []
     for number, (height, width) in enumerate(SIZES):
@@ -69,12 +69,12 @@ def run(cell, folder, aps, monkeypatch):
     found = iter(aps)
     score = mock.Mock(side_effect=lambda truth, detections: SCORES | {"AP": next(found)})
     scoring = cell.get("scoring", "coco")
-    for name, module in finetune.SCORINGS.items():
+    for name, module in finetuning.SCORINGS.items():
         monkeypatch.setattr(module, "score", score if name == scoring else None)
-    monkeypatch.setattr(finetune.coco_ap, "write_per_class", lambda path, rows: None)
+    monkeypatch.setattr(finetuning.coco_ap, "write_per_class", lambda path, rows: None)
     for name in ("results", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    finetune.run(**cell, out=folder / "out.safetensors", results=folder / "results", scratch=folder / "scratch")
+    finetuning.run(**cell, out=folder / "out.safetensors", results=folder / "results", scratch=folder / "scratch")
     made = read_json(folder / "results" / "run.json")
     assert (made["annotations"], made["scoring"]) == (cell["digest"], scoring)
     assert read_json(folder / "results" / "metrics.json")["scoring"] == scoring

@@ -1,17 +1,17 @@
-"""A pretraining from shards to checkpoint: what stage ``pretrain`` runs."""
+"""A pretraining, from shards to a checkpoint: what stage ``pretrain`` runs for a method that trains."""
 
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from proseco.base import environment, files, plugins
+from proseco.base import environment, files, plugins, provenance
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
-from proseco.methods._album import Album, draw_views
+from proseco.runs.album import Album, draw_views
 from proseco.training import devices, distributed
-from proseco.training.loop import fit
+from proseco.training.loop import DetectorMethod, fit
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
@@ -21,29 +21,29 @@ def run(
     plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, device: str, scratch: Path, title: str
 ) -> None:
     """Train and write ``out`` (student and teacher) and ``results``: log.csv, speed.csv, boxes.png, metrics.json and
-    run.json. Of several processes the first writes. On boxes.png are the drawn boxes, and those predicted for them by a
-    method that predicts any.
+    run.json. Of several processes the first writes. boxes.png shows the drawn boxes and, if the method predicts boxes,
+    those predicted for them.
 
     :param plan: of :func:`proseco.experiment.plan.pretraining`.
     :param backbone: file of stage ``backbone``.
-    :param scratch: folder for states to go on from.
+    :param scratch: folder for states to resume from.
     """
-    where = devices.pick_device(device)
-    precision = devices.pick_precision(plan["precision"], where)
-    devices.prepare(where)
-    with distributed.joined(where):
+    torch_device = devices.pick_device(device)
+    precision = devices.pick_precision(plan["precision"], torch_device)
+    devices.prepare(torch_device)
+    with distributed.joined(torch_device):
         reader = ShardReader(shards)
         schedule = Schedule(**plan["schedule"])
         seed = derive_seed(plan["seed"], "pretrain")
         torch.manual_seed(seed)
         steps = schedule.count(len(reader))
-        method = _build(plan, schedule, steps, backbone, where)
+        method = _build(plan, schedule, steps, backbone, torch_device)
         path = results / "boxes.png" if distributed.rank() == 0 else None
-        album, looks = None, {}
+        album, at_step = None, {}
         if plan["pictures"] is not None:
-            album = Album(method, reader, path, seed=seed, device=where)
+            album = Album(method, reader, path, seed=seed, device=torch_device)
             moments = (round(steps * i / max(plan["pictures"] - 1, 1)) for i in range(min(plan["pictures"], steps + 1)))
-            looks = dict.fromkeys(moments, album.take if path is not None else lambda step: None)
+            at_step = dict.fromkeys(moments, album.take if path is not None else lambda step: None)
         elif path is not None:
             draw_views(method, reader, path, seed=seed)
         if path is not None:
@@ -55,25 +55,25 @@ def run(
             steps=steps,
             steps_per_epoch=len(reader) / schedule.batch,
             seed=seed,
-            device=where,
+            device=torch_device,
             precision=precision,
             log=results / "log.csv",
             title=f"pretrain {title}",
-            at_step=looks,
+            at_step=at_step,
             snapshots=Snapshots(scratch, environment.checkpoint_every()),
-            watching={"album": album} if album else None,
+            extra_state={"album": album} if album else None,
         )
         if distributed.rank() > 0:
             return
     made = {"method": plan["method"], "loss": plan["loss"], "steps": steps, "detector": plan["detector"]}
-    checkpoint.save(out, method.weights_of(), made)
+    checkpoint.save(out, method.state_dicts(), made)
     files.write_json(results / "metrics.json", {"steps": steps})
-    facts = devices.facts(where, precision)
+    facts = devices.facts(torch_device, precision)
     inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
-    files.write_json(results / "run.json", files.provenance(plan=plan, **facts, inputs=inputs))
+    files.write_json(results / "run.json", provenance.record(plan=plan, **facts, inputs=inputs))
 
 
-def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: torch.device):
+def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: torch.device) -> DetectorMethod:
     """The method over a detector with the backbone's weights, all of it on the device."""
     detector = plugins.call("detectors", plan["detector"], num_classes=None, place="detector")
     checkpoint.load_body(detector, checkpoint.load(backbone, "backbone"), source=str(backbone))
@@ -84,9 +84,8 @@ def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: t
     if "steps" in known:
         given["steps"] = steps
     if plan["loss"] is not None:
-        options = {key: value for key, value in plan["loss"].items() if key != "name"}
-        given["loss"] = partial(plugins.load("losses", plan["loss"]["name"]), **options)
+        given["loss"] = plugins.bind("losses", plan["loss"])
     method = plugins.call("methods", plan["method"], detector.to(device), place="method", **given)
-    for module in method.modules().values():  # what the method has added to the detector
+    for module in method.modules().values():  # what the method adds to the detector
         module.to(device)
     return method

@@ -1,4 +1,4 @@
-"""What a training costs, measured by itself: cost.json. Like speed.csv it is no function of the inputs."""
+"""What a training takes, measured by itself: cost.json. Like speed.csv it is not a function of the inputs."""
 
 import csv
 import re
@@ -14,10 +14,10 @@ from proseco.training import distributed
 
 
 class Memory:
-    """The most bytes that a training held at a time, those before a kill included.
+    """Peak memory of a training in bytes, whether before or after a kill.
 
-    On a GPU what torch had allocated there; on a CPU the memory of the process, as Linux counts it, which has no figure
-    elsewhere. What is done in between, a validation say, counts.
+    On a GPU what torch had allocated there; on a CPU the memory of the process, which only Linux tells. What is done in
+    between, such as a validation, counts.
     """
 
     def __init__(self, device: torch.device):
@@ -25,13 +25,13 @@ class Memory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            with suppress(OSError):  # the mark then stays that of what the process did before
+            with suppress(OSError):  # then the peak of what the process did before stays
                 Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int | None:
-        """In this process, in bytes; None where the system does not tell."""
-        found = [peak for peak in (self.before, self._now()) if peak is not None]
-        return max(found, default=None)
+        """In this process, in bytes; None if the system does not tell."""
+        peaks = [peak for peak in (self.before, self._now()) if peak is not None]
+        return max(peaks, default=None)
 
     def _now(self) -> int | None:
         if self.device.type == "cuda":
@@ -49,13 +49,13 @@ class Memory:
 
 
 def hardware(device: torch.device) -> str:
-    """What this process computes on: the GPU's name, or the CPU's with the threads that torch uses of it."""
+    """What this process computes on: the name of the GPU, or of the CPU with torch's number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = "CPU"
     with suppress(OSError):
-        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            name = found[1].strip()
+        if match := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            name = match[1].strip()
     threads = torch.get_num_threads()
     return f"{name} ({threads} thread{'s' if threads > 1 else ''})"
 
@@ -63,21 +63,21 @@ def hardware(device: torch.device) -> str:
 def write(path: Path, *, steps: int, batch: int, epochs: float, seconds: float, memory: Memory) -> None:
     """Write cost.json; called in all processes, the first writes.
 
-    ``images`` that were trained on, again and again; ``batch`` of a step; ``steps``; ``epochs``; ``seconds`` of
-    training, over all parts of one that was killed, without validations; ``images_per_second``, the median of the
-    intervals in speed.csv; ``peak_memory`` of the process that held most, in bytes; ``processes``; ``hardware``.
+    Its keys: ``images``, those of all steps; ``batch`` of a step; ``steps``; ``epochs``; ``seconds`` of training
+    without validations, including those before a kill; ``images_per_second``, the median over the intervals of
+    speed.csv; ``peak_memory`` in bytes, of the process with most; ``processes``; ``hardware``.
 
     :param path: speed.csv lies beside it.
     """
-    found = distributed.every((memory.peak(), hardware(memory.device)))
+    reports = distributed.gather_values((memory.peak(), hardware(memory.device)))
     if distributed.rank() > 0:
         return
     with open(path.with_name("speed.csv"), newline="", encoding="utf-8") as file:
         speeds = [float(row["images_per_second"]) for row in csv.DictReader(file)]
-    peaks = [peak for peak, _ in found if peak is not None]
-    counts = Counter(name for _, name in found)
+    peaks = [peak for peak, _ in reports if peak is not None]
+    counts = Counter(name for _, name in reports)
     content = {"images": steps * batch, "batch": batch, "steps": steps, "epochs": round(epochs, 4)}
     content |= {"seconds": round(seconds, 2), "images_per_second": statistics.median(speeds)}
-    content |= {"peak_memory": max(peaks, default=None), "processes": len(found)}
+    content |= {"peak_memory": max(peaks, default=None), "processes": len(reports)}
     content["hardware"] = ", ".join(f"{count} x {name}" for name, count in counts.items())
     files.write_json(path, content)

@@ -8,7 +8,7 @@ from PIL import Image
 from proseco import pictures
 from proseco.data.sample import Sample
 from proseco.data.views import Example
-from proseco.methods._album import Album
+from proseco.runs.album import Album
 
 CPU = torch.device("cpu")
 

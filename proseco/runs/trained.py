@@ -1,4 +1,4 @@
-"""A finished detector out of a file, with what it takes to run it: its classes, and how its images were seen."""
+"""A finished detector from a file, with what it takes to run it: its classes, and the size of its images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,12 @@ from torch import nn
 
 from proseco.base import plugins
 from proseco.base.errors import InputError
-from proseco.methods import _public
+from proseco.runs import public
 from proseco.weights import checkpoint, reading
 
-#: How Deformable DETR and DETReg evaluate, for files that are not of our finetuning; each image by itself.
+#: How Deformable DETR and DETReg evaluate, for files that our finetuning did not write; one image at a time.
 _PUBLISHED = {"short_edge": 800, "long_edge": 1333, "batch": 1}
-#: What the names of class heads hold: those of Deformable DETR, of R-CNN and of FCOS.
+#: Parts of the names of class heads: those of Deformable DETR, of R-CNN and of FCOS.
 _CLASS_HEADS = ("class_embed.", "box_predictor.", "classification_head.")
 
 
@@ -25,25 +25,25 @@ class Trained:
     names: list[str]
     #: The data set's own number of each class; where the file has none, the head's, which in COCO's public files it is.
     category_ids: list[int]
-    #: ``short_edge``, ``long_edge`` and ``batch`` with which it was scored; nothing where a file of ours does not say.
+    #: ``short_edge``, ``long_edge`` and ``batch`` with which it was scored; empty if a file of ours does not say.
     scored: dict
 
 
 def load(file: Path, *, network: str | None = None, heads: int | None = None) -> Trained:
-    """Build the detector of a file: one that we have finetuned, of any kind, or a public Deformable DETR.
+    """Build the detector of a file: one that we finetuned, of any kind, or a public Deformable DETR.
 
-    :param network: which of the file's networks; ``heads`` where the file does not tell.
-    :raises InputError: it holds no detector, none with a class head or several, or says of itself what cannot be.
+    :param network: which of the file's networks; ``heads``: number of attention heads, if the file does not tell.
+    :raises InputError: it holds no detector, none with a class head or several, or its header cannot be true.
     """
     tensors, facts = reading.read(file)
     headed = any(part in key for key in tensors for part in _CLASS_HEADS)
     if not headed and any(key.startswith(("student.", "teacher.")) for key in tensors):
         raise _headless(file, "is of a pretraining and ")
     if facts.get("detector", {}).get("name", "deformable_detr") == "deformable_detr":
-        content = _public.look(file, network=network, heads=heads)
+        content = public.look(file, network=network, heads=heads)
         if content.classes is None:
             raise _headless(file)
-        loaded = _public.load(file, content)
+        loaded = public.load(file, content)
         model, names, count = loaded.model, loaded.classes, content.classes
     else:  # torchvision's: only files of ours
         names = facts.get("classes") or []
@@ -66,7 +66,7 @@ def _build(file: Path, entry: dict, classes: int) -> nn.Module:
         return plugins.call("detectors", entry, num_classes=classes, place=str(file))
     except InputError:
         raise
-    except Exception as error:  # what torchvision raises of nonsense in the header
+    except Exception as error:  # whatever torchvision raises for nonsense in the header
         raise InputError(f"checkpoint {str(file)!r} says of itself a detector that cannot be built: {error}") from None
 
 
