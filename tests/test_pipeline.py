@@ -51,7 +51,7 @@ def make_small(params) -> None:
     demo["pretrain"]["proseco"]["schedule"].update(steps=3, batch=4, log_every=1)
     demo["pretrain"]["proseco"]["pictures"] = 2
     demo["finetune"]["predict_batch"] = 4
-    demo["schedules"]["mini_coco_5"].update(steps=3, batch=2, log_every=1, validations=1)
+    demo["schedules"]["default"].update(steps=3, batch=2, log_every=1, validations=1)
     ablation = {"ablations": ["supervised_100"], "ablation_benchmarks": ["mini_coco_5"]}
     params["run"].update(benchmarks=["mini_coco_5"], seeds=[42], **ablation)
 
@@ -205,7 +205,7 @@ def wrong(key, value):
         (wrong(("run", "benchmarks"), ["mini_coco_7"]), ["'mini_coco_7'", "mini_coco_5"]),
         (wrong(("scale",), "paper"), ["scales.paper.roots.imagenet", "../datasets/imagenet"]),
         (
-            wrong(("scales", "demo", "schedules", "mini_coco_5", "batch"), 99),
+            wrong(("scales", "demo", "schedules", "default", "batch"), 99),
             ["99", "larger than the data"],
         ),
     ],

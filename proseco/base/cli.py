@@ -5,6 +5,7 @@ import errno
 import inspect
 import itertools
 import os
+import re
 import select
 import signal
 import sys
@@ -25,6 +26,8 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
 
     Keyword-only arguments become ``--name value``, or ``--name`` alone where the default is False. Others are
     positional, ``*names`` once or more. A mapping of names to functions, or to further mappings, becomes subcommands.
+    ``--help`` says what the docstring does in its first line and its ``:param`` fields.
+
     An :class:`InputError` or a loss that is not finite ends the program with one line on stderr and exit code 1; of
     several processes (:mod:`proseco.base.launch`) the first to fail prints it.
     """
@@ -94,17 +97,19 @@ def _describe(parser: argparse.ArgumentParser, command: Callable | Mapping) -> N
         return
     parser.description = _first_line(command)
     parser.set_defaults(_command=command)
+    meaning_of = meanings(command)
     for name, parameter in inspect.signature(command).parameters.items():
-        option, default = f"--{name.replace('_', '-')}", parameter.default
+        option, default, meaning = f"--{name.replace('_', '-')}", parameter.default, meaning_of.get(name, "")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             many = {"nargs": "+"} if parameter.kind is parameter.VAR_POSITIONAL else {}
-            parser.add_argument(name, type=_kind(parameter.annotation), **many)
+            parser.add_argument(name, type=_kind(parameter.annotation), help=meaning, **many)
         elif default is False:
-            parser.add_argument(option, action="store_true")
+            parser.add_argument(option, action="store_true", help=meaning)
         else:
             required = default is inspect.Parameter.empty
-            kind = _kind(parameter.annotation)
-            parser.add_argument(option, type=kind, required=required, default=None if required else default)
+            kind, default = _kind(parameter.annotation), None if required else default
+            said = "" if default in (None, "") else f" (default: {default})"
+            parser.add_argument(option, type=kind, required=required, default=default, help=meaning + said)
 
 
 def _kind(annotation) -> Callable:
@@ -113,5 +118,11 @@ def _kind(annotation) -> Callable:
     return kinds[0] if kinds else annotation
 
 
+def meanings(command: Callable) -> dict[str, str]:
+    """Name of an argument -> what its ``:param`` field says, as argparse wants it."""
+    fields = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z)", inspect.getdoc(command) or "", re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()).replace("``", "").replace("%", "%%") for name, text in fields}
+
+
 def _first_line(command: Callable) -> str:
-    return (inspect.getdoc(command) or "").partition("\n")[0]
+    return (inspect.getdoc(command) or "").partition("\n")[0].replace("``", "")

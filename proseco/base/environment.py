@@ -1,4 +1,7 @@
-"""Environment variables: what differs between machines and changes no result."""
+"""Environment variables: what differs between machines, which is where and how fast, not what.
+
+Processes and compiling may change rounding and dropout's masks.
+"""
 
 import os
 from pathlib import Path

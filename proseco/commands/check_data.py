@@ -21,6 +21,7 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     """Report the data sets of run.benchmarks, or of one benchmark, in a table; exit code 1 if a training would fail.
 
     :param scale: whose roots, counts and checkpoints; that of params.yaml if not given.
+    :param benchmark: a key of ``benchmarks`` in params.yaml, alone; it need not be among those of the run.
     :param images: of how many images of each subset, evenly spaced, to look at the files; or ``all``.
     :param decode: decode these files too, which finds what a decoder stumbles on; else their first and last bytes are
         read, which finds files that were cut.

@@ -10,7 +10,11 @@ from proseco.data import annotations
 def main(*, benchmark: str, seed: int, out: str, part: str = "train", scale: str | None = None) -> None:
     """Write train, val or test of a benchmark and seed, as stage split drew it, as a COCO json.
 
+    :param benchmark: a key of ``benchmarks`` in params.yaml.
+    :param seed: one of ``run.seeds``.
     :param out: the file; its ``file_name`` entries are relative to the data set's root.
+    :param part: train, val or test.
+    :param scale: that of params.yaml if not given.
     :raises InputError: no such benchmark, seed or part; ``out`` is a folder.
     """
     settings = params.load()

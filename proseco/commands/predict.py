@@ -35,14 +35,21 @@ def main(
 ) -> None:
     """Find objects in images with a finetuned detector, or with a public Deformable DETR that has a class head.
 
+    :param file: checkpoint of the detector.
     :param images: folders and image files.
     :param out: the ``.json``: COCO's results, with the names of files and classes beside their numbers.
     :param labels: a COCO json of images in the one folder: these alone are looked at, and detections have its numbers
         of images and classes, so that they can be scored. Without it images are numbered from 1.
     :param limit: detections of an image, at most.
-    :param pictures: a new folder, for each image with its detections of score ``threshold`` or more.
-    :param short_edge: pixels that images are scaled to, of a long edge of at most ``long_edge``, ``batch`` at a time;
-        else as the detector was scored. With ``short_edge`` alone the long one has no limit.
+    :param pictures: a new folder, for each image with its detections.
+    :param threshold: the least score of a detection in the pictures.
+    :param short_edge: pixels that images are scaled to; else as the detector was scored.
+    :param long_edge: the most pixels of the other edge; no limit where the short edge alone is given.
+    :param batch: images at a time; else as the detector was scored.
+    :param network: which of the file's networks, where it has several.
+    :param heads: of attention, where the file does not tell.
+    :param device: auto, cpu or cuda.
+    :param precision: auto, float32 or bfloat16.
     :raises InputError: nothing to detect with, or in; an output would replace what is none.
     """
     from proseco.data.views import FixedView

@@ -9,7 +9,10 @@ from proseco.tables import formats, page, published
 
 
 def main(*, page_file: Path | None = None) -> None:
-    """Print what of the run is done so far; --page-file FILE.html writes all tables too."""
+    """Print what of the run is done so far.
+
+    :param page_file: an .html to write all tables into.
+    """
     settings = params.load()
     schema.check(settings)
     if page_file is not None and page_file.suffix != ".html":

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def show(file: Path, *, network: str | None = None, heads: int | None = None) -> None:
-    """Say which detector a file holds, and name what is missing, unexpected or of another shape."""
+    """Say which detector a file holds, and name what is missing, unexpected or of another shape.
+
+    :param file: .pth or .safetensors.
+    :param network: which of the file's networks, such as student.
+    :param heads: of attention, where the file does not tell.
+    """
     from proseco.runs import public
 
     content = public.look(file, network=network, heads=heads)
@@ -34,7 +39,15 @@ def import_file(
     classes: int | None = None,
     new_head: bool = False,
 ) -> None:
-    """Write a public Deformable DETR or DETReg file as a checkpoint of ours."""
+    """Write a public Deformable DETR or DETReg file as a checkpoint of ours.
+
+    :param file: .pth or .safetensors.
+    :param out: the checkpoint, with one network, detector.
+    :param network: which of the file's networks, where it has several.
+    :param heads: of attention, where the file does not tell.
+    :param classes: that the class head must have; else as many as the file's.
+    :param new_head: draw the class head anew, of so many classes.
+    """
     from proseco.weights import checkpoint
 
     _refuse(out)
@@ -54,7 +67,16 @@ def export(
     classes: int | None = None,
     new_head: bool = False,
 ) -> None:
-    """Write a detector for other programs: --to deformable_detr, transformers or safetensors."""
+    """Write a detector for other programs.
+
+    :param file: a checkpoint of ours, or a public one.
+    :param to: deformable_detr, transformers or safetensors.
+    :param out: the file, or for transformers the folder.
+    :param network: which of the file's networks: student or teacher of a pretraining.
+    :param heads: of attention, where the file does not tell.
+    :param classes: that the class head must have; else as many as the file's.
+    :param new_head: draw the class head anew, of so many classes.
+    """
     from proseco.weights import export
 
     _refuse(out)

@@ -62,7 +62,7 @@ def _dask(address: str, stack: ExitStack) -> type[BaseException]:
     try:
         import distributed
     except ImportError:
-        raise InputError("PROSECO_BACKEND is dask, which is not installed: pip install 'proseco[dask]'") from None
+        raise InputError("PROSECO_BACKEND is dask, which is not installed: pip install distributed") from None
     try:
         client = stack.enter_context(distributed.Client(address, timeout=_PATIENCE))
     except (OSError, ValueError) as error:
@@ -81,7 +81,7 @@ def _ray(address: str) -> None:
         import ray
         from ray.util.joblib import register_ray
     except ImportError:
-        raise InputError("PROSECO_BACKEND is ray, which is not installed: pip install 'proseco[ray]'") from None
+        raise InputError("PROSECO_BACKEND is ray, which is not installed: pip install ray") from None
     try:
         ray.init(address=address)
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Random boxes: the baseline of UP-DETR, which Selective Search has to beat."""
+"""Random boxes: stage recall's baseline, which Selective Search has to beat."""
 
 import numpy as np
 

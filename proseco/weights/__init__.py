@@ -1,1 +1,4 @@
-"""Checkpoints: ours (safetensors) and the public ones. Nothing is unpickled beyond tensors."""
+"""Checkpoints: ours (safetensors) and the public ones.
+
+Nothing is unpickled beyond tensors, plain values and argparse.Namespace.
+"""

@@ -156,6 +156,19 @@ def other(*, times: int) -> None:
     print(times)
 
 
+def explained(file: Path, *rest: Path, share: float = 0.5, to: str = "", wide: bool = False) -> None:
+    """Do a thing.
+
+    :param file: in ``.pth``.
+    :param rest: more of them,
+        as many as there are.
+    :param share: 50 % or less.
+    :param wide: or else
+        narrow.
+    :raises InputError: of none.
+    """
+
+
 def run_here(monkeypatch, capsys, *words, commands=None):
     monkeypatch.setattr(sys, "argv", ["program", *words])
     code = 0
@@ -175,6 +188,14 @@ def test_places_flags_and_optional_numbers(monkeypatch, capsys):
     assert code == 2 and "argument --count: invalid int value: 'three'" in err
     code, _, err = run_here(monkeypatch, capsys, "a", commands=command)
     assert code == 2 and "required: name" in err
+
+
+def test_help_has_the_docstring_s_words_for_each_argument_and_its_default(monkeypatch, capsys):
+    code, out, _ = run_here(monkeypatch, capsys, "--help", commands=explained)
+    words = " ".join(out.split())
+    assert code == 0 and "file in .pth. rest more of them, as many as there are." in words
+    assert "--share SHARE 50 % or less. (default: 0.5) --to TO --wide or else narrow." in words
+    assert "raises" not in words
 
 
 def test_the_last_place_takes_as_many_words_as_are_there(monkeypatch, capsys):

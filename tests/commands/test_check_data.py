@@ -140,8 +140,7 @@ def test_counts_that_do_not_fit_the_images_are_named_with_their_keys(folder, cap
     def unfit(content):
         section = content["scales"]["demo"]
         section["split"]["validation"] = 13
-        section["schedules"]["default"]["batch"] = section["schedules"]["mini_voc_10"]["batch"] = 3
-        del section["schedules"]["coco_1x"]
+        section["schedules"]["mini_voc_10"] = section["schedules"]["default"] | {"batch": 3}
         section["detectors"]["fcos"]["schedule"]["batch"] = 14
 
     change_params(unfit)

@@ -43,7 +43,7 @@ def test_steps_and_images_are_those_of_the_schedules(settings):
     pretrain.update(batch=100, epochs=3)
     schedules = settings["scales"]["paper"]["schedules"]
     schedules["mini_coco_5"] |= {"batch": 10, "epochs": 4, "validate_every": 1, "patience": None}
-    schedules["fsod_test"] |= {"batch": 30, "epochs": 2, "validate_every": 1.5}
+    schedules["default"] |= {"batch": 30, "epochs": 2, "validate_every": 1.5}
     found = by_work(estimate.workloads(settings))
     images = 1_281_167
     work = found["propose@paper-main", "propose"]
@@ -68,7 +68,7 @@ def test_images_held_out_are_run_through_at_each_validation_and_the_test_images_
     demo = settings["scales"]["demo"]
     demo["split"]["validation"] = 7
     demo["generate"].update(voc_trainval=50, voc_test=11)
-    demo["schedules"]["mini_voc_10"].update(batch=5, steps=40, validations=3)
+    demo["schedules"]["default"].update(batch=5, steps=40, validations=3)
     found = by_work(estimate.workloads(settings))
     for seed in (1, 2):
         assert found[f"finetune@demo-proseco-mini_voc_10-{seed}", "finetune"].seen == 200

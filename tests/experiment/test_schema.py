@@ -38,7 +38,7 @@ OPTIONAL = {
     *("lambda_class", "lambda_embed", "lambda_feature"),
     *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
-# Names of entries that the selected rows and columns do not need. A benchmark stays: both scales have its schedule.
+# Names of entries that the selected rows and columns do not need. Benchmarks are all checked, selected or not.
 UNUSED = (
     r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
     r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
@@ -174,17 +174,17 @@ def test_odd_values_never_escape_as_another_error():
         ("scale", "dmeo", ["scale named 'dmeo'", "demo, paper", "params.yaml"]),
         ("device", "gpu", ["device named 'gpu'", "auto, cpu, cuda", "params.yaml"]),
         ("precision", "half", ["precision named 'half'", "auto, bfloat16, float32", "params.yaml"]),
-        ("scales/demo/schedules/mini_coco_5/micro_batch", 0, ["schedules.mini_coco_5.micro_batch is 0"]),
-        ("scales/demo/schedules/mini_coco_5/micro_pixels", 0, ["schedules.mini_coco_5.micro_pixels is 0"]),
+        ("scales/demo/schedules/default/micro_batch", 0, ["schedules.default.micro_batch is 0"]),
+        ("scales/demo/schedules/default/micro_pixels", 0, ["schedules.default.micro_pixels is 0"]),
         ("scales/demo/pretrain/soco/schedule/micro_pixels", 4, ["soco.schedule.micro_pixels is of no use"]),
         (
-            "scales/demo/schedules/mini_coco_5",
+            "scales/demo/schedules/default",
             {"batch": 4, "lr": 0.1, "steps": 2, "micro_batch": 2, "micro_pixels": 9, "validations": 1},
-            ["mini_coco_5 has micro_batch and micro_pixels; either"],
+            ["default has micro_batch and micro_pixels; either"],
         ),
         ("scales/demo/backbones/supervised/schedule/micro_batch", 4, ["supervised.schedule.micro_batch", "batch norm"]),
-        ("scales/demo/schedules/mini_coco_5/group_steps", 0, ["schedules.mini_coco_5.group_steps is 0"]),
-        ("scales/demo/schedules/mini_coco_5/pad_to", 0, ["schedules.mini_coco_5.pad_to is 0"]),
+        ("scales/demo/schedules/default/group_steps", 0, ["schedules.default.group_steps is 0"]),
+        ("scales/demo/schedules/default/pad_to", 0, ["schedules.default.pad_to is 0"]),
         ("scales/demo/backbones/supervised/schedule/group_steps", 4, ["supervised.schedule.group_steps", "one size"]),
         ("scales/demo/backbones/supervised/schedule/pad_to", 4, ["supervised.schedule.pad_to", "one size"]),
         ("scales/demo/pretrain/proseco/method/micro_batch", 4, ["proseco.method", "micro_batch"]),
@@ -293,16 +293,16 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/views/weak/crop_min", 129, ["scales.demo.views.weak.crop_min is 129", "crop_max, 128"]),
         ("scales/demo/views/strong/jitter", [0.4, 0.4, 0.4], ["views.strong.jitter", "tuple[float, float"]),
         ("scales/demo/finetune/init_from", "techer", ["network named 'techer'", "student, teacher", "init_from"]),
-        ("scales/demo/schedules/mini_voc_5/validations", 0, ["schedules.mini_voc_5.validations is 0"]),
+        ("scales/demo/schedules/default/validations", 0, ["schedules.default.validations is 0"]),
         (
-            "scales/demo/schedules/mini_voc_5/validate_every",
+            "scales/demo/schedules/default/validate_every",
             2,
-            ["mini_voc_5 needs either validations or validate_every"],
+            ["default needs either validations or validate_every"],
         ),
-        ("scales/demo/schedules/mini_voc_5/validations", None, ["mini_voc_5 needs either validations or validate_"]),
-        ("scales/demo/schedules/mini_voc_5/patience", 0, ["schedules.mini_voc_5.patience is 0"]),
+        ("scales/demo/schedules/default/validations", None, ["default needs either validations or validate_"]),
+        ("scales/demo/schedules/default/patience", 0, ["schedules.default.patience is 0"]),
         ("benchmarks/mini_voc_5/scoring", "vco", ["benchmarks.mini_voc_5.scoring is 'vco'", "one of ['coco', 'voc']"]),
-        ("scales/demo/schedules/mini_voc_5/frozen_stages", 6, ["schedules.mini_voc_5.frozen_stages is 6", "5 stages"]),
+        ("scales/demo/schedules/default/frozen_stages", 6, ["schedules.default.frozen_stages is 6", "5 stages"]),
         (
             "scales/demo/pretrain/proseco/schedule/patience",
             3,
@@ -335,13 +335,13 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/pretrain/proseco/method/boxes", 1.5, ["pretrain.proseco.method.boxes is 1.5", "int"]),
         ("scales/demo/pretrain/proseco/schedule/epochs", 3, ["pretrain.proseco.schedule", "either epochs or steps"]),
         ("scales/demo/pretrain/proseco/schedule/drop_at", 80, ["pretrain.proseco.schedule.drop_at is 80", "0..1"]),
-        ("scales/demo/schedules/mini_voc_5/optimizer", "adam", ["optimizer named 'adam'", "adamw, lars, sgd"]),
-        ("scales/demo/schedules/mini_voc_5/decay", "linear", ["decay named 'linear'", "cosine, step", "mini_voc_5"]),
-        ("scales/demo/schedules/mini_voc_5/decay", "cosine", ["mini_voc_5.drop_at is of no use: decay cosine does"]),
-        ("scales/demo/schedules/mini_voc_5/momentum", 0.9, ["mini_voc_5.momentum is of no use: optimizer adamw does"]),
-        ("scales/demo/schedules/mini_voc_5/trust", 0.001, ["mini_voc_5.trust is of no use: optimizer adamw does"]),
-        ("scales/demo/schedules/mini_voc_5/final", 0.1, ["mini_voc_5.final is of no use: decay step does not read it"]),
-        ("scales/demo/schedules/mini_voc_5/warmup", 0.5, ["mini_voc_5.warmup is 0.5", "int"]),
+        ("scales/demo/schedules/default/optimizer", "adam", ["optimizer named 'adam'", "adamw, lars, sgd"]),
+        ("scales/demo/schedules/default/decay", "linear", ["decay named 'linear'", "cosine, step", "default"]),
+        ("scales/demo/schedules/default/decay", "cosine", ["default.drop_at is of no use: decay cosine does"]),
+        ("scales/demo/schedules/default/momentum", 0.9, ["default.momentum is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/default/trust", 0.001, ["default.trust is of no use: optimizer adamw does"]),
+        ("scales/demo/schedules/default/final", 0.1, ["default.final is of no use: decay step does not read it"]),
+        ("scales/demo/schedules/default/warmup", 0.5, ["default.warmup is 0.5", "int"]),
         ("scales/demo/pretrain", {}, ["scales.demo.pretrain lacks proseco", "methods.proseco"]),
         (
             "scales/demo/pretrain/deterg",
@@ -361,8 +361,8 @@ def test_odd_values_never_escape_as_another_error():
             ["key of scales.paper.pretrain.detreg.views", "strong, weak"],
         ),
         ("scales/paper/pretrain/updetr/method/boxes", 3, ["key of method updetr named 'boxes'", "patches"]),
-        ("scales/demo/schedules/mini_coco_5/batch", 0, ["schedules.mini_coco_5.batch is 0"]),
-        ("scales/demo/schedules/mini_coco_5/lr", "1e-4x", ["schedules.mini_coco_5.lr is '1e-4x'", "float"]),
+        ("scales/demo/schedules/default/batch", 0, ["schedules.default.batch is 0"]),
+        ("scales/demo/schedules/default/lr", "1e-4x", ["schedules.default.lr is '1e-4x'", "float"]),
         ("scales/demo/generate/side", "big", ["scales.demo.generate.side is 'big'", "int"]),
         ("scales/demo/generate/workers", 2, ["key of scales.demo.generate named 'workers'"]),
     ],
@@ -374,20 +374,20 @@ def test_a_mistake_is_one_line_with_value_choices_and_place(path, value, words):
 
 
 def test_a_schedule_may_have_the_keys_of_its_optimizer():
-    whole, schedule = at("scales", "demo", "schedules", "mini_voc_5")
+    whole, schedule = at("scales", "demo", "schedules", "default")
     del schedule["drop_at"]
     schedule |= {"optimizer": "lars", "momentum": 0.9, "trust": 0.001, "decay": "cosine", "final": 0.01, "warmup": 10}
     schedule["clip"] = None
     assert refusal(whole) is None
     schedule["patience"] = 3
-    assert "mini_voc_5.patience would leave out the end of decay cosine" in refusal(whole)
+    assert "default.patience would leave out the end of decay cosine" in refusal(whole)
     del schedule["patience"]
     for key, share in (("momentum", "the last update"), ("final", "the learning rate")):
         schedule[key] = 1.5
-        assert f"mini_voc_5.{key} is 1.5; it is a share of {share}" in refusal(whole)
+        assert f"default.{key} is 1.5; it is a share of {share}" in refusal(whole)
         schedule[key] = 1.0
     schedule["trust"] = 0
-    assert "mini_voc_5.trust is 0; it must be more" in refusal(whole)
+    assert "default.trust is 0; it must be more" in refusal(whole)
 
 
 def test_a_row_may_come_from_a_file_at_one_scale_and_be_trained_at_another():

@@ -31,7 +31,7 @@ def test_the_files_of_selected_rows_are_named_with_their_keys(settings, monkeypa
     assert lines == [  # not SwAV's, which no row uses
         f"scales.paper.pretrain.detreg_public.checkpoint: no file '{folder}/detreg_imagenet.pth' (params.yaml)",
         f"scales.paper.backbones.scrl.checkpoint: no file '{folder}/scrl_1000ep.pth' (params.yaml)",
-        f"scales.paper.backbones.supervised.checkpoint: no file '{folder}/resnet50.pth' (params.yaml)",
+        f"scales.paper.backbones.supervised.checkpoint: no file '{folder}/resnet50-0676ba61.pth' (params.yaml)",
     ]
     planning.main(scale="paper")
     with pytest.raises(InputError) as caught:
