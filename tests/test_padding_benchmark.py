@@ -1,12 +1,13 @@
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import padding
+from benchmarks import _frames, padding
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +37,10 @@ def test_what_is_counted():
     """Views that keep their size: two of one size and two of another are half padding where they are mixed."""
     weak = {"short_edges": [10], "long_edge": None, "first_short_edges": [10], "crop_min": 10, "crop_max": 10}
     same = weak | {"crop_probability": 0.0}
-    assert padding.measure([(10, 10)], same, 2, 4, 1) == (0, 100)
-    assert padding.measure([(10, 10), (30, 10)], same, 40, 1, 1) == pytest.approx((1 / 3, 300))
-    assert padding.measure([(10, 10), (30, 10)], same, 40, 2, 2)[0] == 0
+    draw = partial(_frames.draw, weak=same)
+    two = [(10, 10), (30, 10)]
+    assert padding.measure(draw([(10, 10)], batch=2, steps=4, group=1), pad_to=1) == (0, 100, 1)
+    assert padding.measure(draw(two, batch=40, steps=1, group=1), pad_to=1) == pytest.approx((1 / 3, 300, 1))
+    assert padding.measure(draw(two, batch=40, steps=2, group=2), pad_to=1) == (0, 200, 2)
+    assert padding.measure(draw(two, batch=40, steps=2, group=2), pad_to=16) == pytest.approx((1 - 200 / 384, 384, 2))
+    assert padding.measure(draw(two, batch=40, steps=2, group=2), pad_to=32) == pytest.approx((1 - 200 / 1024, 1024, 1))
