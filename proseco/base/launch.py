@@ -45,9 +45,7 @@ def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) 
         elif code := _start(count):
             raise SystemExit(code)
 
-    if "PYTORCH_ALLOC_CONF" not in os.environ:
-        # Batches differ in size from step to step, which fragments memory unless its segments can grow.
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    grow_memory()
     if "RANK" in os.environ:
         _end_with_parent()
         _run_as_one_of_several(main)
@@ -64,6 +62,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="proseco-") as folder:
             yield Path(folder, Path(path).name)
+
+
+def grow_memory() -> None:
+    """Have torch take a GPU's memory in segments that can grow, unless the environment says otherwise; to be called
+    before torch is imported. Batches differ in size from step to step, which would fragment blocks of fixed size.
+    """
+    if "PYTORCH_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def _run_as_one_of_several(main: Callable[..., None]) -> None:

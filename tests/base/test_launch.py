@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from proseco.base import launch
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import atexit
@@ -160,3 +162,17 @@ def test_under_torchrun_nothing_is_started(start, tmp_path):
     assert done.communicate() == ("", "") and done.returncode == 0
     assert [path.name for path in tmp_path.glob("pid-*")] == ["pid-1"]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, "backend:native"),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, None),
+    ],
+)
+def test_memory_grows_unless_the_environment_says_how(monkeypatch, given, expected):
+    monkeypatch.setattr(os, "environ", dict(given))
+    launch.grow_memory()
+    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == expected
