@@ -104,10 +104,15 @@ def scipy(costs: Tensor, counts: list[int] | None = None, *, names=None) -> list
     ]
 
 
-def draw(sizes: np.ndarray, boxes: int, device: torch.device, *, views: int = 2, classes: int = 1) -> Batch:
-    """Noise in views of these widths and heights, (B, 2), with so many boxes an image; pinned beside a GPU."""
+def draw(
+    sizes: np.ndarray, boxes: int, device: torch.device, *, views: int = 2, classes: int = 1, pad_to: int = 1
+) -> Batch:
+    """Noise in views of these widths and heights, (B, 2), with that many boxes per image; pinned beside a GPU.
+
+    :param pad_to: the sides of the frame are multiples of this many pixels.
+    """
     draws = torch.Generator().manual_seed(0)
-    count, (width, height) = len(sizes), sizes.max(0).tolist()
+    count, (width, height) = len(sizes), (-(-sizes.max(0) // pad_to) * pad_to).tolist()
     images = torch.randint(0, 256, (views, count, 3, height, width), dtype=torch.uint8, generator=draws)
     mask = torch.ones(count, height, width, dtype=torch.bool)
     for each, (w, h) in zip(mask, sizes.tolist(), strict=True):

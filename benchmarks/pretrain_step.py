@@ -69,20 +69,20 @@ def main(
     kind = devices.pick_precision(precision, where, "--precision")
     devices.prepare(where)
     if images:
-        group = row.pretrain["schedule"].get("group_steps", 1)
+        group, pad_to = (row.pretrain["schedule"].get(key, 1) for key in ("group_steps", "pad_to"))
         sizes, weak = _frames.sizes_of(Path(images)), row.views["weak"]
         frames = _frames.draw(sizes, weak, batch=batch, steps=max(steps, group), group=group)[:steps]
     else:
-        frames = np.tile([width, height], (2, batch, 1))
+        frames, pad_to = np.tile([width, height], (2, batch, 1)), 1
     boxes = row.pretrain["method"]["boxes"]
-    batches = {"ours": [_steps.draw(sizes, boxes, where) for sizes in frames]}
+    batches = {"ours": [_steps.draw(sizes, boxes, where, pad_to=pad_to) for sizes in frames]}
     trainer = build(row, batch, where)
     forms = {"ours": partial(trainer.step, precision=kind)}
     if not ours_alone:
         forms["public"] = partial(public, partial(trainer.step, precision=torch.float32))
         batches["public"] = batches["ours"]
         if peer_batch != batch:
-            batches["public"] = [_steps.draw(sizes[:peer_batch], boxes, where) for sizes in frames]
+            batches["public"] = [_steps.draw(sizes[:peer_batch], boxes, where, pad_to=pad_to) for sizes in frames]
     _steps.warm(forms, batches)
     seconds, peaks = _steps.compare(forms, batches, steps, where)
     mine = batches["ours"]

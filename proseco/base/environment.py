@@ -1,6 +1,6 @@
 """Environment variables: what differs between machines, which is where and how fast, not what.
 
-Processes and compiling may change rounding and dropout's masks.
+Processes, compiling and dividing a batch may change rounding and dropout's masks.
 """
 
 import os

@@ -66,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def grow_memory() -> None:
     """Have torch take a GPU's memory in segments that can grow, unless the environment says otherwise; to be called
-    before torch is imported. Batches differ in size from step to step, which would fragment blocks of fixed size.
+    before torch first takes any. Batches differ in size from step to step, which would fragment blocks of fixed size.
     """
     if "PYTORCH_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

@@ -51,7 +51,7 @@ def replace(section: str, value: dict, path: str | Path = "params.yaml") -> None
     own = match[0].splitlines(keepends=True)
     while len(own) > 1 and (not own[-1].strip() or own[-1].startswith("#")):
         own.pop()
-    comments = dict(re.findall(r"^  (\w+):[^#\n]*?( *#[^\r\n]*)\r?$", "".join(own), re.MULTILINE))
+    comments = dict(re.findall(r"^  (\w+):[^\n]*?( +#[^\"'\r\n]*)\r?$", "".join(own), re.MULTILINE))
     lines = [own[0].rstrip("\r\n")]
     for key, content in value.items():
         block = content if isinstance(content, list) else None

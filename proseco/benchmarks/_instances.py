@@ -133,7 +133,8 @@ def _segmentation(value: list | dict, size: list | None) -> list | dict:
                 f"its segmentation has the size {[height, width]}; expected {size}, the image's height, width"
             )
         runs = _run_lengths(counts) if isinstance(counts, str) else counts
-        whole = isinstance(runs, list) and all(run >= 0 and run % 1 == 0 for run in runs)
+        numbers = isinstance(runs, list) and all(isinstance(run, int | float) for run in runs)
+        whole = numbers and all(run >= 0 and run % 1 == 0 for run in runs)
         if not whole or sum(runs) != height * width:  # of too few pycocotools decodes what lies in memory
             raise ValueError(f"its segmentation's counts must be whole numbers from 0 with the sum {height} x {width}")
     elif not all(len(polygon) % 2 == 0 and all(map(isfinite, polygon)) for polygon in value):

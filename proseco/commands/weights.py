@@ -7,7 +7,7 @@ from proseco.base import files
 from proseco.base.errors import InputError, one_of
 
 if TYPE_CHECKING:
-    from proseco.methods._public import Content, Loaded
+    from proseco.runs.public import Content, Loaded
 
 # Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
 

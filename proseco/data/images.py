@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -12,16 +13,6 @@ from proseco.base.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _ORIENTATION = 0x0112
-#: EXIF's orientation -> what makes the stored pixels upright; 1 is upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 #: Formats that PIL may try. It knows sixty, one of which, EPS, it would have Ghostscript draw.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 #: How files of the two usual formats begin and end; programs may append to the image.
@@ -49,28 +40,25 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            orientation = _orientation(image)  # before loading, which turns a TIFF upright
+            orientation = _orientation(image)  # before a TIFF is loaded, which turns it upright
             image.load()
             mode, kind = image.mode, (image.format or "").lower()
             if mode in ("F", "I"):  # it is not known which value is white, and OpenCV refuses them
                 raise BrokenImage("32 bits a sample, which training cannot read")
-            turned = orientation in _UPRIGHT and kind != "tiff"
-            upright = image.transpose(_UPRIGHT[orientation]) if turned else image
+            has_exif = "exif" in image.info
             if mode.startswith("I;16"):  # convert("RGB") would clip 16 bits instead of scaling them
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            rgb = np.asarray(upright.convert("RGB"))
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            rgb = np.asarray(image.convert("RGB"))
     except (BrokenImage, MemoryError):
         raise
     except Exception as error:  # for a damaged file PIL raises whatever its parser stumbles over
         reason = "truncated" if "truncated" in str(error).lower() else "cannot be decoded"
         raise BrokenImage(reason) from None
-    # JPEG is libjpeg's in both. An orientation that is written in the wrong type of number one of them may pass over.
-    if kind != "tiff" and (kind not in ("jpeg", "mpo") or "exif" in image.info):
+    if kind != "tiff" and (kind not in ("jpeg", "mpo") or has_exif):  # JPEG is libjpeg's in both
         trained_on = _opencv(data)
         if trained_on is None:
             raise BrokenImage("cannot be decoded")
-        if trained_on.shape != rgb.shape:
-            raise BrokenImage("its EXIF orientation is malformed")
+        rgb = trained_on if has_exif else rgb  # turned as training turns it
     facts = {
         "format": {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind),
         "grayscale": mode in ("1", "L", "LA") or mode.startswith("I"),
@@ -81,12 +69,18 @@ def inspect(data: bytes) -> tuple[np.ndarray, dict]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, of a TIFF as PIL turns it, else EXIF's as OpenCV does: PIL would go by XMP or a text of a PNG as well."""
+    """1 (upright) to 8: a TIFF's as PIL turns it, else EXIF's alone, as OpenCV goes by it.
+
+    PIL's own answer would come from XMP or a text of a PNG, too. A damaged one counts as none.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # it may stand behind the pixels
     exif = image.getexif() if image.format == "TIFF" else Image.Exif()
     if image.format != "TIFF":
-        exif.load(image.info.get("exif", b""))
+        with suppress(Exception):  # PIL raises whatever its parser stumbles over
+            exif.load(image.info.get("exif", b""))
     orientation = exif.get(_ORIENTATION, 1)
-    return orientation if orientation in _UPRIGHT else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def size(path: str | Path) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 The samples of a training are one stream: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
 positions s * B to (s + 1) * B of it, so an epoch gives every sample exactly once, whether or not B divides it, and a
-training can be resumed at any step. A batch at a seam ends one epoch and begins the next; it may hold an image twice.
-Steps may be grouped: then those of a group, all of one epoch, pool their samples and redistribute them by view size,
-which is drawn before an image is read.
+training can be resumed at any step. A batch at a seam ends one epoch and begins the next, and may hold an image twice.
+Steps may be grouped: then those of a group pool their samples and redistribute them by view size, which is drawn before
+an image is read. The steps of a group begin in one epoch. Its last one may end in the next; then any of its batches may
+hold samples of both.
 """
 
 from collections.abc import Callable, Iterator

@@ -39,7 +39,7 @@ def pretraining(params: dict, row: Row) -> dict:
 
     :returns: ``detector``, ``seed``, and for a row that is pretrained ``method`` (its entry for the plug-in),
         ``data``, ``loss``, ``views``, ``schedule``, ``precision``, ``pictures``, ``code``; else these are None, but for
-        ``code`` and ``checkpoint`` (its entry) of a row whose detector comes from a file.
+        ``code`` and ``checkpoint`` (its entry, and the file's ``digest``) of a row whose detector comes from a file.
     """
     settings = {"detector": row.detector, "seed": params["seed"]}
     settings |= dict.fromkeys(

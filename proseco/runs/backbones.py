@@ -51,8 +51,8 @@ def make(
     last states, and the one in progress resumes from its own. A backbone that an earlier run trained from the same
     inputs is kept, so that a new row of the tables changes no other row's start, whichever machine made it.
 
-    :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network) and
-        ``seed``, as :func:`proseco.experiment.plan.backbones` resolves them.
+    :param plan: ``files`` (method -> backbone), ``backbones`` (name -> entry), ``body`` (keywords of the network),
+        ``seed`` and ``precision``, as :func:`proseco.experiment.plan.backbones` resolves them.
     :param roots: backbone -> root of its images.
     :param results: folder for ``run.json``, and for each trained backbone ``<name>/`` with log.csv, speed.csv, its own
         run.json and views.png, what it is trained on.

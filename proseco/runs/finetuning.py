@@ -146,7 +146,8 @@ def _save(path: Path, weights: dict, categories: list[dict], facts: dict) -> Non
 
 
 def load_start(model: torch.nn.Module, start: Path, network: str) -> None:
-    """Load pretrained weights into a detector. Its ``heads`` are always new; so is all that a bare backbone lacks.
+    """Load pretrained weights into a detector. What its ``head_prefixes`` name is always new; so is all that a bare
+    backbone lacks.
 
     :raises InputError: the checkpoint is of another detector; it names the keys.
     """

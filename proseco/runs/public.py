@@ -17,7 +17,7 @@ def run(plan: dict, out: Path, results: Path) -> None:
     """What stage ``pretrain`` does for a row whose detector comes from a file: student and teacher are this detector.
 
     :param plan: of :func:`proseco.experiment.plan.pretraining`; ``detector`` (the scale's entry) and ``checkpoint``
-        (the row's).
+        (the row's, with a digest).
     :param out: checkpoint with ``student`` and ``teacher``; ``results`` a folder for metrics.json and run.json.
     :raises InputError: the file is of another model, or of a Deformable DETR that is not the scale's.
     """

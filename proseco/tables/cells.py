@@ -13,7 +13,7 @@ from proseco.tables.summary import mean_std, read_metrics
 
 #: What ``provenance.record`` and the stages say of a run's surroundings: neither a parameter nor data.
 _SURROUNDINGS = {"commit", "dirty", "python", "machine", "versions", "device", "processes", "hardware"}
-_SURROUNDINGS |= {"attention", "compiled"}
+_SURROUNDINGS |= {"attention", "compiled", "micro_pixels"}
 _NAMES = {"method", "benchmark", "seed"}
 _DATA = {"inputs", "backbone", "digest", "start", "annotations"}
 #: What made a cell, in the order of the columns.

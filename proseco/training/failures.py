@@ -49,15 +49,20 @@ def keep_batch(error: NotFinite, step: int, batch, snapshots: Snapshots | None) 
 
 
 def out_of_memory(error: torch.OutOfMemoryError, step: int, batch, method) -> InputError:
-    """The error to raise: which batch it was, and with what the same command can go on from the last state."""
+    """The error to raise: which batch it was, and what makes it fit."""
     height, width = batch.mask.shape[1:]
-    advice = "more processes hold fewer images each (PROSECO_NPROC)"
-    if hasattr(method, "micro_batch"):
-        held = batch.at_a_time(method.micro_batch) * height * width
-        advice = f"PROSECO_MICRO_PIXELS={held // 2} divides it, or {advice}"
+    held = batch.at_a_time(method.micro_batch) if hasattr(method, "micro_batch") else 1
+    if held > 1:
+        divide = f"PROSECO_MICRO_PIXELS={held * height * width // 2} divides it"
+        advice = f"{divide}, or more processes share it (PROSECO_NPROC); either goes on from the last state"
+    elif len(batch) > 1:
+        advice = "more processes share it (PROSECO_NPROC; a backbone has one), or its schedule has a smaller one"
+    else:
+        advice = "its views have to be smaller"
+    size = f" of {width} x {height}" if height else ""  # else there are crops alone, of sizes of their own
     return InputError(
-        f"step {step}: a batch of {len(batch)} images of {width} x {height} is too large for the GPU's memory "
-        f"({str(error).partition('. ')[0]}); {advice}; the same command then goes on from the last state"
+        f"step {step}: a batch of {len(batch)} images{size} is too large for the GPU's memory "
+        f"({str(error).partition('. ')[0]}); {advice}"
     )
 
 

@@ -124,7 +124,7 @@ def fit(
     :returns: number of steps after which the training ended, ``steps`` at most.
     :raises FloatingPointError: a loss or gradient is not finite; it names step, term and images, and where batch and
         log are kept. Nothing was updated.
-    :raises InputError: SIGTERM came; the step was finished and the state saved. Or a GPU's memory is full.
+    :raises InputError: SIGTERM came; the step was finished and the state saved. Or a GPU's memory is full in a step.
     """
     factor = factor or (lambda step: schedule.factor(step, steps))
     at_step = at_step or {}

@@ -47,7 +47,7 @@ class Schedule:
         device; the loss and its gradient stay those of the global batch. ``micro_pixels`` instead: pixels of their
         views, padding included, so that only batches of large views are split.
     :param group_steps: steps that pool and redistribute their images by view size, to reduce padding
-        (:mod:`proseco.data.grouping`); all of one epoch. 1: every batch is drawn by itself.
+        (:mod:`proseco.data.grouping`), within an epoch. 1: every batch is drawn by itself.
     :param pad_to: the sides of a batch's frame are multiples of this many pixels. cuDNN plans its convolutions anew, on
         the host, for each frame that it does not remember; with 32 there are an eighth as many.
     """

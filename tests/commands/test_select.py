@@ -41,6 +41,12 @@ def test_values_that_yaml_would_read_as_something_else_are_quoted(folder):
     assert params.load()["run"] == value
 
 
+def test_a_number_sign_within_a_value_is_no_comment(folder):
+    (folder / "params.yaml").write_text('run:\n  methods: ["x #y", "x#y"]  # rows\n  seeds: [1]\n')
+    params.replace("run", {"methods": ["a"], "seeds": [2]})
+    assert (folder / "params.yaml").read_text() == "run:\n  methods:  # rows\n  - a\n  seeds:\n  - 2\n"
+
+
 TEXT = """seed: 0
 run:   # what runs
   methods:  # rows

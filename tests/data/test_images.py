@@ -306,18 +306,39 @@ def test_the_size_of_a_tiff_is_the_upright_one(tmp_path, orientation):
     assert images.size(path) == (56, 40)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06",
-        b"II*\0\x08\0\0\0\x01\0\x12\x01\x01\0\x01\0\0\0\x06\0\0\0",
-    ],
-)
-def test_an_orientation_that_the_decoders_read_differently_is_refused(entry):
-    """6, as LONG or as BYTE instead of SHORT: one decoder turns the image, the other does not."""
-    data = stored(picture(), "JPEG", exif=b"Exif\0\0" + entry + bytes(4))
-    with pytest.raises(images.BrokenImage, match=r"^its EXIF orientation is malformed$"):
-        images.inspect(data)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("form", ["short", "LONG of MM", "BYTE of II"])
+def test_proposals_are_made_in_the_frame_that_training_sees(kind, orientation, form):
+    """Also where the orientation is of a type that PIL and OpenCV do not both read."""
+    entry = {
+        "short": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation, 0, 0]),
+        "LONG of MM": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0" + bytes([orientation]),
+        "BYTE of II": b"II*\0\x08\0\0\0\x01\0\x12\x01\x01\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]),
+    }[form]
+    data = stored(picture(), kind, exif=b"Exif\0\0" + entry + bytes(4))
+    assert distance(images.inspect(data)[0], images.decode(data, "x")) <= 2
+
+
+def test_exif_behind_the_pixels_of_a_png(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = stored(np.ascontiguousarray(STORED[6](picture())), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    path = tmp_path / "late.png"
+    path.write_bytes(data.replace(chunk, b"").replace(b"\0\0\0\0IEND", chunk + b"\0\0\0\0IEND"))
+    strict, facts = images.inspect(path.read_bytes())
+    assert facts["rotated"] and (strict == picture()).all() and (images.read(path) == picture()).all()
+    assert images.size(path) == (56, 40)
+
+
+def test_damaged_exif_is_none(tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(stored(picture(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff nonsense"))
+    strict, facts = images.inspect(path.read_bytes())
+    assert not facts["rotated"] and distance(strict, images.read(path)) <= 2
+    assert images.size(path) == (56, 40)
 
 
 def test_an_image_of_more_pixels_than_pil_likes_is_read(tmp_path):

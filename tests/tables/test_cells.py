@@ -4,9 +4,11 @@ import json
 import math
 
 import pytest
+import torch
 
 from proseco.base.errors import InputError
 from proseco.tables import cells
+from proseco.training import devices
 from tests.tables.trees import COMMIT, put, write
 
 AP = {("proseco", "few"): {0: 8.0, 1: 11.0, 2: 14.0}, ("base", "few"): {0: 1.0}}
@@ -32,6 +34,11 @@ def test_what_was_not_run_is_none_and_a_seed_less_is_one_less(results):
     assert cells.read(results, "proseco", "few", [0, 1, 2]).seeds == (0, 2)
     mean, deviation = cells.read(results, "base", "few", [0, 1]).figure("AP")
     assert mean == 1.0 and math.isnan(deviation)
+
+
+def test_where_a_training_ran_is_no_parameter():
+    facts = devices.facts(torch.device("cpu"), torch.float32)
+    assert facts.keys() - cells._SURROUNDINGS == {"precision"}
 
 
 def test_what_made_it(results):

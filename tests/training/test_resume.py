@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,12 +11,26 @@ import torch
 from proseco.base.errors import InputError, PeerLost
 from proseco.runs.album import Album
 from proseco.runs.finetuning import _Best
+from proseco.training import failures
 from proseco.training.devices import prepare
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
 from tests.training import shared
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+
+class Plain:
+    """Of a batch, its keys and its frame."""
+
+    def __init__(self, keys, frame):
+        self.keys, self.mask = keys, torch.zeros(len(keys), *frame)
+
+    def __len__(self):
+        return len(self.keys)
+
+    def at_a_time(self, limit):
+        return min(limit, len(self))
 
 
 class Killed(Exception):
@@ -293,10 +308,22 @@ def test_full_memory_is_one_line_that_says_how_to_go_on(tmp_path):
     height, width = batch.mask.shape[1:]
     assert str(caught.value) == (
         f"step 4: a batch of {len(batch)} images of {width} x {height} is too large for the GPU's memory (CUDA out of "
-        f"memory); PROSECO_MICRO_PIXELS={len(batch) * height * width // 2} divides it, or more processes hold fewer "
-        "images each (PROSECO_NPROC); the same command then goes on from the last state"
+        f"memory); PROSECO_MICRO_PIXELS={len(batch) * height * width // 2} divides it, or more processes share it "
+        "(PROSECO_NPROC); either goes on from the last state"
     )
     assert equal(run(shared.pretraining(), results, snapshots=Snapshots(kept, 3))["weights"], truth["weights"])
+
+
+def test_advice_against_full_memory_is_what_can_help():
+    one, several = (Plain([f"n{i}" for i in range(size)], (30, 40)) for size in (1, 3))
+    divided, crops = SimpleNamespace(micro_batch=1), SimpleNamespace()
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+    assert "a batch of 1 images of 40 x 30 is too" in str(failures.out_of_memory(full, 3, one, divided))
+    assert str(failures.out_of_memory(full, 3, one, divided)).endswith("; its views have to be smaller")
+    for method in (divided, crops):
+        line = str(failures.out_of_memory(full, 3, several, method))
+        assert "MICRO_PIXELS" not in line and "more processes" in line and "smaller one" in line
+    assert "a batch of 3 images is too" in str(failures.out_of_memory(full, 3, Plain("abc", (0, 0)), crops))
 
 
 @pytest.mark.parametrize("batch_is_kept", [True, False])
