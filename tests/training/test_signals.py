@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def start(tmp_path):
         command = [sys.executable, "-c", PROGRAM, str(tmp_path), *options]
         environment = os.environ | {"PROSECO_WORKERS": "2"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
         begun.append(subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes))
         until(lambda: (tmp_path / "ready").exists() or begun[0].poll() is not None, 60)
         assert len(living(begun[0].pid)) == 3
