@@ -85,17 +85,19 @@ def test_the_stage_writes_these_bytes(name, tmp_path, monkeypatch):
     _, train, test = EXPECTED[name]
 
     def stub(names):
-        size = {"file_name": "x/x.jpg", "width": 3, "height": 2}
-        images = [{"id": row, "key": key, **size} for row, key in enumerate(real(names), 1)]
+        size = {"width": 3, "height": 2}
+        images = [{"id": i, "key": key, "file_name": f"x/{key}.jpg", **size} for i, key in enumerate(real(names), 1)]
         return {"images": images, "annotations": [], "categories": [{"id": 0, "name": "x", "original_id": 1}]}
 
     content = params.load(ROOT / "params.yaml")
     entry = content["benchmarks"][name]
     subsets = {entry["train"]: stub(train), entry["test"]: stub(test)}
     monkeypatch.setattr(split.plugins, "load", lambda kind, plugin: lambda root, subset, **_: subsets[subset])
-    monkeypatch.setattr(split.annotations, "check_objects", lambda *_, **__: None)
+    monkeypatch.setattr(split.parts, "check_objects", lambda *_, **__: None)
     (tmp_path / "x").mkdir()
-    (tmp_path / "x/x.jpg").touch()
+    labelled = plain(PAPER / name / "44" / "train.txt")
+    for key in [*labelled, *real(test)]:
+        (tmp_path / "x" / f"{key}.jpg").touch()
     content["scales"]["paper"]["roots"][entry["root"]] = str(tmp_path)
     content["run"]["seeds"] = [44]  # the other seeds' files are written all the same
     monkeypatch.chdir(tmp_path)
@@ -108,7 +110,8 @@ def test_the_stage_writes_these_bytes(name, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "work/paper/annotations" / name).iterdir()] == ["44"]
     made = tmp_path / "work/paper/annotations" / name / "44"
     before = {path.name: path.read_bytes() for path in made.iterdir()}
-    (tmp_path / "x/x.jpg").write_bytes(b"another image under the same labels")
-    split.main(scale="paper", benchmark=name)
-    changed = {path.name for path in made.iterdir() if path.read_bytes() != before[path.name]}
-    assert changed == {"train.images.txt", "val.images.txt", "test.images.txt"} and len(before) == 6
+    for key, parts in ((labelled[0], {"train"}), (real(test)[0], {"train", "val", "test"})):
+        (tmp_path / "x" / f"{key}.jpg").write_bytes(b"another image under the same labels")
+        split.main(scale="paper", benchmark=name)
+        changed = {path.name for path in made.iterdir() if path.read_bytes() != before[path.name]}
+        assert changed == {f"{part}.images.txt" for part in parts} and len(before) == 6
