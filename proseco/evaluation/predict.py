@@ -12,8 +12,11 @@ from proseco.data.batch import Batch
 from proseco.data.loader import ordered_batches
 from proseco.data.sources import AnnotatedImages
 from proseco.data.views import Transform
-from proseco.training import distributed
+from proseco.training import distributed, failures
 from proseco.training.devices import autocast
+
+#: Advice where a batch does not fit: a finetuning has it from params.yaml, ``python -m proseco predict`` from options.
+_SMALLER = "make batch or images smaller (finetune.predict_batch and views.predict, or --batch and --short-edge)"
 
 
 def predict(
@@ -32,6 +35,7 @@ def predict(
     :param view: transform without randomness, :class:`proseco.data.views.FixedView`.
     :param log: CSV file to which a line is appended: images, seconds, images_per_second. The first process writes it.
     :returns: (n, 7) float64 rows: image id, x, y, width, height in pixels of the stored image, score 0..1, category.
+    :raises InputError: a batch does not fit a GPU's memory.
     """
     detector.eval()
     numbers = {record["key"]: record["id"] for record in source.records}
@@ -40,7 +44,10 @@ def predict(
     batches = ordered_batches(source, view, batch=batch, device=device, rank=rank, world=world)
     for examples in tqdm(batches, desc=title, unit="batch", mininterval=1.0, leave=False, disable=rank > 0):
         ids = [numbers[key] for key in examples.keys]
-        parts.append(detect(detector, examples, ids, device=device, precision=precision))
+        try:
+            parts.append(detect(detector, examples, ids, device=device, precision=precision))
+        except torch.OutOfMemoryError as error:
+            raise failures.too_large(error, title, examples, _SMALLER) from None
     by_process = distributed.gather_values(parts)
     if log is not None and rank == 0:
         _log_speed(log, len(source), time.perf_counter() - begin)

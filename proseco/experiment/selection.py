@@ -95,13 +95,20 @@ def _stages(params: dict) -> None:
 
 
 def _titles(params: dict) -> None:
-    """Tables and pictures know rows by their titles, so one of two would hide the other."""
+    """Tables and pictures know rows and benchmarks by their titles, so one of two would hide the other."""
+    titles = {name: rows.row(params, params["scale"], name).title for name in rows.names(params)}
+    _different(titles, "rows")
+    _different({name: params["benchmarks"][name]["title"] for name in params["run"]["benchmarks"]}, "benchmarks")
+
+
+def _different(titles: dict[str, str], what: str) -> None:
     seen: dict[str, str] = {}
-    for name in rows.names(params):
-        title = rows.row(params, params["scale"], name).title
+    for name, title in titles.items():
         other = seen.setdefault(title, name)
         if other != name:
-            raise InputError(f"run: rows {other!r} and {name!r} have one title, {title!r}; expected two (params.yaml)")
+            raise InputError(
+                f"run: {what} {other!r} and {name!r} have one title, {title!r}; expected two (params.yaml)"
+            )
 
 
 def names(params: dict, name: str) -> dict:

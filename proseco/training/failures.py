@@ -49,7 +49,7 @@ def keep_batch(error: NotFinite, step: int, batch, snapshots: Snapshots | None) 
 
 
 def out_of_memory(error: torch.OutOfMemoryError, step: int, batch, method) -> InputError:
-    """The error to raise: which batch it was, and what makes it fit."""
+    """The error to raise in a step: which batch it was, and what makes it fit."""
     height, width = batch.mask.shape[1:]
     held = batch.at_a_time(method.micro_batch) if hasattr(method, "micro_batch") else 1
     if held > 1:
@@ -59,9 +59,18 @@ def out_of_memory(error: torch.OutOfMemoryError, step: int, batch, method) -> In
         advice = "more processes share it (PROSECO_NPROC; a backbone has one), or its schedule has a smaller one"
     else:
         advice = "its views have to be smaller"
+    return too_large(error, f"step {step}", batch, advice)
+
+
+def too_large(error: torch.OutOfMemoryError, what: str, batch, advice: str) -> InputError:
+    """The error to raise where a batch does not fit a GPU's memory.
+
+    :param what: was done with the batch; begins the line. ``advice`` ends it.
+    """
+    height, width = batch.mask.shape[1:]
     size = f" of {width} x {height}" if height else ""  # else there are crops alone, of sizes of their own
     return InputError(
-        f"step {step}: a batch of {len(batch)} images{size} is too large for the GPU's memory "
+        f"{what}: a batch of {len(batch)} images{size} is too large for the GPU's memory "
         f"({str(error).partition('. ')[0]}); {advice}"
     )
 

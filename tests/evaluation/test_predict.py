@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from proseco.base.errors import InputError
 from proseco.data.sample import Sample
 from proseco.data.views import FixedView
 from proseco.evaluation.predict import predict
@@ -36,3 +37,15 @@ def test_each_pass_over_the_images_adds_a_line_of_its_speed(tmp_path):
         assert float(row["images_per_second"]) == pytest.approx(5 / float(row["seconds"]), rel=0.3)
     without = predict(model, Source(), batch=2, **given)
     assert np.array_equal(without, found[0]) and len(log.read_text().splitlines()) == 3
+
+
+def test_full_memory_is_one_line(monkeypatch):
+    model = tiny.detector()
+
+    def full(*given, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(model, "detect", full)
+    given = {"view": FixedView(48, None), "device": torch.device("cpu"), "precision": torch.float32}
+    with pytest.raises(InputError, match=r"^test: a batch of 2 images of 72 x 48 is too large .*--batch and --short"):
+        predict(model, Source(), batch=2, title="test", **given)

@@ -417,7 +417,8 @@ def test_one_entry_is_enough_for_data_of_ones_own():
 
 def test_names_that_dvc_would_join_to_one():
     whole = own()
-    whole["benchmarks"] |= {"small": whole["benchmarks"]["mine"], "voc-small": whole["benchmarks"]["mine"]}
+    mine = whole["benchmarks"]["mine"]
+    whole["benchmarks"] |= {"small": mine | {"title": "Small"}, "voc-small": mine | {"title": "Small VOC"}}
     whole["methods"]["proseco-voc"] = whole["methods"]["proseco"] | {"title": "Mine"}
     whole["run"] |= {"methods": ["proseco", "proseco-voc"], "benchmarks": ["small", "mine"]}
     assert refusal(whole) is None
@@ -437,6 +438,11 @@ def test_rows_that_the_tables_could_not_tell_apart():
     whole["run"] |= {"ablations": ["base"], "ablation_benchmarks": ["mini_coco_5"]}
     assert "rows 'proseco' and 'base' have one title, 'ProSeCo'" in refusal(whole)
     assert refusal(whole | {"scale": "paper"}) is None
+    whole = own()
+    whole["benchmarks"]["again"] = whole["benchmarks"]["mine"]
+    whole["run"]["benchmarks"] = ["mine", "again"]
+    title = whole["benchmarks"]["mine"]["title"]
+    assert f"benchmarks 'mine' and 'again' have one title, {title!r}" in refusal(whole)
 
 
 def test_keys_of_a_benchmark_s_own_plugin():
