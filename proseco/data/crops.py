@@ -85,12 +85,12 @@ class SharedRegions:
 class ProposalViews:
     """SoCo's three views (Wei et al. 2021, Section 3.2) of the same K proposals, and SoCo*'s fourth.
 
-    V1 is the whole image, V2 a resized crop of it, V3 shows the same as V2 at half the size. A proposal is clipped to
-    what V2 shows, so that its box covers the same pixels in each view; then V1's box is jittered. The fourth view is
-    another resized crop, with its own K proposals, whose boxes in V1 come after those shared with V2 and V3.
+    V1 is the whole image, V2 a resized crop of it, V3 shows the same as V2 at half the size. The K proposals are some
+    of which V2 shows at least a part: that part is the box in V2 and V3; all of it, jittered, is the box in V1. The
+    fourth view is another resized crop, with its own K proposals, whose boxes in V1 come after those of V2 and V3.
 
     :param side: pixels of the square views V1 and V2; ``area``: range of V2's share of the image.
-    :param boxes: K; if an image has fewer proposals some are repeated; if it has none, the one is all that V2 shows.
+    :param boxes: K; if V2 shows fewer proposals some are repeated; if it shows none, the one is the whole image.
     :param keep: keywords of :func:`filters.keep`, which selects the proposals to draw from.
     :param jitter: largest shift of V1's boxes and largest change of their sides, as a share of the side, at
         ``jitter_probability`` each.
@@ -123,18 +123,15 @@ class ProposalViews:
         )
 
     def _pair(self, proposals, w: int, h: int, rng: np.random.Generator) -> tuple[Window, np.ndarray, np.ndarray]:
-        """A window, and K boxes in pixels of the image: as it shows them, and jittered for V1."""
+        """A window, and K boxes in pixels of the image: clipped to the window, and whole and jittered for V1."""
         window = augment.resized_crop_window(w, h, rng, self.area)
-        boxes = self._draw(proposals, window, rng)
-        return window, boxes, augment.clip(self._jitter(boxes, rng), w, h)[0]
-
-    def _draw(self, proposals: np.ndarray, window: Window, rng: np.random.Generator) -> np.ndarray:
-        left, top, width, height = window
-        clipped, seen = augment.clip(proposals - np.float32([left, top, left, top]), width, height)
-        clipped = clipped[seen] if seen.any() else np.float32([[0, 0, width, height]])
-        order = rng.permutation(len(clipped))[: self.boxes]
-        repeated = rng.choice(order, self.boxes - len(order))
-        return clipped[np.concatenate([order, repeated])] + np.float32([left, top, left, top])
+        clipped, seen = _clip(proposals, window)
+        if not seen.any():
+            proposals = np.float32([[0, 0, w, h]])
+            clipped, seen = _clip(proposals, window)
+        order = rng.permutation(np.flatnonzero(seen))[: self.boxes]
+        chosen = np.concatenate([order, rng.choice(order, self.boxes - len(order))])
+        return window, clipped[chosen], augment.clip(self._jitter(proposals[chosen], rng), w, h)[0]
 
     def _jitter(self, boxes_xyxy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         moved = rng.random((len(boxes_xyxy), 1)) < self.jitter_probability
@@ -142,6 +139,14 @@ class ProposalViews:
         sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
         low = boxes_xyxy[:, :2] + shift * sides
         return np.concatenate([low, low + (1 + growth) * sides], 1).astype(np.float32)
+
+
+def _clip(boxes_xyxy: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to a window, all in pixels of the image; and which have an area left, as :func:`augment.clip`."""
+    left, top, width, height = window
+    origin = np.float32([left, top, left, top])
+    clipped, seen = augment.clip(boxes_xyxy - origin, width, height)
+    return clipped + origin, seen
 
 
 def _crop(image, boxes_xyxy, window: Window, side: int, photometric: Mapping, rng: np.random.Generator) -> Crop:
