@@ -1,5 +1,6 @@
 """Which images are labelled: the keys of all images -> those that a rule and a seed draw."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,23 @@ def held_out(keys: Iterable[str], chosen: Iterable[str], count: int, seed: int) 
     return [rest[row] for row in sorted(rows)]
 
 
+def _held_out_of_labelled(keys: list[str], shown: dict[str, set[str]], count: int, seed: int) -> list[str]:
+    """:func:`held_out` of all keys, with others in the place of those that would take a class's last image away.
+
+    :param shown: as from :func:`presence`.
+    """
+    first = held_out(keys, [], count, seed)
+    others = id_files.sorted_keys(set(keys) - set(first))
+    order = [*first, *(others[row] for row in np.random.default_rng(seed).permutation(len(others)))]
+    left, chosen = Counter(name for key in keys for name in shown[key]), []
+    for key in order:
+        if len(chosen) < count and all(left[name] > 1 for name in shown[key]):
+            chosen.append(key)
+            left.subtract(shown[key])
+    last = [key for key in order if key not in chosen]  # where there is no other choice
+    return id_files.sorted_keys([*chosen, *last[: count - len(chosen)]])
+
+
 @dataclass
 class Split:
     """Keys of the parts ``train``, ``val`` and ``test``; the parts taken from the test subset; notes to print."""
@@ -254,13 +272,13 @@ def draw(
     :param test: COCO-format dict of the test subset; None to test on what the rule leaves of ``whole``.
     :param rule: with ``fraction`` or ``ids``, see :func:`sample`.
     :param validation: the number of images to validate on. They come from what the rule leaves of ``whole``; where
-        nothing is left, or it is the test, from the drawn images, of which they are at most a fifth. ``test``: the
-        test images themselves, as in the paper.
+        nothing is left, or it is the test, from the drawn images, of which they are at most a fifth, and which keep an
+        image of each class as far as there are others to take. ``test``: the test images themselves, as in the paper.
     :raises InputError: as :func:`sample` and :func:`held_out`; nothing is left to test on, or too few images are drawn
         to hold out any.
     """
     train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
-    everything = id_files.sorted_keys(image["key"] for image in whole["images"])
+    everything, shown = id_files.sorted_keys(image["key"] for image in whole["images"]), presence(whole)
     keys, from_test = {"train": train}, set()
     if test is None:
         taken = set(train)
@@ -280,11 +298,18 @@ def draw(
                 f"{len(train)} labelled images: a fifth of them, held out to validate on, is none; label 5 or more, or "
                 "set scales.<scale>.split.validation to test (params.yaml)"
             )
-        keys["val"] = held_out(train, [], min(validation, len(train) // 5), seed)
+        keys["val"] = _held_out_of_labelled(train, shown, min(validation, len(train) // 5), seed)
         held = set(keys["val"])
         keys["train"] = [key for key in train if key not in held]
     else:
         keys["val"] = held_out(everything, train, validation, seed)
+    scored = [shown[key] for key in keys["test"]] if test is None else presence(test).values()
+    scored, trained = (set().union(*classes) for classes in (scored, (shown[key] for key in keys["train"])))
+    if missing := sorted(scored - trained):
+        notes.append(
+            f"none of the {len(keys['train'])} images to train on shows {len(missing)} of the {len(scored)} classes "
+            f"that are scored: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+        )
     return Split(keys, from_test, notes)
 
 

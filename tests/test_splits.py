@@ -271,6 +271,36 @@ def test_where_the_rule_leaves_nothing_validation_is_held_out_of_the_labelled(tm
         assert len(drawn["val"]) == 3 and sorted(drawn["train"] + drawn["val"]) == sorted(keys)
 
 
+@pytest.mark.parametrize("rule", [{"rule": "cover", "fraction": 0.4}, {"rule": "uniform", "fraction": 0.4}])
+@pytest.mark.parametrize("seed", range(8))
+def test_validation_takes_no_class_away_from_training(rule, seed):
+    shown = {str(n): {"common", f"rare {n // 5}"} if n % 5 < 2 else {"common"} for n in range(60)}
+    whole = labels(shown)
+    labelled, _ = splits.sample(whole, **rule, seed=seed)
+    drawn = splits.draw(whole, None, **rule, seed=seed, validation=4)
+    assert len(drawn.keys["val"]) == 4 and sorted(drawn.keys["val"] + drawn.keys["train"]) == sorted(labelled)
+    before, after = (set().union(*(shown[key] for key in keys)) for keys in (labelled, drawn.keys["train"]))
+    assert before == after
+    if rule["rule"] == "uniform":  # and what was held out without it is where it can be
+        plain = splits.held_out(labelled, [], 4, seed)
+        alone = {key for key in plain if sum(shown[key] <= shown[other] for other in labelled) == 1}
+        assert alone or drawn.keys["val"] == plain
+
+
+def test_validation_takes_what_there_is_where_every_image_is_its_class_s_last():
+    whole = labels({str(n): {f"class {n}"} for n in range(10)})
+    drawn = splits.draw(whole, labels({"50": {"class 3"}, "51": {"class 4"}}), rule="all", seed=0, validation=2)
+    assert drawn.keys["val"] == splits.held_out(drawn.keys["train"] + drawn.keys["val"], [], 2, 0)
+
+
+def test_classes_to_score_that_no_training_image_shows_are_noted():
+    whole = labels({str(n): {"a", "b"} for n in range(10)})
+    test = labels({"50": {"a", "c"}, "51": {"d"}, "52": set()})
+    notes = splits.draw(whole, test, rule="uniform", fraction=0.5, seed=0, validation=2).notes
+    assert notes == ["none of the 5 images to train on shows 2 of the 3 classes that are scored: c, d"]
+    assert splits.draw(whole, whole, rule="uniform", fraction=0.5, seed=0, validation=2).notes == []
+
+
 def test_what_is_published_was_drawn():
     whole, test = labels({str(n): {"a"} for n in range(20)}), labels({str(n): {"a"} for n in range(50, 55)})
     draw = {"rule": "uniform", "fraction": 0.5, "seed": 1}

@@ -62,6 +62,12 @@ def _files(root: Path, subset: str) -> list[Path]:
     for labels in (folder, folder / "Annotations"):
         files = _labels(labels)
         if files:
+            deeper = _labels(labels, "*/**/*.xml") if labels != root else []  # those of the root may be other subsets
+            if deeper:
+                raise InputError(
+                    f"{len(deeper)} XML files lie in folders below {labels.as_posix()!r}, the first is "
+                    f"{deeper[0].relative_to(labels).as_posix()!r}; expected all of a subset in one folder"
+                )
             return files
     lists = [file.stem for file in path.parent.glob("*.txt")]
     folders = [file.name for file in root.iterdir() if _labels(file) or _labels(file / "Annotations")]

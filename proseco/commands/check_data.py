@@ -10,7 +10,7 @@ from proseco import splits
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
-from proseco.data.annotations import check_classes, check_objects
+from proseco.data.annotations import check_apart, check_classes, check_objects
 from proseco.experiment import needs, plan, schema
 from proseco.weights import wanted
 
@@ -63,8 +63,13 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
         with _collected(errors):
             if len(readable) == 2:
                 check_classes(*readable, source=name)
+        with _collected(errors):
+            if len(readable) == 2:
+                check_apart(*readable, source=name)
         if valid and len(readable) == len(keys):
-            errors += _split(settings, scale, name, *readable)
+            wrong, said = _split(settings, scale, name, *readable)
+            errors += wrong
+            notes += said
     if valid and benchmark is None:
         for root, archive in needs.roots(settings, scale).items():
             with _collected(errors):
@@ -98,15 +103,17 @@ def _valid(settings: dict, scale: str, errors: list[str]) -> bool:
     return False
 
 
-def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None = None) -> list[str]:
-    """What stage split, and a finetuning after it, would refuse for the number of images."""
-    entry, errors, counts = settings["benchmarks"][name], [], []
+def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None = None) -> tuple[list[str], list[str]]:
+    """What stage split, and a finetuning after it, would refuse for the number of images; and what it would note."""
+    entry, errors, notes, counts = settings["benchmarks"][name], [], [], []
     rule, validation = splits.rule_of(entry, OWN), settings["scales"][scale]["split"]["validation"]
     for seed in settings["run"]["seeds"]:
         with _collected(errors):
-            counts.append(len(splits.draw(train, test, **rule, seed=seed, validation=validation).keys["train"]))
+            drawn = splits.draw(train, test, **rule, seed=seed, validation=validation)
+            counts.append(len(drawn.keys["train"]))
+            notes += [f"{name}, seed {seed}: {note}" for note in drawn.notes]
     errors = [f"{name}: {error}".replace("<scale>", scale) for error in errors]
-    return errors + (needs.batches(settings, scale, name, min(counts)) if counts else [])
+    return errors + (needs.batches(settings, scale, name, min(counts)) if counts else []), notes
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.benchmarks import _instances
 from proseco.data import images as pixels
+from proseco.data import verify
 from proseco.data.annotations import check_images
 from proseco.data.sample import Sample
 
@@ -63,7 +64,9 @@ def main(
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a whole number above 0")
     known = _instances.read(labels, folder=".") if labels else None
-    source = _Images(_labelled(images, labels, known) if known else _listed(images))
+    records = _labelled(images, labels, known) if known else _listed(images)
+    _refuse_broken(records)
+    source = _Images(records)
     torch_device = devices.pick_device(device, "--device")
     dtype = devices.pick_precision(precision, torch_device, "--precision")
     detector = trained.load(file, network=network, heads=heads)
@@ -102,6 +105,14 @@ def _refuse(out: Path, pictures: Path | None, labels: Path | None) -> None:
         raise InputError(f"--pictures {str(pictures)!r} is there already; name a new folder, or remove it")
 
 
+def _refuse_broken(records: list[dict]) -> None:
+    """All files that are cut short or no image, before hours of detecting; those broken in their middle come later."""
+    files_ = [{"key": record["key"], "file_name": record["path"].as_posix()} for record in records]
+    broken = verify.broken({"images": files_}, "")
+    if broken:
+        raise InputError(f"{len(broken)} of {len(records)} images cannot be read{verify.first_few(broken.values())}")
+
+
 def _listed(images: tuple[str, ...]) -> list[dict]:
     """Records of the images; ``file_name`` is relative to the folder if only one is given, and else as it was given."""
     file_names: dict[Path, str] = {}
@@ -137,7 +148,8 @@ def _as_labelled(names: list[str], ids: list[int], categories: list[dict], label
     strange = [name for name in names if name not in numbers and not name.startswith("LABEL_")]
     if strange:
         raise InputError(f"--labels {str(labels)!r} has no class {strange[0]!r}, which the detector was trained on")
-    return names, [numbers.get(name, i) for name, i in zip(names, ids, strict=True)]
+    # Its own number where that is of the name: two classes may have one name.
+    return names, [i if theirs.get(i) == name else numbers.get(name, i) for name, i in zip(names, ids, strict=True)]
 
 
 class _Images:

@@ -55,7 +55,8 @@ class AnnotatedImages:
         if image.shape[:2] != (record["height"], record["width"]):
             raise InputError(
                 f"{record['file_name']}: the image is {image.shape[1]} x {image.shape[0]} pixels, "
-                f"its annotation says {record['width']} x {record['height']}"
+                f"its annotation says {record['width']} x {record['height']} (drop_other_sizes: true of the benchmark "
+                "leaves such images out)"
             )
         rows = self.rows[record["id"]]
         outlines = self.outlines.get(record["id"])

@@ -146,6 +146,7 @@ def describe(
         "objects a class, least": int(counts.min()),
         "objects a class, median": float(np.median(counts)),
         "objects a class, most": int(counts.max()),
+        **_masks(objects),
         "files looked at": looked_at,
         "files missing": len(missing),
         "files of another size": len(other),
@@ -154,18 +155,29 @@ def describe(
     errors = [] if records else [f"{source}: there is no image; expected one or more"]
     if missing:
         where = Path(root).as_posix()
-        errors.append(f"{source}: {len(missing)} of {looked_at} image files are not in {where!r}{_listed(missing)}")
+        errors.append(f"{source}: {len(missing)} of {looked_at} image files are not in {where!r}{first_few(missing)}")
     if other:
         wrong = f"{source}: {len(other)} of {looked_at} images are not what their records say"
-        (notes if drop else errors).append(wrong + _listed(other.values()))
+        advice = "" if drop else " (drop_other_sizes: true leaves them out)"
+        (notes if drop else errors).append(wrong + advice + first_few(other.values()))
     if cut:
-        errors.append(f"{source}: {len(cut)} of {looked_at} image files are cut short or broken{_listed(cut.values())}")
+        errors.append(
+            f"{source}: {len(cut)} of {looked_at} image files are cut short or broken{first_few(cut.values())}"
+        )
     if drop:
         cleaned = subset(cleaned, [record["key"] for record in records if record["key"] not in other])
     return Report(facts, notes, errors, cleaned)
 
 
-def _listed(lines: Iterable[str]) -> str:
+def _masks(objects: list[dict]) -> dict[str, int]:
+    """How many objects have a mask, and how many of these are learned: those of images whose every object has one."""
+    kept = [record for record in objects if not record["iscrowd"]]
+    without = {record["image_id"] for record in kept if not record.get("segmentation")}
+    learned = sum(record["image_id"] not in without for record in kept)
+    return {"masks": sum(bool(record.get("segmentation")) for record in kept), "masks to learn": learned}
+
+
+def first_few(lines: Iterable[str]) -> str:
     """The first few, a line each below what is said of all."""
     lines = list(lines)
     more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []

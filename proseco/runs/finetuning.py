@@ -109,10 +109,8 @@ def run(
             extra_state={"best": best},
         )
         model.load_state_dict(best.weights)
-        if annotations["test"] == annotations["val"]:  # as the paper has it
-            detections = best.detections
-        else:
-            detections = predict_on(sources["test"], title="test")
+        validated_on_test = annotations["test"] == annotations["val"]  # as the paper has it
+        detections = best.detections if validated_on_test else predict_on(sources["test"], title="test")
         if distributed.rank() > 0:
             return
     scores = score(annotations["test"], detections)
@@ -121,7 +119,7 @@ def run(
     _save(out, best.weights, annotations["train"]["categories"], {**names, "detector": detector, "predict": seen})
     counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": done, "scoring": scoring}
     why = f"no AP above that of step {best.step} in {finetuning.patience} validations" if done < steps else None
-    chosen = best.summary(done) | {"stopped_early": why}
+    chosen = best.summary(done) | {"validated_on_test": validated_on_test, "stopped_early": why}
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
     facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}

@@ -128,7 +128,10 @@ def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pr
         count = _span([entry["steps"] for entry in metrics])
         scoring = metrics[0].get("scoring", "coco")  # of which nothing is said
         how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
-        parts.append(f"{title} finetuned for {count} and scored on {metrics[0]['test_images']:,} images{how}")
+        images = f"{metrics[0]['test_images']:,} images"
+        if metrics[0].get("validated_on_test"):
+            images = f"the {images} that also chose the checkpoints"
+        parts.append(f"{title} finetuned for {count} and scored on {images}{how}")
     return f"Scale: {results.name}. " + "; ".join(parts) + "."
 
 

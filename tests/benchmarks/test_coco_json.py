@@ -59,9 +59,18 @@ def test_names_with_folders_of_their_own(tmp_path):
     assert coco_json.load(tmp_path, "train.json")["images"][0]["file_name"] == "images/sub/a b.jpg"
 
 
+def test_the_first_image_may_be_missing(tmp_path):
+    write(tmp_path, "annotations/train.json")
+    touch(tmp_path, "images/train/c.jpg")
+    found = coco_json.load(tmp_path, "annotations/train.json")
+    assert [image["file_name"] for image in found["images"]] == ["images/train/a b.jpg", "images/train/c.jpg"]
+
+
 def test_what_is_not_there_is_named(tmp_path):
     write(tmp_path, "annotations/train.json")
     with pytest.raises(InputError, match=r"no file named 'val\.json'; there is annotations/train\.json \(coco_json"):
         coco_json.load(tmp_path, "val.json")
+    with pytest.raises(InputError, match=r"^no json in '.*pictures' or its folders, of which 'train' should be one"):
+        coco_json.load(tmp_path / "pictures", "train")
     with pytest.raises(InputError, match=r"train\.json': no image 'a b\.jpg' in annotations, .*, images/train of "):
         coco_json.load(tmp_path, "annotations/train.json")

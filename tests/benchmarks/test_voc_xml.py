@@ -136,3 +136,14 @@ def test_an_encoding_that_nobody_knows(tmp_path):
     write(tmp_path, "train", "train", one=(xml(before='<?xml version="1.0" encoding="klingon"?>'), "one.jpg"))
     with pytest.raises(InputError, match=r"one\.xml' is not readable XML: .*encoding"):
         voc_xml.load(tmp_path, "train")
+
+
+def test_label_files_in_deeper_folders_are_not_passed_over(tmp_path):
+    write(tmp_path, "train", "train", one=(xml(thing("dog")), "one.jpg"))
+    write(tmp_path, "train/more/of it", "train", two=(xml(thing("dog")), "two.jpg"))
+    with pytest.raises(
+        InputError, match=r"^1 XML files lie in folders below .*train', the first is 'more/of it/two\.xml'"
+    ):
+        voc_xml.load(tmp_path, "train")
+    write(tmp_path, ".", ".", three=(xml(thing("dog")), "three.jpg"))  # the root, of which they may be other subsets
+    assert [image["key"] for image in voc_xml.load(tmp_path, ".")["images"]] == ["three"]

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_a_sound_run(folder, capsys):
     check_data.main()
     out = capsys.readouterr()
     found = table(out.out)
-    assert out.err == "" and "note" not in out.out
+    notes = [line for line in out.out.splitlines() if line.startswith("note: ")]
+    assert out.err == "" and len(notes) == 4  # two benchmarks, two seeds: one labelled image does not show all classes
+    for note in notes:
+        assert re.search(r"mini_(coco_5|voc_10), seed 4[23]: none of the 1 images to train on shows \d of the \d", note)
     assert found[""] == ["coco train2017", "coco val2017", "voc 2007_trainval+2012_trainval", "voc 2007_test"]
     assert found["images"] == ["13", "6", "9", "6"] == found["files looked at"]
     assert found["images without objects"] == ["1", "1", "0", "1"]
@@ -96,7 +100,9 @@ def test_what_is_wrong_is_counted_and_named(folder, capsys):
         "error: coco train2017: 1 of 13 image files are not in 'data/demo/coco'",
         f"  train2017/{images[0].name}",
     ]
-    assert lines[2] == "error: coco train2017: 2 of 13 images are not what their records say"
+    assert lines[2] == (
+        "error: coco train2017: 2 of 13 images are not what their records say (drop_other_sizes: true leaves them out)"
+    )
     assert "no readable header" in lines[3]
     assert "note: coco train2017: clipped 1 box" in out.out and "note: coco train2017: dropped 2 boxes" in out.out
 
@@ -320,3 +326,33 @@ def test_a_subset_that_one_benchmark_learns_and_another_is_scored_on(folder, cap
     out = failing(capsys)
     assert table(out.out)[""] == ["voc 2007_test", "voc 2007_trainval"]
     assert "error: voc 2007_test: none of 6 images shows an object, crowds and difficult ones left out" in out.err
+
+
+def test_images_in_training_and_test_alike(folder, capsys):
+    def change(content):
+        content["benchmarks"]["coco_1x"]["test"] = "train2017"
+
+    change_params(change)
+    wrong = "coco_1x: 13 of 13 test images are among the training images, the first is 'train2017/"
+    assert f"error: {wrong}" in failing(capsys, benchmark="coco_1x").err
+    with pytest.raises(InputError, match=wrong):
+        split.main(scale="demo", benchmark="coco_1x")
+
+
+def test_masks_are_counted_and_those_that_are_learned(folder, capsys):
+    path = folder / "data/demo/coco/annotations/instances_train2017.json"
+    images = [record["image_id"] for record in read_json(path)["annotations"]]
+    several = next(image for image in images if images.count(image) > 1)
+
+    def change(content):
+        for record in content["annotations"]:
+            record["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+        next(r for r in content["annotations"] if r["image_id"] == several).pop("segmentation")
+
+    edit(path, change)
+    settings = params.load()
+    masks = settings["benchmarks"]["coco_1x"].get("masks", False)
+    check_data.main(benchmark="coco_1x")
+    found = table(capsys.readouterr().out)
+    assert masks and found["masks"][0] == str(len(images) - 1)
+    assert found["masks to learn"][0] == str(len(images) - images.count(several))

@@ -206,10 +206,23 @@ def test_a_detector_of_before_is_asked_for_its_size(run, ours, folder, truth, tm
     assert {(d["category_id"], d["category"]) for d in read_json(out)} == {(7, "boat"), (3, "buoy")}
 
 
+def test_of_two_classes_of_one_name_each_has_its_number(run, ours, folder, truth, tmp_path):
+    twins = [{"id": 0, "name": "boat", "original_id": 7}, {"id": 1, "name": "boat", "original_id": 3}]
+    twins.append({"id": 2, "name": "boat", "original_id": 9})
+    file, out, labels = tmp_path / "twins.safetensors", tmp_path / "found.json", tmp_path / "labels.json"
+    labels.write_text(json.dumps(instances(truth | {"categories": twins}, description="")))
+    changed(ours, file, classes=["boat", "boat"])
+    assert run(file, folder, "--labels", labels, "--out", out)[0] == 0
+    assert {d["category_id"] for d in read_json(out)} == {7, 3}
+
+
 def test_a_mistake_is_one_line_and_writes_nothing(run, ours, folder, truth, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.jpg").write_bytes((folder / "d.jpg").read_bytes()[:-200])
+    data = bytearray((folder / "d.jpg").read_bytes())
+    data[data.index(b"\xff\xc4") + 4] = 0x77  # a table of codes that no decoder has a place for
+    (tmp_path / "middle.jpg").write_bytes(data)
     student = tiny.detector(num_classes=None).state_dict()
     names = ("detector",), ("student", "teacher"), ("one", "two")
     for which in names:
@@ -223,8 +236,9 @@ def test_a_mistake_is_one_line_and_writes_nothing(run, ours, folder, truth, tmp_
     cases = [
         ((ours, tmp_path / "nowhere"), "no image or folder "),
         ((ours, tmp_path / "empty"), "no image in "),
-        ((ours, tmp_path / "text.png"), f"cannot read image '{tmp_path / 'text.png'}': cannot be decoded"),
-        ((ours, folder, tmp_path / "cut.jpg"), f"cannot read image '{tmp_path / 'cut.jpg'}': truncated"),
+        ((ours, tmp_path / "text.png"), "error: 1 of 1 images cannot be read"),
+        ((ours, folder, tmp_path / "cut.jpg", tmp_path / "text.png"), "error: 2 of 7 images cannot be read"),
+        ((ours, tmp_path / "middle.jpg"), f"cannot read image '{tmp_path / 'middle.jpg'}': "),
         ((tmp_path / "none.pth", folder), "no checkpoint "),
         ((tmp_path / "student.safetensors", folder), "is of a pretraining and has no class head; stage finetune gives"),
         ((tmp_path / "detector.safetensors", folder), "has no class head; stage finetune gives it one"),
@@ -244,6 +258,8 @@ def test_a_mistake_is_one_line_and_writes_nothing(run, ours, folder, truth, tmp_
         code, _, err = run(*words, *(() if "--out" in words else ("--out", out)))
         lines = [line for line in err.splitlines() if "error: " in line]
         assert code == 1 and len(lines) == 1 and why in lines[0] and "Traceback" not in err, (words, err)
+        if "2 of 7" in why:
+            assert f"  {tmp_path / 'cut.jpg'}: truncated\n  {tmp_path / 'text.png'}: cannot be decoded" in err
     made = {tmp_path / f"{letter}.safetensors" for letter in "xyz"}
     assert sorted(set(tmp_path.iterdir()) - made) == before and not list(folder.glob("*.json"))
 

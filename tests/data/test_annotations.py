@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.data.annotations import check, check_classes, check_images, check_objects, merge, subset
+from proseco.data.annotations import check, check_apart, check_classes, check_images, check_objects, merge, subset
 
 
 def labels():
@@ -121,6 +121,27 @@ def test_subset_keeps_these_images_and_their_objects():
     assert [a["id"] for a in part["annotations"]] == [4, 9]
     assert part["categories"] == labels()["categories"]
     assert subset(labels(), [])["images"] == []
+
+
+def test_boxes_in_shares_of_the_image_are_refused():
+    relative = labels()
+    for record in relative["annotations"]:
+        record["bbox"] = [0.25, 0.5, 0.75, 0.5]
+    with pytest.raises(
+        InputError, match=r"^x\.json: no box reaches beyond the first pixel; expected pixels, not shares"
+    ):
+        check(relative, source="x.json")
+    relative["annotations"][0]["bbox"] = [0.25, 0.5, 3.0, 2.0]
+    check(relative, source="x.json")
+
+
+def test_training_and_test_share_no_image():
+    other = {**labels(), "images": [{**image, "file_name": f"z/{image['key']}"} for image in labels()["images"]]}
+    check_apart(labels(), other, source="mine")
+    name = labels()["images"][1]["file_name"]
+    other["images"][2]["file_name"] = name
+    with pytest.raises(InputError, match=f"^mine: 1 of 3 test images are among the .* the first is '{name}'; expected"):
+        check_apart(labels(), other, source="mine")
 
 
 def test_subset_names_unknown_keys():
