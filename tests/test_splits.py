@@ -6,6 +6,7 @@ import pytest
 
 from proseco import splits
 from proseco.base.errors import InputError
+from proseco.base.files import text_digest
 from proseco.data import id_files
 
 IDS = Path(__file__).resolve().parents[1] / "../shared/data/ids"
@@ -116,6 +117,19 @@ def test_cover_has_every_class_on_both_sides(seed):
 def test_cover_without_rare_classes_is_the_uniform_draw():
     shown = {str(n): {"a", "b"} for n in range(50)}
     assert splits.cover(shown, fraction=0.8, seed=1) == (splits.uniform(shown, fraction=0.8, seed=1), [])
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"), [(0, "2e23e3e210983993d78d16720019ff77"), (1, "bcf702a2862a0fc98e1ca1fa2d08c17d")]
+)
+def test_cover_draws_what_it_drew_before(seed, digest):
+    """Splits by this rule are not published: whoever has the labels must be able to draw them again."""
+    rng = np.random.default_rng(seed)
+    shown = {str(n): {f"c{rng.integers(20)}" for _ in range(rng.integers(0, 4))} for n in range(400)}
+    for number in range(20, 90):
+        for key in rng.choice(400, size=2 + number % 2, replace=False):
+            shown[str(key)].add(f"c{number}")
+    assert text_digest(" ".join(splits.cover(shown, fraction=0.8, seed=seed)[0])) == digest
 
 
 @pytest.mark.parametrize("seed", range(5))

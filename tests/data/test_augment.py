@@ -85,6 +85,13 @@ def test_resize(height, width, short, long, size):
         assert np.abs(found(small) - moved[0]).max() < 0.6
 
 
+def test_shrinking_is_a_mean_over_areas():
+    """Noise tells: two pixels of sixteen, as plain bilinear interpolation takes, have another mean."""
+    image = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    small, _ = augment.resize(image, np.zeros((0, 4), np.float32), 6, None)
+    assert np.abs(small - image.reshape(6, 4, 9, 4, 3).mean((1, 3))).max() <= 0.5
+
+
 def test_crop_and_clip():
     image, boxes = rectangle(40, 70, (5, 6, 25, 30))
     cut, moved = augment.crop(image, boxes, left=10, top=2, width=30, height=20)

@@ -89,6 +89,36 @@ def test_regions_of_an_image_are_apart_and_anywhere():
     assert min(wide) < 0.2 and max(wide) > 0.8  # of all sizes
 
 
+def test_regions_overlap_no_more_than_they_may():
+    found = {}
+    for most in (0.1, 1.0):
+        views, overlaps = SharedRegions(**SCRL | {"boxes": 3, "area": (1.0, 1.0), "min_size": 30, "max_iou": most}), []
+        for seed in range(60):
+            crop = views(sample((100, 100)), np.random.default_rng(seed)).crops[0]
+            corners = box_ops.cxcywh_to_xyxy(torch.from_numpy(crop.boxes_cxcywh))
+            overlaps += box_ops.iou(corners, corners)[~torch.eye(3, dtype=torch.bool)].tolist()
+        found[most] = np.mean(np.array(overlaps) > 0.1)
+    assert found[0.1] < 0.02 < 0.2 < found[1.0]  # else fifty tries would be of no use
+
+
+def test_windows_share_enough_for_the_smallest_region():
+    """In the view that shows it smaller: where windows differ in size, the larger one counts."""
+    views, sides = SharedRegions(**SCRL | {"area": (0.1, 1.0), "min_size": 40}), []
+    for seed in range(60):
+        for crop in views(sample((150, 220)), np.random.default_rng(seed)).crops:
+            sides.append(crop.boxes_cxcywh[:, 2:].min() * 96)
+    assert min(sides) > 40 - 0.01
+
+
+@pytest.mark.parametrize("area", [(0.2, 0.3), (0.7, 0.9)])
+def test_windows_have_the_share_of_the_image_that_is_asked_for(area):
+    views, shares = SharedRegions(**SCRL | {"area": area, "min_size": 5}), []
+    for seed in range(40):
+        for crop in views(sample((150, 150)), np.random.default_rng(seed)).crops:
+            shares.append(np.prod([(np.ptp(crop.image[..., c].astype(float)) + 2) / 255 for c in (0, 1)]))
+    assert area[0] - 0.03 < min(shares) < max(shares) < area[1] + 0.03 and np.ptp(shares) > 0.06
+
+
 def test_regions_of_windows_that_share_nothing_are_never_drawn():
     """As large as the view: only two windows that are one can hold it."""
     views = SharedRegions(**SCRL | {"min_size": 96, "area": (0.2, 0.3)})
@@ -196,6 +226,16 @@ def test_jitter_moves_the_boxes_of_the_first_view_alone():
     assert np.abs(amounts).max() < 0.1001 and np.abs(amounts).max(0).min() > 0.08
     assert abs(still - 90) < 4 * (0.21 * 300) ** 0.5
     assert np.abs(np.corrcoef(amounts.T) - np.eye(3)).max() < 0.2
+
+
+def test_jitter_leaves_no_box_beyond_the_image():
+    moved = 0
+    for seed in range(40):
+        whole = soco_views((150, 220), [[0, 0, 220, 150]], seed, area=(1.0, 1.0), boxes=3, jitter_probability=1.0)[0]
+        corners = box_ops.cxcywh_to_xyxy(torch.from_numpy(whole.boxes_cxcywh))
+        assert corners.min() > -1e-5 and corners.max() < 1 + 1e-5
+        moved += (whole.boxes_cxcywh[:, 2:] < 0.99).any()
+    assert moved > 30
 
 
 def test_views_are_equal_for_equal_generators_and_collate():

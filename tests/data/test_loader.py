@@ -318,6 +318,14 @@ def test_sizes_do_not_rise_in_the_course_of_a_group_or_a_batch():
     assert not all(found in (sorted(found), sorted(found, reverse=True)) for found in widths)
 
 
+def test_the_batches_of_each_group_come_in_an_order_of_its_own():
+    """Of images that differ in width alone each batch holds four neighbours: its place among them is told by one."""
+    order = loader.Order(count=20, batch=4, steps=15, seed=5, group=5, frame=lambda epoch, number: (number + 1, 1))
+    places = [tuple(order.step(step)[0][1] // 4 for step in range(first, first + 5)) for first in (0, 5, 10)]
+    assert all(sorted(found) == [0, 1, 2, 3, 4] for found in places)
+    assert len({(0, 1, 2, 3, 4), *places}) == 4
+
+
 def test_grouped_steps_are_a_function_of_seed_and_step():
     whole = grouped(8)
     for first in (1, 8, 25):

@@ -125,6 +125,29 @@ def test_heads_are_shared_unless_boxes_are_refined():
     assert plain.transformer.decoder.bbox_embed is None
 
 
+def test_the_projections_of_the_maps_begin_as_in_the_public_code():
+    model = deformable_detr.build(**tiny.SIZES | {"levels": 4})
+    for (convolution, _), fan_in in zip(model.input_proj, [12, 16, 24, 24 * 9], strict=True):
+        bound = (6 / (fan_in + convolution.weight[0, 0].numel() * 32)) ** 0.5  # Xavier's
+        assert 0.9 * bound < convolution.weight.abs().max() <= bound and (convolution.bias == 0).all()
+
+
+def test_the_first_stage_learns_nothing_from_the_second(monkeypatch):
+    model, batch, seen = tiny.detector(box_refinement=True, two_stage=True), tiny.batch(), []
+    decode = model.transformer.decode
+    monkeypatch.setattr(
+        model.transformer, "decode", lambda *given, **more: seen.append(given[5]) or decode(*given, **more)
+    )
+    out = model(batch.views[0], batch.mask)
+    assert out["encoder"]["boxes"].requires_grad and not seen[0].requires_grad
+
+
+def test_options_reach_the_layers_and_the_loss():
+    model = tiny.detector(dropout=0.3, class_weight=1.0, coord_weight=2.0, giou_weight=3.0)
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.3}
+    assert model.weights == {"class": 1.0, "coord": 2.0, "giou": 3.0}
+
+
 def test_training_begins_with_small_boxes_and_few_objects():
     torch.manual_seed(0)
     model = deformable_detr.build(**tiny.SIZES)

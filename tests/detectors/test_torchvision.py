@@ -139,6 +139,24 @@ def test_names_and_shapes_are_torchvisions(name):
     assert all(any(key.startswith(start) for key in wanted) for start in (ours.body_prefix, *ours.head_prefixes[:1]))
 
 
+def test_frames_are_padded_to_whole_strides():
+    images, mask = torch.zeros(2, 3, 50, 70, dtype=torch.uint8), torch.zeros(2, 50, 70, dtype=torch.bool)
+    mask[1, 40:] = mask[1, :, 60:] = True
+    framed = frame(images, mask)
+    assert framed.tensors.shape == (2, 3, 64, 96) and framed.image_sizes == [(50, 70), (40, 60)]
+
+
+def test_options_reach_torchvisions_parts():
+    """The reference above has torchvision's own values of these, which are our defaults too."""
+    for name in ("faster_rcnn", "mask_rcnn"):
+        model = detector(name, score_threshold=0.11, nms=0.33, canonical=77)
+        heads = model.roi_heads
+        assert (heads.score_thresh, heads.nms_thresh, heads.box_roi_pool.canonical_scale) == (0.11, 0.33, 77)
+    assert heads.mask_roi_pool.canonical_scale == 77
+    model = detector("fcos", score_threshold=0.11, nms=0.33, radius=2.5)
+    assert (model.score_thresh, model.nms_thresh, model.center_sampling_radius) == (0.11, 0.33, 2.5)
+
+
 @every
 def test_detections_are_torchvisions(name):
     ours = detector(name).eval()

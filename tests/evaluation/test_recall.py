@@ -114,6 +114,20 @@ def test_the_number_of_processes_changes_nothing(monkeypatch, data):
     assert found[0] == found[1]
 
 
+def test_the_baseline_draws_anew_for_each_image(monkeypatch, data):
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+    call, seeds = plugins.call, []
+
+    def spy(kind, entry, image, *, seed, **options):
+        if entry["name"] == "random":
+            seeds.append(seed)
+        return call(kind, entry, image, seed=seed, **options)
+
+    monkeypatch.setattr(plugins, "call", spy)
+    recall.measure(*data, {"name": "opencv"}, images=9, seed=3)
+    assert seeds == [derive_seed(3, "recall", f"key{number}") for number in (0, 1, 3, 5)]
+
+
 def test_random_boxes_need_no_baseline(monkeypatch, data):
     monkeypatch.setenv("PROSECO_WORKERS", "1")
     rows = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3)

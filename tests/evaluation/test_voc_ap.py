@@ -100,6 +100,13 @@ def test_an_iou_that_equals_the_threshold_reaches_it():
     assert (result["AP50"], result["AP"]) == (pytest.approx(100), pytest.approx(10))
 
 
+@pytest.mark.parametrize(("area", "ranges"), [(32.0**2, ["APs", "APm"]), (96.0**2, ["APm", "APl"])])
+def test_an_area_on_the_border_belongs_to_both_ranges(area, ranges):
+    result = score(one_object(area=area), np.array([box(1, 10, 20, 60, 40, 0.5)]))
+    assert [name for name in ("APs", "APm", "APl") if result[name] is not None] == ranges
+    assert all(result[name] == pytest.approx(100) for name in ranges)
+
+
 def test_of_equal_overlaps_the_first_object():
     annotations = two_objects(bbox=[30.0, 20.0, 60.0, 40.0], difficult=1)
     rows = np.array([box(1, 20, 20, 60, 40, 0.9)])

@@ -82,6 +82,14 @@ def test_the_weights_of_the_terms_go_to_the_method():
     assert method["boxes"] == REAL["scales"]["demo"]["pretrain"]["proseco"]["method"]["boxes"]
 
 
+def test_a_row_is_pretrained_by_its_own_schedule_and_detector():
+    of_plugin = REAL["scales"]["demo"]["pretrain"]["proseco"]["schedule"]
+    found = {name: pretraining(REAL, "demo", name) for name in ("batch", "queries_100", "proseco")}
+    assert found["proseco"]["schedule"] == of_plugin
+    assert found["batch"]["schedule"] == of_plugin | {"batch": 24, "steps": 150}
+    assert found["batch"]["method"]["ema_rate"] == 0.996 and found["queries_100"]["detector"]["queries"] == 14
+
+
 def changes(path, value):
     """Files of settings that one change changes."""
     before, after = plan.resolve(REAL), plan.resolve(changed(path, value))

@@ -10,7 +10,7 @@ import torch
 
 from proseco.base import plugins
 from proseco.base.errors import InputError
-from proseco.losses import _chunked, infonce, locnce, locsce, sce
+from proseco.losses import _chunked, _contrast, infonce, locnce, locsce, sce
 from tests.oracles import locnce_oracle, locsce_oracle
 
 B, N, D = 3, 4, 5
@@ -352,3 +352,9 @@ def test_an_unknown_mask_is_named():
     for loss in (sce.loss, locsce.loss):
         with pytest.raises(InputError, match=r"no relation mask named 'image'; there is literal, self \(loss\."):
             loss(*tensors(*scene()), relation_mask="image")
+
+
+def test_an_overlap_of_just_delta_is_a_positive():
+    corners = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.25, 1.0]]])
+    found = _contrast.positives(corners, torch.arange(3), 0.5)
+    assert found.tolist() == [[True, True, False], [True, True, True], [False, True, True]]

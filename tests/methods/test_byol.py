@@ -2,6 +2,7 @@
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,6 +129,13 @@ def test_batch_norm_over_several_processes_needs_gpus(monkeypatch):
         made()
 
 
+def test_batch_norm_of_several_gpus_sees_the_whole_batch(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    encoder = Encoder()
+    encoder.parameters = lambda: iter([SimpleNamespace(device=torch.device("cuda", 0))])
+    assert isinstance(distributed.with_norm_over_all(encoder).layers[1], nn.SyncBatchNorm)
+
+
 def test_a_frozen_body_is_trained_and_comes_back():
     torch.manual_seed(0)
     frozen = tiny.stir(Body(**tiny.BODY))
@@ -154,3 +162,10 @@ def test_a_frozen_body_is_trained_and_comes_back():
     body.eval()
     assert torch.allclose(again(images)[-1], body(images)[-1], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(again(images)[-1], before[-1], rtol=1e-3, atol=1e-3)  # its statistics have moved
+
+
+def test_projector_and_predictor_are_those_of_byol():
+    first, norm, relu, last = _byol.head(5, 9, 4)
+    assert (first.in_features, first.out_features, norm.num_features) == (5, 9, 9)
+    assert (last.in_features, last.out_features, last.bias) == (9, 4, None)
+    assert isinstance(norm, nn.BatchNorm1d) and isinstance(relu, nn.ReLU)

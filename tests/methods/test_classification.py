@@ -52,3 +52,8 @@ def test_it_learns_and_its_statistics_move():
     assert not torch.equal(before, network.bn1.running_mean)
     assert method.transform.side == 48
     assert method.transform.area == (0.4, 1.0)
+
+
+def test_its_options_reach_the_views():
+    views = classification.build(ResNet(**tiny.BODY, num_classes=3), side=40, area=(0.6, 0.9)).transform
+    assert (views.side, views.area) == (40, (0.6, 0.9))

@@ -168,3 +168,16 @@ def test_a_step_in_bfloat16_is_close():
     assert all(value.dtype == torch.float32 for value in terms.values())
     for name, value in terms.items():
         assert value.item() == pytest.approx(truth[name].item(), rel=0.05) and value != truth[name]
+
+
+def test_it_takes_the_first_boxes_or_draws_them():
+    weak = {"short_edges": [60], "long_edge": None, "flip_probability": 0.0, "crop_probability": 0.0}
+    weak |= {"first_short_edges": [60], "crop_min": 30, "crop_max": 60}
+    stored = np.float32([[x, 5, x + 4, 50] for x in range(0, 80, 8)])
+    sample, found = Sample("k", np.zeros((60, 90, 3), np.uint8), stored), {}
+    for draw in (False, True):
+        made = detreg.build(tiny.detector(num_classes=None), weak=weak, boxes=4, draw=draw)
+        views = [made.transform(sample, np.random.default_rng(seed)) for seed in range(30)]
+        found[draw] = {round(x * 90 - 2) // 8 for view in views for x in view.boxes_cxcywh[:, 0].tolist()}
+        assert {len(view.boxes_cxcywh) for view in views} == {4}
+    assert found == {False: {0, 1, 2, 3}, True: set(range(10))}

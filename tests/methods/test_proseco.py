@@ -334,3 +334,9 @@ def test_what_leaves_is_a_whole_detector(tmp_path, refine):
     assert list(weights) == ["student", "teacher"]
     for part in ("projector.layers.1.weight", "query_embed.weight"):
         assert not torch.equal(weights["student"][part], weights["teacher"][part])
+
+
+def test_its_options_reach_the_views():
+    weak, strong = {"short_edges": [60]}, {"blur_probability": 0.3}
+    made = proseco.build(tiny.detector(num_classes=None), weak=weak, strong=strong, loss=locsce.loss, boxes=7)
+    assert (made.transform.weak, made.transform.strong, made.transform.boxes) == (weak, strong, 7)

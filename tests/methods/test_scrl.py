@@ -109,3 +109,14 @@ def test_it_learns_that_two_views_show_the_same():
         losses.append(loss.item())
     assert losses[0] > 3 and losses[-1] < 0.5 * losses[0]
     assert method.losses(data)[1]["spread"] > 0.3
+
+
+def test_its_options_reach_the_views_and_the_target():
+    torch.manual_seed(0)
+    inverted = PLAIN | {"solarise_probability": 1.0}
+    options = VIEWS | {"area": (0.4, 0.9), "min_size": 20, "max_iou": 0.3, "second": inverted}
+    made = scrl.build(ResNet(**tiny.BODY, num_classes=4), **options, projector=(20, 6), ema_rate=0.7, steps=50)
+    views = made.transform
+    assert (views.side, views.area, views.boxes, views.min_size, views.max_iou) == (64, (0.4, 0.9), 4, 20, 0.3)
+    assert views.photometric == (PLAIN, inverted)
+    assert made.teacher.keep_rate() == pytest.approx(0.7)

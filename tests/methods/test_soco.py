@@ -167,3 +167,32 @@ def test_it_learns_that_three_views_show_the_same():
         losses.append(loss.item())
     assert losses[0] > 5 and losses[-1] < 0.5 * losses[0]
     assert method.losses(data)[1]["spread"] > 0.3
+
+
+def test_its_options_reach_the_views_and_the_target():
+    inverted = PLAIN | {"solarise_probability": 1.0}
+    options = {"area": (0.6, 0.9), "boxes": 2, "jitter": 0.2, "jitter_probability": 0.3, "second": inverted}
+    for extra, others in ((None, 2), (48, 3)):
+        method = made(ema_rate=0.7, extra_side=extra, **options)
+        views = method.transform
+        assert (views.side, views.area, views.boxes, views.keep) == (64, (0.6, 0.9), 2, VIEWS["filter"])
+        assert (views.jitter, views.jitter_probability, views.extra_side) == (0.2, 0.3, extra)
+        assert views.photometric == (PLAIN, *[inverted] * others)  # V1's is the first
+        assert method.teacher.keep_rate() == pytest.approx(0.7)
+
+
+def test_batch_norm_is_trained_and_from_scratch_is_that_of_a_fresh_network(monkeypatch):
+    """The body comes with frozen norms, which would keep the statistics of the backbone that it began from."""
+    given = detector()
+    frozen = [module for module in given.modules() if isinstance(module, FrozenBatchNorm2d)]
+    for module in frozen:
+        module.weight.uniform_(0.5, 2), module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+    monkeypatch.setattr(__name__ + ".detector", lambda: given)
+    method = made(scratch=True)
+    for encoder in (method.student.encoder, method.teacher.encoder):
+        norms = [module for module in encoder.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert len(norms) == len(frozen) and all(module.training for module in norms)
+        assert all((module.weight == 1).all() and (module.running_mean == 0).all() for module in norms)
+    method.losses(batch(method))
+    for encoder in (method.student.encoder, method.teacher.encoder):
+        assert encoder.backbone.body.bn1.running_mean.abs().min() > 0

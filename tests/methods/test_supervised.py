@@ -19,6 +19,16 @@ def test_its_losses_are_the_detectors_on_the_first_view():
     method.after_step()
 
 
+def test_a_part_is_told_its_share_of_the_batch(monkeypatch):
+    """The convolutional detectors' losses are means over images: without it those of parts would add up to more."""
+    model, seen = tiny.detector(), []
+    method, batch = supervised.build(model, weak={}, micro_batch=2), tiny.batch()
+    monkeypatch.setattr(model, "losses", lambda *given: seen.append(given[3:]) or {})
+    for part in method.parts(batch):
+        method.losses(part)
+    assert seen == [(5, 2 / 3), (5, 1 / 3)]
+
+
 def test_a_few_images_can_be_learned_by_heart():
     model = tiny.detector(box_refinement=True).train()
     method = supervised.build(model, weak={})

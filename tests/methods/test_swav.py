@@ -266,3 +266,27 @@ def test_it_learns_to_tell_images_apart():
     first, last = found[:5], found[-5:]
     assert np.mean([x.loss for x in last]) < 0.7 * np.mean([x.loss for x in first])
     assert np.mean([x.agreement for x in last]) > 0.8
+
+
+def test_the_projection_head_is_that_of_the_public_code():
+    head = made().student.head
+    kinds = [torch.nn.Linear, torch.nn.BatchNorm1d, torch.nn.ReLU, torch.nn.Linear]
+    assert [type(layer) for layer in head] == kinds
+    assert (head[0].in_features, head[0].out_features, head[1].num_features) == (24, 20, 20)
+    assert (head[3].in_features, head[3].out_features) == (20, 12)
+
+
+def test_its_options_reach_the_views():
+    views = made(area=[0.5, 1.0], small_area=[0.1, 0.2]).transform
+    assert (views.side, views.area, views.small_side, views.small_area) == (48, [0.5, 1.0], 32, [0.1, 0.2])
+    assert (views.small_crops, views.photometric) == (2, PHOTOMETRIC)
+
+
+def test_a_queue_that_is_just_full_takes_part():
+    method, plain = made(queue=10), made()
+    for seed in range(3):
+        one = batch(seed=seed)
+        z = method.student([crops.images for crops in one.crops]).detach()
+        alike = torch.allclose(method.assign(z, one), plain.assign(z, one), atol=1e-5)
+        assert alike == (seed < 2)  # two steps of five images
+        method.after_step()

@@ -179,3 +179,9 @@ def test_a_step_in_bfloat16_is_close():
     assert all(value.dtype == torch.float32 for value in terms.values())
     for name, value in terms.items():
         assert value.item() == pytest.approx(truth[name].item(), rel=0.05) and value != truth[name]
+
+
+def test_its_options_reach_the_views():
+    weak = {"short_edges": [60]}
+    made = updetr.build(tiny.detector(num_classes=None), weak=weak, patches=2, min_side=5)
+    assert (made.transform.weak, made.transform.patches, made.transform.min_side) == (weak, 2, 5)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from proseco.nn import position
+from proseco.nn.deformable_attention import DeformableAttention
 from proseco.nn.deformable_transformer import (
     DeformableTransformer,
     Encoder,
@@ -190,6 +191,36 @@ def test_under_autocast_the_encoder_is_lowered_and_what_it_adds_to_is_not():
             )
         assert seen[:2] == [lowered, lowered]
         assert torch.equal(seen[2], x.to(dtype))
+
+
+def test_training_begins_as_in_the_public_code():
+    torch.manual_seed(0)
+    sizes = {"width": 64, "heads": 4, "encoder_layers": 1, "decoder_layers": 1, "ffn": 96, "dropout": 0.0}
+    net = DeformableTransformer(**sizes, levels=3, points=3, queries=N, two_stage=False)
+    assert net.level_embed.std().item() == pytest.approx(1, abs=0.2)
+    assert (net.reference_points.bias == 0).all()
+    for layer in (net.encoder.layers[0], net.decoder.layers[0]):
+        bound = math.sqrt(6 / (64 + 96))  # Xavier's
+        assert 0.95 * bound < layer.linear1.weight.abs().max() <= bound
+        attention = layer.cross_attn if hasattr(layer, "cross_attn") else layer.self_attn
+        assert (attention.sampling_offsets.weight == 0).all() and (attention.attention_weights.weight == 0).all()
+        assert torch.equal(attention.sampling_offsets.bias, DeformableAttention(64, 3, 4, 3).sampling_offsets.bias)
+
+
+def test_dropout_follows_every_part_of_a_layer():
+    """As in the public code: attention, its sum, the hidden layer and its sum."""
+    net = transformer(dropout=0.3)
+    assert {module.p for module in net.modules() if isinstance(module, nn.Dropout)} == {0.3}
+    assert {layer.self_attn.dropout for layer in net.decoder.layers} == {0.3}
+    names, seen = [], []
+    for kind in ("encoder", "decoder"):
+        layer = getattr(net, kind).layers[0]
+        for name, module in layer.named_children():
+            if isinstance(module, nn.Dropout):
+                names.append((kind, name))
+                module.register_forward_hook(lambda *_, place=names[-1]: seen.append(place))
+    net.decode(*net.encode(*maps(1)), embedding())
+    assert sorted(seen) == sorted(names) and len(names) == 3 + 4
 
 
 def test_dropout_is_of_training_alone():

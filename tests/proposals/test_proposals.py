@@ -9,6 +9,7 @@ import pytest
 
 from proseco.base.errors import InputError
 from proseco.proposals import opencv, random, selective_search
+from proseco.proposals._scale import shrink
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = [(8, 10, 30, 40), (40, 6, 70, 26), (34, 34, 76, 58)]
@@ -85,6 +86,19 @@ def test_search_on_a_smaller_image_gives_boxes_of_the_given_one(search):
     assert np.allclose(boxes / 3, (boxes / 3).round(), atol=1e-3)  # whole pixels of the smaller image
     tall = search.propose(np.ascontiguousarray(large.transpose(1, 0, 2)), seed=1, long_edge=84)
     assert (tall <= [192, 252, 192, 252]).all() and tall[:, 3].max() > 200
+
+
+def test_boxes_of_a_smaller_image_of_another_aspect_fit_the_given_one(search):
+    """141 x 100 pixels become 64 x 45: width and height are scaled by factors of their own."""
+    large = cv2.resize(scene(), (141, 100), interpolation=cv2.INTER_CUBIC)
+    boxes = search.propose(large, seed=1, long_edge=64)
+    assert boxes.max(0)[2:] == pytest.approx([141, 100], abs=1e-3) and boxes.min() == 0
+
+
+def test_an_image_is_shrunk_to_means_over_areas():
+    image = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    small, scale = shrink(image, 9)
+    assert np.abs(small - image.reshape(6, 4, 9, 4, 3).mean((1, 3))).max() <= 0.5 and (scale == 4).all()
 
 
 def test_an_image_is_not_enlarged(search):

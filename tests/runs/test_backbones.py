@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from proseco.base import files, params
 from proseco.base.errors import InputError
+from proseco.base.randomness import seed as derive_seed
 from proseco.experiment import plan
 from proseco.runs import backbones
 from stages import backbone
@@ -83,6 +84,21 @@ def test_it_is_trained_once(make, tmp_path):
 def test_it_is_trained_again_where_anything_that_it_is_made_of_has_changed(make, changes, depends):
     assert make(PLAN) == ["own"]
     assert make(PLAN | changes, **depends) == ["own"]
+
+
+def test_the_loop_is_given_what_the_plan_says(make, monkeypatch):
+    views = {"boxes": 2, "min_size": 8, "side": 32, "first": {}, "second": {}, "projector": [20, 6]}
+    entries = {"own": ENTRY, "other": {"name": "scrl", "root": "images", "schedule": SCHEDULE | {"steps": 6}} | views}
+    calls = {}
+
+    def fit(method, batches, schedule, **options):
+        calls[options["title"]] = (method, options)
+
+    monkeypatch.setattr(backbones, "fit", fit)
+    make(PLAN | {"files": {"one": "own", "two": "other"}, "backbones": entries, "seed": 5})
+    (_, own), (scrl, other) = calls["backbone own"], calls["backbone other"]
+    assert [x["seed"] for x in (own, other)] == [derive_seed(5, "backbone", name) for name in entries]
+    assert (own["steps"], other["steps"], scrl.teacher.steps) == (2, 6, 6)
 
 
 def test_nor_is_a_file_believed_that_is_another(make, tmp_path):

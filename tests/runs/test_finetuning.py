@@ -6,8 +6,11 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from proseco.base import plugins
 from proseco.base.files import read_json
+from proseco.base.randomness import seed as derive_seed
 from proseco.runs import finetuning
 from proseco.weights import checkpoint
 from tests import tiny
@@ -118,3 +121,71 @@ def test_frozen_stages_leave_as_they_began(cell, tmp_path, monkeypatch):
     still = {key.split(".")[3] for key in convolutions if (begun[key] == ended[key]).all()}
     moved = {key.split(".")[3] for key in convolutions if (begun[key] != ended[key]).any()}
     assert (still, moved) == ({"conv1", "layer1"}, {"layer2", "layer3", "layer4"})
+
+
+def test_the_weights_of_the_best_validation_are_tested_and_saved(cell, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(model, source, **options):
+        seen.append((len(source), {key: value.clone() for key, value in model.state_dict().items()}))
+        return np.full((1, 7), len(seen), np.float64)
+
+    monkeypatch.setattr(finetuning, "predict", spy)
+    monkeypatch.setattr(finetuning, "picture", lambda source, detections, path: seen.append((len(source), detections)))
+    cell["schedule"] = SCHEDULE | {"patience": None}
+    found, _, _ = run(cell, tmp_path / "cell", [1.0, 3.0, 2.0, 1.0, 2.0, 2.5, 7.5], monkeypatch)
+    assert (found["best_step"], found["steps"], found["AP"]) == (3, 10, 7.5)
+    assert [images for images, _ in seen] == [2] * 6 + [5, 5]  # validations, the test, its picture
+    (_, best), (_, last), (_, tested) = (seen[number] for number in (1, 5, 6))
+    assert (seen[7][1] == 7).all()
+    saved = checkpoint.load(tmp_path / "cell" / "out.safetensors", "detector")
+    assert all(torch.equal(tested[key], value) and torch.equal(saved[key], value) for key, value in best.items())
+    assert not torch.equal(best["query_embed.weight"], last["query_embed.weight"])
+
+
+def test_where_test_images_are_validated_on_the_best_detections_are_scored(cell, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetuning, "predict", lambda *given, **options: seen.append(0) or np.full((1, 7), len(seen)))
+    monkeypatch.setattr(finetuning, "picture", lambda source, detections, path: seen.append(detections))
+    cell["annotations"]["test"] = cell["annotations"]["val"]
+    cell["schedule"] = SCHEDULE | {"patience": None}
+    run(cell, tmp_path / "cell", [1.0, 3.0, 2.0, 1.0, 2.0, 2.5, 7.5], monkeypatch)
+    assert len(seen) == 7 and (seen[6] == 2).all()
+
+
+def begun(cell, folder, monkeypatch, **changes):
+    """What the loop is called with."""
+    fit = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(finetuning, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning.run(**cell | changes, out=folder / "out", results=folder, scratch=folder)
+    return fit.call_args
+
+
+def test_it_begins_with_the_network_that_is_named(cell, tmp_path, monkeypatch):
+    networks = {"student": tiny.detector(num_classes=2), "teacher": tiny.detector(seed=1, num_classes=2)}
+    checkpoint.save(cell["start"], {name: model.state_dict() for name, model in networks.items()}, {"method": None})
+    for name, model in networks.items():
+        state = begun(cell, tmp_path, monkeypatch, init_from=name).args[0].student.state_dict()
+        wanted = {key: value for key, value in model.state_dict().items() if "class_embed" not in key}
+        assert all(torch.equal(state[key], value) for key, value in wanted.items())
+
+
+def test_the_loop_is_given_what_the_settings_say(cell, tmp_path, monkeypatch):
+    schedule = SCHEDULE | {"micro_batch": 2, "group_steps": 3, "pad_to": 8}
+    for seed in (3, 4):
+        given = begun(cell, tmp_path, monkeypatch, names=cell["names"] | {"seed": seed}, schedule=schedule)
+        assert given.kwargs["seed"] == derive_seed(seed, "finetune")
+    assert given.args[0].micro_batch == 2
+    assert (given.args[1].keywords["group"], given.args[1].keywords["pad_to"]) == (3, 8)
+
+
+def test_a_detector_that_learns_masks_is_given_them(cell, tmp_path, monkeypatch):
+    options = {"backbone": tiny.BODY, "channels": 16, "box_width": 24, "mask_width": 8, "mask_layers": 1}
+    for record in cell["annotations"]["train"]["annotations"]:
+        record["segmentation"] = [[3, 5, 23, 5, 23, 17]]
+    for name, known in (("mask_rcnn", options), ("faster_rcnn", {k: v for k, v in options.items() if k[:4] != "mask"})):
+        model = plugins.call("detectors", {"name": name} | known, num_classes=2)
+        checkpoint.save(cell["start"], {"student": model.state_dict()}, {"method": None})
+        source = begun(cell, tmp_path, monkeypatch, detector={"name": name} | known).args[1].args[0]
+        assert (source[1].outlines is not None) == (name == "mask_rcnn")

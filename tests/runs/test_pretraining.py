@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from proseco.base import files, plugins
+from proseco.base.randomness import seed as derive_seed
 from proseco.methods import soco
 from proseco.nn.backbone import ResNet
 from proseco.runs import pretraining
@@ -52,12 +53,17 @@ def run(given, folder, **changes):
     return out, results
 
 
-def test_from_shards_to_a_finetuned_detector(given, tmp_path):
+def test_from_shards_to_a_finetuned_detector(given, tmp_path, monkeypatch):
+    build, made = pretraining._build, []
+    monkeypatch.setattr(pretraining, "_build", lambda *options: made.append(build(*options)) or made[0])
     out, results = run(given, tmp_path)
     sheet = np.asarray(Image.open(results / "boxes.png").convert("RGB"))
     assert sheet.shape[0] > 0.6 * sheet.shape[1]  # three views of four images
     assert files.read_json(results / "metrics.json") == {"steps": 5}
     student, teacher = (checkpoint.load(out, name) for name in ("student", "teacher"))
+    for network, state in made[0].state_dicts().items():
+        saved = {"student": student, "teacher": teacher}[network]
+        assert all(torch.equal(saved[name], value) for name, value in state.items())
     before = checkpoint.load(given[1], "backbone")
     moved = [name for name, value in before.items() if (student.get(f"backbone.body.{name}", value) != value).any()]
     assert {"conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.0.bn2.running_var"} <= set(moved)
@@ -100,3 +106,26 @@ def test_pictures_come_at_the_same_steps_in_all_processes(given, tmp_path, monke
         found.append(fit.call_args.kwargs["at_step"])
     first, second = found
     assert set(first) == set(second) == {0, 2, 5} and {look(2) for look in second.values()} == {None}
+
+
+def test_the_loop_is_given_what_the_plan_says(given, tmp_path, monkeypatch):
+    fit = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(pretraining, "fit", fit)
+    weak = {"short_edges": [40], "long_edge": 96, "first_short_edges": [48], "crop_min": 32, "crop_max": 40}
+    proseco = {"method": {"name": "proseco", "projector": [20, 12]}, "loss": {"name": "locsce", "delta": 0.3}}
+    proseco["detector"] = {"name": "deformable_detr"} | {k: v for k, v in tiny.SIZES.items() if k != "num_classes"}
+    proseco |= {"views": {"weak": weak, "strong": {"blur_probability": 0.3}}, "seed": 8}
+    proseco["schedule"] = SCHEDULE | {"micro_batch": 2, "group_steps": 3, "pad_to": 8}
+    calls = []
+    for changes in (proseco, {"schedule": SCHEDULE | {"steps": 6}}):
+        with pytest.raises(KeyboardInterrupt):
+            run(given, tmp_path, **changes)
+        calls.append(fit.call_args)
+    method, batches = calls[0].args[:2]
+    assert (method.transform.weak, method.transform.strong) == (weak, {"blur_probability": 0.3})
+    assert method.loss.keywords == {"delta": 0.3} and method.micro_batch == 2
+    assert (batches.keywords["group"], batches.keywords["pad_to"]) == (3, 8)
+    body, wanted = method.backbone[0].body.state_dict(), checkpoint.load(given[1], "backbone")
+    assert all(torch.equal(value, wanted[name]) for name, value in body.items())
+    assert [call.kwargs["seed"] for call in calls] == [derive_seed(seed, "pretrain") for seed in (8, 0)]
+    assert calls[1].args[0].teacher.steps == 6

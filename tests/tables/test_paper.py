@@ -62,3 +62,5 @@ def test_an_ablation_is_no_method_of_its_own():
     assert paper.figure(PAPER, "supervised", "mini_coco_0p5") == 8.95
     assert paper.figure(PAPER, "proseco", "voc_0712", "AP75") == 73.0
     assert math.isnan(paper.figure(PAPER, "soco", "mini_coco_1"))
+    methods = paper.methods(PAPER, ["mini_coco_5"])
+    assert len(methods) == 13 and not {"base", "best", "sce", "queries_100", "supervised_100"} & set(methods)

@@ -212,3 +212,12 @@ def test_checks_are_in_the_order_of_their_values():
         ("Images scale", "96-480"), ("Images scale", "Mid"),
     ]  # fmt: skip
     assert [name for group, name in heads if "τ" in group] == ["1e-05", "0.05", "0.07"]
+
+
+def test_all_that_was_run_has_the_papers_figure_from_whichever_table_prints_it(tmp_path):
+    """Table 1b has AP alone, Table 7 the other two."""
+    rows, selected = wording.describe_all(PARAMS, "paper"), [("proseco", "voc_0712")]
+    options = {"rows": rows, "benchmarks": TITLES, "selected": selected, "seeds": [0], "compare_with_paper": True}
+    (line,) = shapes.own(write(tmp_path / "paper", {selected[0]: {0: 50.0}}), **options).lines
+    wanted = [paper.figure(paper.read(), *selected[0], metric) for metric in paper.METRICS]
+    assert [figure.paper for figure in line.figures] == wanted and wanted[2] == 73.0

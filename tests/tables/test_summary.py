@@ -152,6 +152,18 @@ def test_the_verdict_follows_from_the_figures(summary, results):
     assert verdict(alone) == "Only ProSeCo was run: there is no gain to speak of."
 
 
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((0.0, 1.0, 2.0), "a gain not larger than its deviation over 3 seeds on Few (+1.0 ± 1.0)"),
+        ((-1.0, 0.0, 1.0), "no gain on Few (+0.0 ± 1.0)"),
+    ],
+)
+def test_a_gain_as_large_as_its_deviation_is_none_larger_and_zero_is_none(results, gains, words):
+    write(results, {("proseco", "few"): {seed: 6.0 + 2 * seed + gain for seed, gain in enumerate(gains)}})
+    assert verdict(summarise(collect(results, METHODS, {"few": "Few"}, [0, 1, 2]))).endswith(f": {words}.")
+
+
 def test_one_seed_has_no_deviation(results):
     summary = summarise(collect(results, METHODS, {"few": "Few"}, [1]))
     text = markdown(summary, caption="x")

@@ -11,7 +11,7 @@ from torch import nn
 
 from proseco.losses import locsce
 from proseco.methods import proseco
-from proseco.training import log
+from proseco.training import distributed, log
 from proseco.training.loop import fit, parameter_groups
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
@@ -286,6 +286,26 @@ def test_the_log_holds_means_of_intervals(tmp_path):
         assert float(row["loss"]) == pytest.approx(float(row["slope"]) + 3, abs=1e-4)
 
 
+def test_the_parts_of_a_batch_are_one_step(tmp_path):
+    """Gradients, terms and figures of the parts add up, in the update as in the log."""
+    found = []
+    for shares in ([1.0], [0.5, 0.3, 0.2]):
+        torch.manual_seed(0)
+        method, folder = Slope(scale=0.01), tmp_path / str(len(shares))
+        method.parts = lambda batch, shares=shares: [Plain(batch.keys, share) for share in shares]
+        losses = method.losses
+        method.losses = lambda part, losses=losses: (
+            losses(part)[0] | {"offset": torch.tensor(3 * part.value)},
+            losses(part)[1],
+        )
+        train(method, folder, plan=schedule(log_every=1, clip=None, optimizer="sgd"))
+        assert method.after == 10
+        found.append((torch.tensor([[float(x) for x in row.values()] for row in rows(folder)]), copies(method.student)))
+    (whole, weights), (parts, others) = found
+    assert torch.allclose(parts, whole, rtol=1e-4)
+    assert all(torch.allclose(others[name], value, atol=1e-6) for name, value in weights.items())
+
+
 def test_time_is_that_of_training_alone(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(log, "time", SimpleNamespace(perf_counter=lambda: clock.now))
@@ -362,6 +382,19 @@ def test_a_moment_may_end_the_training(tmp_path):
     assert train(method, tmp_path, at_step=dict.fromkeys([2, 5, 7], lambda step: 1 / 0), **options) == 5
     assert method.after == 5 and (tmp_path / "logs" / "log.csv").read_bytes() == log
     assert train(Slope(), tmp_path / "another", at_step={10: lambda step: True}) == 10
+
+
+def test_processes_begin_alike_and_drop_out_each_in_its_own_way(tmp_path, monkeypatch):
+    drawn, equalised = {}, []
+    monkeypatch.setattr(distributed, "equalise", lambda modules: equalised.append(list(modules)))
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        method, drawn[rank] = Slope(), []
+        losses = method.losses
+        method.losses = lambda batch, to=drawn[rank], losses=losses: (to.append(torch.rand(1).item()), losses(batch))[1]
+        train(method, tmp_path / str(rank))
+        assert equalised.pop() == [method.student] and not equalised
+    assert len(set().union(*drawn.values())) == 30
 
 
 def test_rates_may_follow_another_factor(tmp_path):

@@ -8,6 +8,7 @@ from safetensors import safe_open
 from torch import nn
 
 from proseco.base.errors import InputError
+from proseco.nn.backbone import Body
 from proseco.weights import checkpoint
 from tests import tiny
 
@@ -91,6 +92,14 @@ def test_every_key_is_accounted_for():
     assert "2 of another shape (2.weight, 2.bias)" in message
     assert "\n" not in message
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())  # nothing was loaded
+
+
+def test_statistics_are_loaded_as_weights_are():
+    given, fresh = Body(**tiny.BODY), Body(**tiny.BODY)
+    for value in given.state_dict().values():
+        value.uniform_(0.5, 2)
+    checkpoint.load_into(fresh, given.state_dict(), source="", new=(), unused=())
+    assert all(torch.equal(value, given.state_dict()[key]) for key, value in fresh.state_dict().items())
 
 
 def test_many_keys_are_shortened():
