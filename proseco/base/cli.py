@@ -19,6 +19,7 @@ from proseco.base.errors import InputError, PeerLost
 
 #: Environment variable: a file that the processes of one training race to create; the winner prints the error line.
 CLAIM = "PROSECO_ERROR_CLAIM"
+_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -> None:
@@ -28,8 +29,9 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
     positional, ``*names`` once or more. A mapping of names to functions, or to further mappings, becomes subcommands.
     ``--help`` says what the docstring does in its first line and its ``:param`` fields.
 
-    An :class:`InputError` or a loss that is not finite ends the program with one line on stderr and exit code 1; of
-    several processes (:mod:`proseco.base.launch`) the first to fail prints it.
+    An :class:`InputError`, a loss that is not finite or a file that cannot be written, for a full disk or a folder that
+    is read-only, ends the program with one line on stderr and exit code 1; of several processes
+    (:mod:`proseco.base.launch`) the first to fail prints it.
     """
     parser = argparse.ArgumentParser(prog=program)
     _describe(parser, command)
@@ -53,10 +55,12 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
         _discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (*_FULL, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
-        fail(f"cannot write{f' {error.filename!r}' if error.filename else ''}: {error.strerror}")
-        _discard_output()
+        verb = "read or write" if error.errno == errno.EACCES else "write"
+        fail(f"cannot {verb}{f' {error.filename!r}' if error.filename else ''}: {error.strerror}")
+        if error.errno in _FULL:  # it may be standard output that is
+            _discard_output()
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

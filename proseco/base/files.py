@@ -53,7 +53,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 shutil.rmtree(path)
             os.replace(part, path)
         finally:
-            _remove(part)
+            with suppress(OSError):  # where nothing can be written, writing has said so
+                _remove(part)
 
 
 @contextmanager

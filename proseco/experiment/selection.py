@@ -52,7 +52,8 @@ def _lists(params: dict, run: dict, place: str) -> None:
         raise InputError(f"{place}.unlabelled lacks {rows.MAIN}, whose proposals stage recall measures (params.yaml)")
     if run["ablations"]:
         checks.choices(run["ablations"], params["ablations"], "ablation", f"{place}.ablations")
-        there = f"{place}.ablation_benchmarks; {place}.benchmarks has them split"
+        there = f"{place}.ablation_benchmarks"
+        there += f"; {place}.benchmarks has them split" if run["ablation_benchmarks"] else ""
         checks.choices(run["ablation_benchmarks"], run["benchmarks"], "benchmark", there)
 
 

@@ -42,7 +42,10 @@ def keep_batch(error: NotFinite, step: int, batch, snapshots: Snapshots | None) 
     message = f"step {step}: {error}"
     if snapshots:
         content = batch.to(torch.device("cpu")).content()
-        path = snapshots.keep(f"{_BATCH}{step}-process-{distributed.rank()}.pt", content)
+        try:
+            path = snapshots.keep(f"{_BATCH}{step}-process-{distributed.rank()}.pt", content)
+        except OSError as full:
+            return FloatingPointError(f"{message} (the batch cannot be kept: {full.strerror})")
         logged = error.everywhere or distributed.rank() == 0
         message += f" (the batch is kept in {path}{f', the log in {snapshots.folder / _LOG}' if logged else ''})"
     return FloatingPointError(message)

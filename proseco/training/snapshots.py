@@ -9,7 +9,7 @@ import torch
 
 from proseco.base import files
 from proseco.base.errors import InputError
-from proseco.training import distributed
+from proseco.training import distributed, torch_files
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.pt")
 #: How many are kept: the newest, and one to fall back on.
@@ -35,14 +35,12 @@ class Snapshots:
         """
         part = self.folder / ".snapshot.part"
         try:
-            with open(part, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+            torch_files.save(state, part)
             name = f"step-{step:09d}-{files.digest(part)}.pt"
             os.replace(part, self.folder / name)
         except OSError as error:
-            raise InputError(f"cannot write the state of the training to {str(self.folder)!r}: {error}") from None
+            where = f"{str(self.folder)!r}: {error.strerror} (PROSECO_SCRATCH)"
+            raise InputError(f"cannot write the state of the training to {where}") from None
         for old in self.folder.glob(f"step-{step:09d}-*.pt"):
             if old.name != name:
                 old.unlink()
@@ -55,9 +53,12 @@ class Snapshots:
         return None if chosen is None else torch.load(self.folder / chosen, map_location="cpu", weights_only=True)
 
     def keep(self, name: str, content: dict) -> Path:
-        """Keep tensors and plain values beside the states, for whoever looks into a failure."""
+        """Keep tensors and plain values beside the states, for whoever looks into a failure.
+
+        :raises OSError: they cannot be written.
+        """
         path = self.folder / name
-        torch.save(content, path)
+        torch_files.save(content, path)
         return path
 
     def _names(self) -> list[str]:

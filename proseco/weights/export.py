@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from proseco.base import files
 from proseco.base.errors import one_of
+from proseco.training import torch_files
 from proseco.weights import huggingface
 
 #: Statistics of ImageNet and image sizes of Deformable DETR's evaluation, in the keys of its image processor.
@@ -44,7 +44,7 @@ def _deformable_detr(path: Path, state: dict, detector: dict, classes: list[str]
     options = {"nheads": "heads", "enc_n_points": "points", "dec_n_points": "points", "num_queries": "queries"}
     args = {theirs: detector[ours] for theirs, ours in options.items()} | {"dropout": detector["dropout"]}
     with files.replacing(path) as part:
-        torch.save({"model": state, "args": args}, part)
+        torch_files.save({"model": state, "args": args}, part)
 
 
 def _safetensors(path: Path, state: dict, detector: dict, classes: list[str] | None) -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +75,27 @@ def test_a_training_that_diverged_is_one_line(run):
 def test_a_bug_of_ours_has_its_traceback(run):
     done = run("--scale", "bug", "--seed", "7")
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: ours" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("EFBIG", "error: cannot write 'a/b': File too large\n"),
+        ("EROFS", "error: cannot write 'a/b': Read-only file system\n"),
+        ("EACCES", "error: cannot read or write 'a/b': Permission denied\n"),
+    ],
+)
+def test_what_the_system_does_not_let_be_written_is_one_line(monkeypatch, capsys, number, words):
+    def main() -> None:
+        print("said before")
+        code = getattr(errno, number)
+        raise OSError(code, os.strerror(code), "a/b")
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    out = capsys.readouterr()
+    assert (caught.value.code, out.out, out.err) == (1, "said before\n", words)
 
 
 def test_an_interrupt_is_silent(run):

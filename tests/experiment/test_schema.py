@@ -445,6 +445,14 @@ def test_rows_that_the_tables_could_not_tell_apart():
     assert f"benchmarks 'mine' and 'again' have one title, {title!r}" in refusal(whole)
 
 
+def test_ablations_without_a_benchmark():
+    whole = changed("run/ablations", ["sce"])
+    words = "run.ablation_benchmarks is []; it must be a list of at least one benchmark (params.yaml)"
+    assert refusal(whole) == words
+    whole["run"]["ablation_benchmarks"] = ["coco_1x"]
+    assert "(run.ablation_benchmarks; run.benchmarks has them split)" in refusal(whole)
+
+
 def test_keys_of_a_benchmark_s_own_plugin():
     mine = {"name": "coco_json", "train": "train.json", "test": None}
     assert refusal(own(**mine, images="pictures")) is None

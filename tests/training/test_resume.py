@@ -1,9 +1,13 @@
 """A training that ends halfway and is taken up again: equal bits, or a refusal to take up what is not whole."""
 
 import csv
+import math
 import os
+import resource
 import signal
+from contextlib import contextmanager
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ import torch
 from proseco.base.errors import InputError, PeerLost
 from proseco.runs.album import Album
 from proseco.runs.finetuning import _Best
-from proseco.training import failures
+from proseco.training import failures, torch_files
 from proseco.training.devices import prepare
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
@@ -216,6 +220,44 @@ def test_of_a_step_the_last_state_is_kept(tmp_path):
         snapshots.save(step, {"number": number})
     assert snapshots.load() == {"number": 3}
     assert [path.name[:14] for path in sorted(tmp_path.iterdir())] == ["step-000000001", "step-000000002"]
+
+
+@contextmanager
+def at_most(size):
+    """Files of this process may not grow beyond that many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_state_that_does_not_fit_is_one_line_and_leaves_no_part(tmp_path):
+    snapshots, state = Snapshots(tmp_path, 1), {"weights": torch.rand(100_000)}
+    snapshots.save(1, {"number": 1})
+    words = rf"^cannot write the state of the training to '{tmp_path}': File too large \(PROSECO_SCRATCH\)$"
+    with at_most(100_000), pytest.raises(InputError, match=words):
+        snapshots.save(2, state)
+    assert [path.name[:14] for path in tmp_path.iterdir()] == ["step-000000001"] and snapshots.load() == {"number": 1}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="ours"):  # not of the disk
+        patch.setattr(torch, "save", mock.Mock(side_effect=RuntimeError("ours")))
+        torch_files.save(state, tmp_path / "a.pt")
+
+
+def test_a_batch_that_cannot_be_kept_does_not_hide_the_failure(tmp_path):
+    results, kept = folders(tmp_path, "results", "kept")
+    keep = Snapshots.keep
+
+    def full(self, name, content):
+        with at_most(1000):
+            return keep(self, name, content)
+
+    made, _ = failing(2, lambda terms: terms | {"coord": terms["coord"] * math.nan})
+    words = r"^step 2: coord is not finite; images .* \(the batch cannot be kept: File too large\)$"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FloatingPointError, match=words):
+        patch.setattr(Snapshots, "keep", full)
+        run(made, results, snapshots=Snapshots(kept, 30))
 
 
 def damage(path):
