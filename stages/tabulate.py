@@ -23,6 +23,7 @@ def main(*, scale: str) -> None:
             families=wording.families(settings),
             pretrained=[name for name, row in chosen.items() if row.pretrained_here],
             compare_with_paper=scale == "paper",
+            data=wording.data(settings, scale),
         )
     print(text)
     print("\n".join(f"tables/{scale}/{name}" for name in sorted(p.name for p in Path("tables", scale).iterdir())))

@@ -25,6 +25,7 @@ def main(*, page_file: Path | None = None) -> None:
         benchmarks={name: entry["title"] for name, entry in settings["benchmarks"].items()},
         alias=wording.alias(settings, scale),
         compare_with_paper=scale == "paper",
+        data=wording.data(settings, scale),
     )
     print(formats.markdown(tables[0]))
     done = sum(len(cell.seeds) for cell in tables[0].cells)

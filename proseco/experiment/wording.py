@@ -41,6 +41,16 @@ def describe(params: dict, scale: str, name: str) -> dict:
     return description
 
 
+def data(params: dict, scale: str) -> str:
+    """What the selected benchmarks' images are, where the scale draws them; else an empty text."""
+    if not params["scales"][scale]["generate"]:
+        return ""
+    chosen = [params["benchmarks"][name] for name in params["run"]["benchmarks"]]
+    drawn = [entry["title"] for entry in chosen if "/" not in entry["root"]]  # others are the user's own
+    which = "" if len(drawn) == len(chosen) else f"{', '.join(drawn)}: "
+    return f"{which}drawn scenes under the names of the data sets" if drawn else ""
+
+
 def alias(params: dict, scale: str) -> dict[str, str]:
     """Ablation -> the row whose results are its own; see :func:`proseco.experiment.rows.alias`."""
     return {

@@ -117,7 +117,8 @@ def run(
     picture(sources["test"], detections, results / "detections.png")
     seen = {**views["predict"], "batch": predict_batch}
     _save(out, best.weights, annotations["train"]["categories"], {**names, "detector": detector, "predict": seen})
-    counts = {"labels": len(sources["train"]), "test_images": len(sources["test"]), "steps": done, "scoring": scoring}
+    counts = {"labels": len(sources["train"]), "validation_images": len(sources["val"])}
+    counts |= {"test_images": len(sources["test"]), "steps": done, "scoring": scoring}
     why = f"no AP above that of step {best.step} in {finetuning.patience} validations" if done < steps else None
     chosen = best.summary(done) | {"validated_on_test": validated_on_test, "stopped_early": why}
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen})
@@ -230,4 +231,4 @@ def picture(
         shown = detections[(detections[:, 0] == record["id"]) & (detections[:, 5] >= least)]
         words = {"labels": [categories[int(label)] for label in shown[:, 6]], "scores": shown[:, 5].tolist()}
         rows[1].append(draw(sample.image, corners(shown), color=pictures.DETECTION, **words))
-    pictures.contact_sheet(rows, path, ("ground truth", f"score >= {least:g}"))
+    pictures.contact_sheet(rows, path, ("ground truth", f"score ≥ {least:g}"))

@@ -128,7 +128,10 @@ def _bars(panel, summary: pandas.DataFrame, methods: list[str], benchmarks: list
 
 
 def loss_curves(
-    logs: dict[str, str | Path], path: str | Path, validations: dict[str, list[dict]] | None = None
+    logs: dict[str, str | Path],
+    path: str | Path,
+    validations: dict[str, list[dict]] | None = None,
+    colors: dict[str, int] | None = None,
 ) -> None:
     """One small panel per column of the logs (the loss, its terms, what else was watched): raw values faint, over them
     a moving mean of a twentieth of the run. Where a run was validated, its AP last.
@@ -138,12 +141,17 @@ def loss_curves(
 
     :param logs: label -> ``log.csv``, with columns ``step``, ``loss`` and one per term.
     :param validations: label -> ``step`` and ``AP`` (in %; None without an object to score) of each validation.
+    :param colors: label -> number of its colour; None: each has its own.
     :raises InputError: a log is missing, has no line, or has no column ``step`` or ``loss``.
     """
     parts = _parts(logs, validations or {})
+    numbers = colors or {label: i for i, label in enumerate(logs)}
     looks = {
-        label: {"color": _LINES[i % len(_LINES)], "linestyle": _DASHES[i // len(_LINES) % len(_DASHES)]}
-        for i, label in enumerate(logs)
+        label: {
+            "color": _LINES[numbers[label] % len(_LINES)],
+            "linestyle": _DASHES[numbers[label] // len(_LINES) % len(_DASHES)],
+        }
+        for label in logs
     }
     columns = max(2, min(3, max(len(curves) for curves, _ in parts)))
     legends = [columns_of(labels, 9, at_most=4) for _, labels in parts]
@@ -209,8 +217,9 @@ def _curves(panel, curves: dict[str, tuple[pandas.Series, pandas.Series]], looks
         dots = "o" if len(values) < 20 else None
         panel.plot(steps, smooth, linewidth=1.4, marker=dots, markersize=3, label=label, **looks[label])
         # Single spikes may leave the panel: the axis shows what the run did, not its worst step.
-        low = min(low, smooth.min(), values.quantile(0.01))
-        high = max(high, smooth.max(), values.quantile(0.99))
+        first = values.dropna().iloc[:1]
+        low = min(low, smooth.min(), values.quantile(0.01), *first)
+        high = max(high, smooth.max(), values.quantile(0.99), *first)
         positive &= bool((values.dropna() > 0).all())
     if positive and high > 10 * low:
         panel.set_yscale("log")

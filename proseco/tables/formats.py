@@ -1,6 +1,7 @@
 """A table as Markdown, LaTeX and CSV."""
 
 import math
+import re
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -46,6 +47,13 @@ def lines(table: Table, line: Line) -> list[list[str]]:
     return rows
 
 
+def _notes(table: Table) -> list[str]:
+    """What the marks say, what stands in brackets in the heads, and what the images are."""
+    counted = any(re.search(r"\(\d", text) for head in table.heads for text in (head.group, head.name))
+    said = ["In brackets: labelled images"] if counted else []
+    return [*table.notes, *said, *([table.data] if table.data else [])]
+
+
 def markdown(table: Table) -> str:
     """A GitHub table under a heading."""
 
@@ -59,12 +67,12 @@ def markdown(table: Table) -> str:
     rules = ["---"] * len(table.texts) + ["---:"] * len(table.heads)
     body = [row([escaped(cell) for cell in cells]) for line in table.lines for cells in lines(table, line)]
     parts = [f"**{table.label}.** {escaped(table.title)}.", "\n".join([row(heads), row(rules), *body])]
-    parts += [f"{note}." for note in table.notes]
+    parts += [f"{escaped(note)}." for note in _notes(table)]
     return "\n\n".join(parts) + "\n"
 
 
 def latex(table: Table) -> str:
-    """A floating table; the document needs the package booktabs."""
+    """A floating table, no wider than a line; the document needs the packages booktabs and graphicx."""
 
     def escaped(text: str) -> str:
         return text.translate(_escape_latex)
@@ -77,7 +85,7 @@ def latex(table: Table) -> str:
         if group:
             rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
         column += width
-    where = "" if table.name == OWN else f" ({table.label} of the paper)"
+    where = "" if table.name == OWN else f" (as {table.label} of the paper)"
     top = [" & ".join(groups) + r" \\", " ".join(rules)] if rules else []
     body = []
     for number, line in enumerate(table.lines):
@@ -85,13 +93,14 @@ def latex(table: Table) -> str:
         if number > 0 and len(printed) > 1:
             body.append(r"\addlinespace")
         body += [" & ".join(escaped(cell) for cell in cells) + r" \\" for cells in printed]
-    notes = [rf"\par\footnotesize {escaped(note)}." for note in table.notes]
+    notes = [rf"\par\footnotesize {escaped(note)}." for note in _notes(table)]
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
+            "% needs \\usepackage{booktabs,graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escaped(table.title)}{where}.}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * len(table.texts)}{'r' * len(table.heads)}}}",
             r"\toprule",
             *top,
@@ -99,7 +108,7 @@ def latex(table: Table) -> str:
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             *notes,
             r"\end{table}",
             "",

@@ -90,6 +90,8 @@ class Table:
     texts: tuple[Head, ...]
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
+    #: What its images are, where its heads do not say so.
+    data: str = ""
 
     @property
     def figures(self) -> list[Figure]:

@@ -1,9 +1,11 @@
 """The user's own grid, ``run.methods`` x ``run.benchmarks``, as Markdown with a verdict."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import pandas
+from scipy import special
 
 from proseco.tables import paper as printed
 from proseco.tables.layout import NOT_RUN, labels_text, number
@@ -111,6 +113,11 @@ def _column_groups(benchmarks: Iterable[str], paper: pandas.DataFrame | None) ->
     return groups
 
 
+def _chance(seeds: int) -> str:
+    """How often normal gains of mean 0 have a mean larger than their deviation."""
+    return f"{100 * special.stdtr(seeds - 1, -math.sqrt(seeds)):.2g} %"  # of Student's distribution
+
+
 def verdict(summary: pandas.DataFrame) -> str:
     """The sentences as Markdown: a list, if there are several."""
     lines = sentences(summary)
@@ -131,8 +138,10 @@ def sentences(summary: pandas.DataFrame) -> list[str]:
             elif np.isnan(std):
                 outcome = "a gain of unknown deviation (one seed)"
             else:
-                size = "larger" if gain > std else "not larger"
-                outcome = f"a gain {size} than its deviation over {cell['n_gain']} seeds"
+                seeds = f"{cell['n_gain']} seeds"
+                outcome = f"a gain not larger than its deviation over {seeds}"
+                if gain > std:
+                    outcome = f"a gain larger than its deviation over {seeds} (chance alone: {_chance(cell['n_gain'])})"
             benchmarks.setdefault(outcome, []).append(f"{cell['benchmark_title']} ({number(gain, std, signed=True)})")
         outcomes = "; ".join(f"{outcome} on {', '.join(titles)}" for outcome, titles in benchmarks.items())
         verdicts.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")

@@ -1,5 +1,6 @@
 """The paper's tables as files: each as Markdown, CSV and LaTeX, and all on one page."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from proseco.tables.layout import Table
 CAPTIONS = {
     "trend.png": "AP against the labelled share of the training images",
     "ap.png": "AP of the methods and benchmarks that the run selects",
-    "loss.png": "Loss curves",
-    "detections.png": "Detections after finetuning, beside the ground truth",
+    "loss.png": "Logs of the pretrainings, and of the finetunings on the first benchmark and seed: moving means over a "
+    "twentieth of a run, and pale what they are of",
+    "detections.png": "Detections on the first benchmark and seed, below the ground truth",
     "boxes.png": "Boxes during the pretraining",
     "recall.png": "Labelled objects that the proposals cover",
     "proposals.png": "Proposals",
@@ -29,6 +31,7 @@ def write(
     alias: dict[str, str],
     families: dict[str, dict[str, float]],
     compare_with_paper: bool,
+    data: str,
     lead: list[str],
 ) -> None:
     """Write ``table-<number>.md``, ``.csv`` and ``.tex``, ``results.tex``, ``trend.png`` and ``index.html`` into the
@@ -39,12 +42,12 @@ def write(
 
     :param results: folder of one scale (``results/demo``).
     :param run: section ``run`` of the parameters.
-    :param rows, benchmarks, alias, compare_with_paper: as for :func:`proseco.tables.shapes.build`.
+    :param rows, benchmarks, alias, compare_with_paper, data: as for :func:`tables`.
     :param families: as for :func:`proseco.tables.trend.draw`.
     :param lead: paragraphs at the top of the page, which shows what there is of ``CAPTIONS`` in ``out``.
     """
     chosen = {"run": run, "rows": rows, "benchmarks": benchmarks, "alias": alias}
-    own, *papers = tables(results, **chosen, compare_with_paper=compare_with_paper)
+    own, *papers = tables(results, **chosen, compare_with_paper=compare_with_paper, data=data)
     files.write_text(out / f"{own.file}.tex", formats.latex(own))
     for table in papers:
         if compare_with_paper or table.run:
@@ -76,16 +79,20 @@ def tables(
     benchmarks: dict[str, str],
     alias: dict[str, str],
     compare_with_paper: bool,
+    data: str,
 ) -> list[Table]:
     """All that the run selects, then the paper's tables in its order; cells may be missing.
 
-    Arguments: see :func:`write`.
+    :param rows, benchmarks, alias, compare_with_paper: as for :func:`proseco.tables.shapes.build`.
+    :param data: as from :func:`proseco.experiment.wording.data`.
     """
     shared = {"rows": rows, "compare_with_paper": compare_with_paper}
     of_cells = {"benchmarks": benchmarks, "selected": selected(run), "seeds": run["seeds"]}
     papers = shapes.build(results, alias=alias, **of_cells, **shared)
     papers.append(cost.build(results, selected=[*run["methods"], *run["ablations"]], alias=alias, **shared))
-    return [shapes.own(results, **of_cells, **shared), *sorted(papers, key=_order)]
+    everything = [shapes.own(results, **of_cells, **shared), *sorted(papers, key=_order)]
+    note = f"Scale {results.name}: {data}" if data else ""
+    return [replace(table, data=note) for table in everything]
 
 
 def _order(table: Table) -> tuple[int, str]:

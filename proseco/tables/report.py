@@ -21,6 +21,7 @@ def write(
     families: dict[str, dict[str, float]],
     pretrained: list[str],
     compare_with_paper: bool,
+    data: str,
 ) -> str:
     """Write into the folder ``out`` what the run's own grid says (``results.md``, ``results.csv``, ``metrics.json``,
     ``recall.csv``, figures), the paper's tables (``table-1a.md``, ``.csv``, ``.tex`` and so on), and ``index.html``.
@@ -32,6 +33,7 @@ def write(
     :param alias: row -> the row whose results are its own.
     :param families: as from :func:`proseco.experiment.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
+    :param data: as from :func:`proseco.experiment.wording.data`.
     :returns: the Markdown of the grid.
     :raises InputError: a result of the grid is missing; it names the command that makes it.
     """
@@ -41,7 +43,7 @@ def write(
     everything = _everything(results, methods, shown, ablations, ablation_benchmarks, seeds)
     grid = everything[everything["method"].isin(methods)]
     printed = paper.read() if compare_with_paper else None
-    budget = _budget(results, methods, shown, seeds, pretrained)
+    budget = _budget(results, methods, shown, seeds, pretrained, data)
     text = overview.markdown(grid, paper=printed, caption=budget)
     if ablations:
         changed = everything[everything["method"].isin(ablations)]
@@ -67,6 +69,7 @@ def write(
         alias=alias,
         families=families,
         compare_with_paper=compare_with_paper,
+        data=data,
         lead=[budget, *overview.sentences(grid)],
     )
     return text
@@ -96,7 +99,9 @@ def _pictures(
         f"{methods[m]}, {title}": files.read_json(folder / "metrics.json")["validation"]
         for m, folder in folders.items()
     }
-    figures.loss_curves(logs, out / "loss.png", validations)
+    places = list(methods)
+    colors = {f"{methods[m]}, {of}": places.index(m) - 1 for m in methods for of in ("pretraining", title)}
+    figures.loss_curves(logs, out / "loss.png", validations, colors)
     pictures.montage({methods[m]: folder / "detections.png" for m, folder in folders.items()}, out / "detections.png")
     if pretrained:
         boxes = {methods[m]: results / "pretrain" / m / "boxes.png" for m in pretrained}
@@ -118,21 +123,27 @@ def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
     pictures.montage({f"proposals: {first}": table.with_name("proposals.png")}, out / "proposals.png")
 
 
-def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str]) -> str:
-    """How long was trained: a gain means little without it."""
+def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str], data: str) -> str:
+    """What was trained on, and how long: a gain means little without it."""
     steps = {m: files.read_json(results / "pretrain" / m / "metrics.json")["steps"] for m in pretrained}
     parts = [f"{methods[m]} pretrained once, for {count:,} steps" for m, count in steps.items()]
     for name, title in benchmarks.items():
         folders = (results / "finetune" / method / name / str(seed) for method in methods for seed in seeds)
         metrics = [files.read_json(folder / "metrics.json") for folder in folders]
         count = _span([entry["steps"] for entry in metrics])
-        scoring = metrics[0].get("scoring", "coco")  # of which nothing is said
-        how = "" if scoring == "coco" else f" by {scoring.upper()}'s rule"
-        images = f"{metrics[0]['test_images']:,} images"
-        if metrics[0].get("validated_on_test"):
-            images = f"the {images} that also chose the checkpoints"
-        parts.append(f"{title} finetuned for {count} and scored on {images}{how}")
-    return f"Scale: {results.name}. " + "; ".join(parts) + "."
+        parts.append(f"{title} finetuned for {count}, {_judged(metrics[0])}")
+    return f"Scale: {results.name}{f' ({data})' if data else ''}. " + "; ".join(parts) + "."
+
+
+def _judged(metrics: dict) -> str:
+    """On which images checkpoints were chosen and scored."""
+    scoring = metrics.get("scoring", "coco")  # of which nothing is said
+    tested = f"{metrics['test_images']:,} images" + ("" if scoring == "coco" else f" by {scoring.upper()}'s rule")
+    if metrics.get("validated_on_test"):
+        return f"its checkpoints chosen and scored on the same {tested}"
+    if "validation_images" in metrics:  # not of results from before
+        return f"its checkpoints chosen on {metrics['validation_images']:,} held-out images and scored on {tested}"
+    return f"scored on {tested}"
 
 
 def _span(counts: list[int]) -> str:

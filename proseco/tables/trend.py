@@ -10,7 +10,9 @@ from matplotlib.ticker import NullLocator
 
 from proseco.tables.figures import INK, PALETTE, STYLE, WIDTH_IN, columns_of, save
 
+_COLORS = PALETTE[:7]  # no yellow, which white swallows
 _MARKERS = "os^Dv"
+_ASIDE = 1.012
 _PALE = {"linestyle": "--", "alpha": 0.35}
 #: Method -> benchmark -> mean and deviation of AP; NaN where there is no deviation.
 Points = dict[str, dict[str, tuple[float, float]]]
@@ -37,18 +39,17 @@ def draw(
         return
     printed = {m: line for m, line in printed.items() if any(len(set(line) & set(s)) > 1 for s in shown.values())}
     methods = list(dict.fromkeys([*ours, *printed]))
-    looks = {
-        method: {"color": PALETTE[i % len(PALETTE)], "marker": _MARKERS[i // len(PALETTE) % len(_MARKERS)]}
-        for i, method in enumerate(methods)
-    }
+    looks = {method: _look(i) for i, method in enumerate(methods)}
+    # Beside each other, where they would hide each other.
+    aside = {method: _ASIDE ** (i - (len(methods) - 1) / 2) for i, method in enumerate(methods)}
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH_IN, 4.6), layout="constrained")
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for panel, (title, shares) in zip(panels, shown.items(), strict=True):
             for method, points in printed.items():
-                _line(panel, shares, points, **looks[method], **_PALE, zorder=2)
+                _line(panel, shares, points, aside[method], **looks[method], **_PALE, zorder=2)
             for method, points in ours.items():
-                _line(panel, shares, points, **looks[method], zorder=3)
+                _line(panel, shares, points, aside[method], **looks[method], zorder=3)
             panel.set_xscale("log")
             panel.set_xticks(
                 list(shares.values()),
@@ -68,12 +69,22 @@ def draw(
         save(figure, path)
 
 
-def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], **look) -> None:
-    """One method: its APs and, as whiskers, their deviations."""
+def _look(number: int) -> dict:
+    """Colour and marker of a method; hollow where a colour comes round again."""
+    again, color = divmod(number, len(_COLORS))
+    hollow = {"markerfacecolor": "white"} if again % 2 else {}
+    return {"color": _COLORS[color], "marker": _MARKERS[again % len(_MARKERS)], **hollow}
+
+
+def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], aside: float, **look) -> None:
+    """One method: its APs and, as whiskers, their deviations.
+
+    :param aside: factor on the shares.
+    """
     names = [name for name in shares if name in points]
     if not names:
         return
-    xs = np.array([shares[name] for name in names])
+    xs = aside * np.array([shares[name] for name in names])
     means, deviations = np.array([points[name] for name in names]).T
     panel.plot(xs, means, linewidth=1.8, markersize=5, **look)
     known = ~np.isnan(deviations)

@@ -82,9 +82,8 @@ def test_latex():
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here")
 def test_latex_compiles(tmp_path):
-    text = (
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + formats.latex(TABLE) + "\\end{document}\n"
-    )
+    begin = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+    text = begin + formats.latex(TABLE) + "\\end{document}\n"
     (tmp_path / "table.tex").write_text(text)
     command = ["pdflatex", "-halt-on-error", "-interaction=batchmode", "-no-shell-escape", "table.tex"]
     assert subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False).returncode == 0

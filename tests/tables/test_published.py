@@ -30,6 +30,7 @@ def publish(folder, scale):
         alias=wording.alias(PARAMS, scale),
         families=wording.families(PARAMS),
         compare_with_paper=scale == "paper",
+        data=wording.data(PARAMS, scale),
         lead=["A paragraph."],
     )
     return folder / "out"
@@ -62,6 +63,7 @@ def test_the_page_begins_with_all_that_was_run_rows_and_benchmarks_of_the_users_
         alias={},
         families={},
         compare_with_paper=False,
+        data="",
         lead=[],
     )
     first = Page((tmp_path / "out/index.html").read_text()).tables[0]
@@ -69,6 +71,23 @@ def test_the_page_begins_with_all_that_was_run_rows_and_benchmarks_of_the_users_
     assert any("Harbour" in cell for line in first[:2] for cell in line)
     said = (tmp_path / "out/results.tex").read_text()
     assert r"Huber \& Co & 21.5" in said and "of the paper" not in said
+
+
+def test_tables_of_drawn_scenes_say_so_and_what_brackets_hold(tmp_path):
+    drawn = "Scale demo: drawn scenes under the names of the data sets."
+    for scale, said in (("demo", 1), ("paper", 0)):
+        out = publish(tmp_path / scale, scale)
+        for suffix in ("md", "tex"):
+            text = (out / f"table-1a.{suffix}").read_text()
+            assert text.count(drawn) == said and "In brackets: labelled images." in text
+        assert "(as Table 1a of the paper)" in text
+    whole = PARAMS | {"run": PARAMS["run"] | {"benchmarks": ["mini_coco_5", "mine"]}}
+    own = {"mine": {"title": "Mine", "root": "../own/mine"}}
+    whole["benchmarks"] = PARAMS["benchmarks"] | own
+    title = PARAMS["benchmarks"]["mini_coco_5"]["title"]
+    assert wording.data(whole, "demo") == f"{title}: drawn scenes under the names of the data sets"
+    whole["run"]["benchmarks"] = ["mine"]
+    assert wording.data(whole, "demo") == ""
 
 
 def test_all_formats_say_the_same(tmp_path):

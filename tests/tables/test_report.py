@@ -44,12 +44,13 @@ def test_how_long_was_trained_is_said_of_all_cells(tmp_path):
             folder.mkdir(parents=True)
             scoring = "voc" if benchmark == "many" else "coco"
             found = {"steps": counted, "test_images": 50, "scoring": scoring}
-            found |= {"validated_on_test": True} if benchmark == "many" else {}
+            found |= {"validated_on_test": True} if benchmark == "many" else {"validation_images": 1200}
             (folder / "metrics.json").write_text(json.dumps(found))
-    said = report._budget(tmp_path / "demo", {"a": "A", "b": "B"}, {"few": "Few", "many": "Many"}, [1, 2], [])
+    said = report._budget(tmp_path / "demo", {"a": "A", "b": "B"}, {"few": "Few", "many": "Many"}, [1, 2], [], "mine")
     assert said == (
-        "Scale: demo. Few finetuned for 900 to 1,500 and scored on 50 images; "
-        "Many finetuned for 70 and scored on the 50 images that also chose the checkpoints by VOC's rule."
+        "Scale: demo (mine). Few finetuned for 900 to 1,500, its checkpoints chosen on 1,200 held-out images and "
+        "scored on 50 images; Many finetuned for 70, its checkpoints chosen and scored on the same 50 images by VOC's "
+        "rule."
     )
 
 

@@ -5,10 +5,11 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from proseco.base.errors import InputError
-from proseco.tables import paper
+from proseco.tables import overview, paper
 from proseco.tables.layout import number
 from proseco.tables.overview import ablations, markdown, verdict
 from proseco.tables.summary import collect, csv, metrics, summarise
@@ -141,7 +142,8 @@ def test_markdown_by_hand(summary):
 
 def test_the_verdict_follows_from_the_figures(summary, results):
     assert verdict(summary) == (
-        "AP of ProSeCo against Supervised: a gain larger than its deviation over 3 seeds on Few (+3.0 ± 1.0); "
+        "AP of ProSeCo against Supervised: a gain larger than its deviation over 3 seeds (chance alone: 11 %) on Few "
+        "(+3.0 ± 1.0); "
         "a gain not larger than its deviation over 3 seeds on Many (+0.5 ± 2.3)."
     )
     write(results, {("proseco", "few"): {0: 5.0, 1: 8.0, 2: 9.5}})
@@ -162,6 +164,13 @@ def test_the_verdict_follows_from_the_figures(summary, results):
 def test_a_gain_as_large_as_its_deviation_is_none_larger_and_zero_is_none(results, gains, words):
     write(results, {("proseco", "few"): {seed: 6.0 + 2 * seed + gain for seed, gain in enumerate(gains)}})
     assert verdict(summarise(collect(results, METHODS, {"few": "Few"}, [0, 1, 2]))).endswith(f": {words}.")
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_how_often_chance_alone_gives_a_gain_larger_than_its_deviation(seeds):
+    gains = np.random.default_rng(0).normal(size=(200_000, seeds))
+    share = (gains.mean(1) > gains.std(1, ddof=1)).mean()
+    assert float(overview._chance(seeds).removesuffix(" %")) == pytest.approx(100 * share, abs=0.6)
 
 
 def test_one_seed_has_no_deviation(results):

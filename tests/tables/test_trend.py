@@ -19,7 +19,9 @@ def drawn(monkeypatch):
 
     def spy(panel, xs, ys, **look):
         if len(xs) and look.get("marker"):
-            found.append((list(xs), list(ys), "alpha" in look))
+            shares = [min((1.0, 5.0, 10.0), key=lambda share, x=x: abs(share - x)) for x in xs]
+            assert list(xs) == pytest.approx(shares, rel=0.02)  # lines stand a little beside each other
+            found.append((shares, list(ys), "alpha" in look))
         return plot(panel, xs, ys, **look)
 
     monkeypatch.setattr(Axes, "plot", spy)
@@ -43,6 +45,20 @@ def test_the_papers_lines_are_pale_and_behind(tmp_path, drawn):
     assert [15.9] not in [ys for _, ys, _ in drawn]  # a point is no trend
     pale = [is_pale for xs, _, is_pale in drawn if xs[0] == 5.0]
     assert pale == [True, False]
+
+
+def test_no_two_of_many_methods_look_alike_and_none_is_yellow():
+    looks = [tuple(sorted(trend._look(number).items())) for number in range(28)]
+    assert len(set(looks)) == 28
+    assert not {dict(look)["color"] for look in looks} & {"#F0E442", "#f0e442"}
+
+
+def test_equal_points_do_not_hide_each_other(tmp_path, monkeypatch):
+    places, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda panel, xs, ys, **look: places.append(xs[0]) or plot(panel, xs, ys, **look))
+    equal = {f"m{number}": {"c1": (10.0, math.nan), "c10": (12.0, math.nan)} for number in range(14)}
+    trend.draw(tmp_path / "a.png", FAMILIES, equal, {}, {})
+    assert len(set(places)) == 14 and 0.9 < min(places) < 1 < max(places) < 1.1
 
 
 @pytest.mark.parametrize("ours", [{}, {"ProSeCo": {"c1": (15.0, 1.0)}}, {"ProSeCo": {"other": (1.0, 1.0)}}])
