@@ -237,7 +237,8 @@ def _held_out_of_labelled(keys: list[str], shown: dict[str, set[str]], count: in
         if len(chosen) < count and all(left[name] > 1 for name in shown[key]):
             chosen.append(key)
             left.subtract(shown[key])
-    last = [key for key in order if key not in chosen]  # where there is no other choice
+    taken = set(chosen)
+    last = [key for key in order if key not in taken]  # where there is no other choice
     return id_files.sorted_keys([*chosen, *last[: count - len(chosen)]])
 
 
@@ -275,7 +276,7 @@ def draw(
         nothing is left, or it is the test, from the drawn images, of which they are at most a fifth, and which keep an
         image of each class as far as there are others to take. ``test``: the test images themselves, as in the paper.
     :raises InputError: as :func:`sample` and :func:`held_out`; nothing is left to test on, or too few images are drawn
-        to hold out any.
+        to hold out any; a test image is among the others.
     """
     train, notes = sample(whole, rule=rule, fraction=fraction, ids=ids, seed=seed)
     everything, shown = id_files.sorted_keys(image["key"] for image in whole["images"]), presence(whole)
@@ -310,7 +311,25 @@ def draw(
             f"none of the {len(keys['train'])} images to train on shows {len(missing)} of the {len(scored)} classes "
             f"that are scored: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
         )
+    if test is not None:
+        own = keys["train"] + ([] if "val" in from_test else keys["val"])
+        _refuse_shared(whole, own, test)
     return Split(keys, from_test, notes)
+
+
+def _refuse_shared(whole: dict, own: list[str], test: dict) -> None:
+    """Refuse test images whose files are among those to train or validate on, under whatever key.
+
+    :param own: keys of these, in ``whole``.
+    """
+    chosen = set(own)
+    files = {image["file_name"] for image in whole["images"] if image["key"] in chosen}
+    shared = [image["file_name"] for image in test["images"] if image["file_name"] in files]
+    if shared:
+        raise InputError(
+            f"{len(shared)} of {len(test['images'])} test images are among those to train or validate on, the first is "
+            f"{shared[0]!r}; expected others (test: null tests on what the rule leaves of train)"
+        )
 
 
 def publish(folder: Path, drawn: Split, **facts) -> None:

@@ -19,7 +19,6 @@ def main(*, scale: str, benchmark: str) -> None:
     test = None if entry["test"] is None else _load(entry, root, entry["test"], benchmark)
     if test is not None:
         annotations.check_classes(whole, test, source=benchmark)
-        annotations.check_apart(whole, test, source=benchmark)
     rule, facts = splits.rule_of(entry, OWN), splits.facts_of(benchmark, entry)
     seeds, sizes = settings["run"]["seeds"], annotations.FileSizes(root)
     published = seeds if "ids" in rule else {*seeds, *section["seeds"]}  # an id file is published already

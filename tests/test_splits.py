@@ -42,7 +42,7 @@ def test_mini_voc(fraction, count):
 def labels(shown):
     """COCO-format dict from key -> classes."""
     names = sorted(set(itertools.chain(*shown.values())))
-    images = [{"id": number, "key": key} for number, key in enumerate(shown)]
+    images = [{"id": number, "key": key, "file_name": f"{key}.jpg"} for number, key in enumerate(shown)]
     return {
         "images": images,
         "annotations": [
@@ -312,7 +312,38 @@ def test_classes_to_score_that_no_training_image_shows_are_noted():
     test = labels({"50": {"a", "c"}, "51": {"d"}, "52": set()})
     notes = splits.draw(whole, test, rule="uniform", fraction=0.5, seed=0, validation=2).notes
     assert notes == ["none of the 5 images to train on shows 2 of the 3 classes that are scored: c, d"]
-    assert splits.draw(whole, whole, rule="uniform", fraction=0.5, seed=0, validation=2).notes == []
+    test = labels({"50": {"a"}, "51": {"b"}})
+    assert splits.draw(whole, test, rule="uniform", fraction=0.5, seed=0, validation=2).notes == []
+    rare = labels({str(n): {"a", "b"} if n == 7 else {"a"} for n in range(10)})
+    found = [splits.draw(rare, None, rule="uniform", fraction=0.5, seed=s, validation="test") for s in range(9)]
+    lost = ["none of the 5 images to train on shows 1 of the 2 classes that are scored: b"]
+    assert [drawn.notes for drawn in found] == [[] if "7" in drawn.keys["train"] else lost for drawn in found]
+    assert {len(drawn.notes) for drawn in found} == {0, 1}
+
+
+def test_what_is_trained_or_validated_on_is_not_scored(tmp_path):
+    whole = labels({str(n): {"a"} for n in range(20)})
+    test = labels({str(n): {"a"} for n in range(30, 36)})
+    draw = {"rule": "uniform", "fraction": 0.5, "seed": 1, "validation": 3}
+    keys = splits.draw(whole, test, **draw).keys
+    names = {image["key"]: image["file_name"] for image in whole["images"]}
+    for key, refused in ((keys["train"][2], True), (keys["val"][1], True), (None, False)):
+        key = key or min(set(names) - set(keys["train"]) - set(keys["val"]))
+        test["images"][4]["file_name"] = names[key]  # under another key
+        if refused:
+            with pytest.raises(InputError, match=f"^1 of 6 test images are among .* the first is '{names[key]}'; exp"):
+                splits.draw(whole, test, **draw)
+        else:
+            splits.draw(whole, test, **draw)
+    id_files.write(tmp_path / "mine.txt", ["1", "2", "3"])
+    splits.draw(whole, labels({"7": {"a"}}), "file", ids=tmp_path / "mine.txt", seed=0, validation="test")
+
+
+def test_of_a_class_s_last_two_images_one_is_left_to_train_on():
+    whole = labels({str(n): {"common", "rare"} if n < 2 else {"common"} for n in range(10)})
+    for seed in range(400):
+        drawn = splits.draw(whole, labels({"50": {"rare"}}), "all", seed=seed, validation=2)
+        assert drawn.notes == [] and len(drawn.keys["val"]) == 2
 
 
 def test_what_is_published_was_drawn():

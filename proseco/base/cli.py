@@ -55,9 +55,10 @@ def run(command: Callable[..., None] | Mapping, *, program: str | None = None) -
         _discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
-        if error.errno not in (*_FULL, errno.EFBIG, errno.EROFS, errno.EACCES):
+        forbidden = error.errno == errno.EACCES and error.filename  # without a file a line would say too little
+        if not forbidden and error.errno not in (*_FULL, errno.EFBIG, errno.EROFS):
             raise
-        verb = "read or write" if error.errno == errno.EACCES else "write"
+        verb = "read or write" if forbidden else "write"
         fail(f"cannot {verb}{f' {error.filename!r}' if error.filename else ''}: {error.strerror}")
         if error.errno in _FULL:  # it may be standard output that is
             _discard_output()

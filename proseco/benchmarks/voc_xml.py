@@ -14,8 +14,9 @@ def load(root: str | Path, subset: str, *, images: str | None = None) -> dict:
 
     A subset is either ``<root>/ImageSets/Main/<subset>.txt``, a list of names, with the XML files in
     ``<root>/Annotations``; or a folder ``<root>/<subset>`` (``.``: the root), with them in it or in its
-    ``Annotations``. Classes are those of ``<root>/classes.txt`` (one name per line), else all that occur in any XML
-    below the root, sorted, so that all subsets number them alike. Boxes are read as VOC's: corners count pixels from 1.
+    ``Annotations``, and none in a folder further below. Classes are those of ``<root>/classes.txt`` (one name per
+    line), else all that occur in any XML below the root, sorted, so that all subsets number them alike. Boxes are read
+    as VOC's: corners count pixels from 1.
 
     :param images: folder below ``root`` with the images. None for those beside the XML files, or in ``JPEGImages`` or
         ``images`` beside or above them. An image has the name of the XML file, or else the XML's ``filename``.
@@ -63,6 +64,7 @@ def _files(root: Path, subset: str) -> list[Path]:
         files = _labels(labels)
         if files:
             deeper = _labels(labels, "*/**/*.xml") if labels != root else []  # those of the root may be other subsets
+            deeper = [file for file in deeper if not file.name.endswith(".aux.xml")]  # GDAL's, of an image
             if deeper:
                 raise InputError(
                     f"{len(deeper)} XML files lie in folders below {labels.as_posix()!r}, the first is "

@@ -10,7 +10,7 @@ from proseco import splits
 from proseco.base import params, plugins
 from proseco.base.errors import InputError
 from proseco.data import verify
-from proseco.data.annotations import check_apart, check_classes, check_objects
+from proseco.data.annotations import check_classes, check_objects
 from proseco.experiment import needs, plan, schema
 from proseco.weights import wanted
 
@@ -63,9 +63,6 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
         with _collected(errors):
             if len(readable) == 2:
                 check_classes(*readable, source=name)
-        with _collected(errors):
-            if len(readable) == 2:
-                check_apart(*readable, source=name)
         if valid and len(readable) == len(keys):
             wrong, said = _split(settings, scale, name, *readable)
             errors += wrong

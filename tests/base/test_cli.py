@@ -98,6 +98,15 @@ def test_what_the_system_does_not_let_be_written_is_one_line(monkeypatch, capsys
     assert (caught.value.code, out.out, out.err) == (1, "said before\n", words)
 
 
+def test_what_is_forbidden_without_a_file_keeps_its_traceback(monkeypatch):
+    def main() -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(PermissionError):
+        cli.run(main)
+
+
 def test_an_interrupt_is_silent(run):
     done = run("--scale", "stop", "--seed", "7")
     assert (done.returncode, done.stderr) == (130, "")

@@ -145,5 +145,7 @@ def test_label_files_in_deeper_folders_are_not_passed_over(tmp_path):
         InputError, match=r"^1 XML files lie in folders below .*train', the first is 'more/of it/two\.xml'"
     ):
         voc_xml.load(tmp_path, "train")
+    (tmp_path / "train/more/of it/two.xml").rename(tmp_path / "train/more/of it/two.tif.aux.xml")  # GDAL's
+    assert [image["key"] for image in voc_xml.load(tmp_path, "train")["images"]] == ["one"]
     write(tmp_path, ".", ".", three=(xml(thing("dog")), "three.jpg"))  # the root, of which they may be other subsets
     assert [image["key"] for image in voc_xml.load(tmp_path, ".")["images"]] == ["three"]

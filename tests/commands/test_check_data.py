@@ -333,8 +333,8 @@ def test_images_in_training_and_test_alike(folder, capsys):
         content["benchmarks"]["coco_1x"]["test"] = "train2017"
 
     change_params(change)
-    wrong = "coco_1x: 13 of 13 test images are among the training images, the first is 'train2017/"
-    assert f"error: {wrong}" in failing(capsys, benchmark="coco_1x").err
+    wrong = "13 of 13 test images are among those to train or validate on, the first is 'train2017/"
+    assert f"error: coco_1x: {wrong}" in failing(capsys, benchmark="coco_1x").err
     with pytest.raises(InputError, match=wrong):
         split.main(scale="demo", benchmark="coco_1x")
 
@@ -348,6 +348,8 @@ def test_masks_are_counted_and_those_that_are_learned(folder, capsys):
         for record in content["annotations"]:
             record["segmentation"] = [[1, 1, 9, 1, 9, 9]]
         next(r for r in content["annotations"] if r["image_id"] == several).pop("segmentation")
+        crowd = content["annotations"][0] | {"iscrowd": 1, "id": 9999}
+        content["annotations"].append(crowd)
 
     edit(path, change)
     settings = params.load()

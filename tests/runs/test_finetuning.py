@@ -89,6 +89,9 @@ def run(cell, folder, aps, monkeypatch):
 def test_it_ends_where_ap_has_stopped_rising_and_says_why(cell, tmp_path, monkeypatch):
     """Five images in batches of three: an epoch is 5/3 steps. The last AP of each list is that of the test images."""
     found, rates, _ = run(cell, tmp_path / "early", [1.0, 2.0, 2.0, 3.0, 1.0, 4.5], monkeypatch)
+    counts = [len(cell["annotations"][part]["images"]) for part in ("train", "val", "test")]
+    assert [found[key] for key in ("labels", "validation_images", "test_images")] == counts
+    assert found["validated_on_test"] is False
     assert [entry["step"] for entry in found["validation"]] == [2, 3, 5, 7, 8]
     assert (found["steps"], found["best_step"], found["dropped_at"], found["AP"]) == (8, 7, 5, 4.5)
     assert found["stopped_early"] == "no AP above that of step 7 in 1 validations"
@@ -149,8 +152,8 @@ def test_where_test_images_are_validated_on_the_best_detections_are_scored(cell,
     monkeypatch.setattr(finetuning, "picture", lambda source, detections, path: seen.append(detections))
     cell["annotations"]["test"] = cell["annotations"]["val"]
     cell["schedule"] = SCHEDULE | {"patience": None}
-    run(cell, tmp_path / "cell", [1.0, 3.0, 2.0, 1.0, 2.0, 2.5, 7.5], monkeypatch)
-    assert len(seen) == 7 and (seen[6] == 2).all()
+    found, *_ = run(cell, tmp_path / "cell", [1.0, 3.0, 2.0, 1.0, 2.0, 2.5, 7.5], monkeypatch)
+    assert len(seen) == 7 and (seen[6] == 2).all() and found["validated_on_test"] is True
 
 
 def begun(cell, folder, monkeypatch, **changes):
