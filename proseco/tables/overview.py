@@ -138,10 +138,10 @@ def sentences(summary: pandas.DataFrame) -> list[str]:
             elif np.isnan(std):
                 outcome = "a gain of unknown deviation (one seed)"
             else:
-                seeds = f"{cell['n_gain']} seeds"
-                outcome = f"a gain not larger than its deviation over {seeds}"
+                size = "larger" if gain > std else "not larger"
+                outcome = f"a gain {size} than its deviation over {cell['n_gain']} seeds"
                 if gain > std:
-                    outcome = f"a gain larger than its deviation over {seeds} (chance alone: {_chance(cell['n_gain'])})"
+                    outcome += f" (by chance alone in {_chance(cell['n_gain'])} of cases)"
             benchmarks.setdefault(outcome, []).append(f"{cell['benchmark_title']} ({number(gain, std, signed=True)})")
         outcomes = "; ".join(f"{outcome} on {', '.join(titles)}" for outcome, titles in benchmarks.items())
         verdicts.append(f"AP of {cells['method_title'].iloc[0]} against {against}: {outcomes or 'no seed in common'}.")

@@ -99,8 +99,9 @@ def _pictures(
         f"{methods[m]}, {title}": files.read_json(folder / "metrics.json")["validation"]
         for m, folder in folders.items()
     }
-    places = list(methods)
-    colors = {f"{methods[m]}, {of}": places.index(m) - 1 for m in methods for of in ("pretraining", title)}
+    # Each method has one colour, and the first after the reference that of its bars in ap.png.
+    numbers = {m: (i - 1) % len(methods) for i, m in enumerate(methods)}
+    colors = {f"{methods[m]}, {of}": number for m, number in numbers.items() for of in ("pretraining", title)}
     figures.loss_curves(logs, out / "loss.png", validations, colors)
     pictures.montage({methods[m]: folder / "detections.png" for m, folder in folders.items()}, out / "detections.png")
     if pretrained:

@@ -119,6 +119,20 @@ def test_losses_share_panels_where_the_terms_agree(tmp_path, panels):
     assert raw.get_xdata()[[0, -1]].tolist() == [1, 60]
 
 
+def test_colours_of_one_s_choice_and_the_first_value_in_view(tmp_path, panels):
+    pre = write_log(tmp_path / "pre.csv", contrast=2)
+    one, two = (write_log(tmp_path / f"{i}.csv", seed=i, coord=1) for i in (1, 2))
+    frame = pandas.read_csv(one)
+    frame.loc[0, "coord"] = 50.0
+    frame.to_csv(one, index=False)
+    logs = {"A, before": pre, "B, after": one, "A, after": two}
+    figures.loss_curves(logs, tmp_path / "loss.png", None, {"A, before": 0, "A, after": 0, "B, after": 1})
+    colors = {line.get_label(): line.get_color() for panel in panels for line in panel.get_lines()}
+    assert colors["A, before"] == colors["A, after"] == figures._LINES[0] != colors["B, after"]
+    (coord,) = (panel for panel in panels if panel.get_title().startswith("coord"))
+    assert coord.get_ylim()[1] > 50
+
+
 def test_the_scale_follows_the_range(tmp_path, panels):
     frame = pandas.DataFrame(
         {"step": range(200), "loss": np.geomspace(100, 0.1, 200), "cosine": np.linspace(-1, 1, 200)}

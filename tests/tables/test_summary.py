@@ -142,8 +142,8 @@ def test_markdown_by_hand(summary):
 
 def test_the_verdict_follows_from_the_figures(summary, results):
     assert verdict(summary) == (
-        "AP of ProSeCo against Supervised: a gain larger than its deviation over 3 seeds (chance alone: 11 %) on Few "
-        "(+3.0 ± 1.0); "
+        "AP of ProSeCo against Supervised: a gain larger than its deviation over 3 seeds (by chance alone in "
+        "11 % of cases) on Few (+3.0 ± 1.0); "
         "a gain not larger than its deviation over 3 seeds on Many (+0.5 ± 2.3)."
     )
     write(results, {("proseco", "few"): {0: 5.0, 1: 8.0, 2: 9.5}})
