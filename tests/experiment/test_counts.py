@@ -22,9 +22,9 @@ def counts(settings, scale, **changes):
     return Counts(scale, settings["scales"][scale] | changes, settings["benchmarks"])
 
 
-def labels(count):
-    record = {"file_name": "x", "width": 1, "height": 1}
-    images = [{"id": i, "key": f"{i:03d}", **record} for i in range(count)]
+def labels(count, folder="x"):
+    size = {"width": 1, "height": 1}
+    images = [{"id": i, "key": f"{i:03d}", "file_name": f"{folder}/{i:03d}.jpg", **size} for i in range(count)]
     return {"images": images, "annotations": [], "categories": []}
 
 
@@ -52,7 +52,7 @@ def test_drawn_data_is_shared_out_as_the_split_does_it(settings, benchmark, vali
     entry, generate = settings["benchmarks"][benchmark], settings["scales"]["demo"]["generate"]
     name = entry["name"]
     sizes = {"coco": ("coco_train", "coco_val"), "voc": ("voc_trainval", "voc_test"), "fsod": ("fsod_test", None)}
-    whole, test = (labels(generate[key]) if key else None for key in sizes[name])
+    whole, test = (labels(generate[key], key) if key else None for key in sizes[name])
     rule = {key: entry[key] for key in ("rule", "fraction") if key in entry}
     drawn = splits.draw(whole, test, **rule, seed=3, validation=validation)
     found = {part: demo.part(benchmark, 3, part).images for part in ("train", "val", "test")}
