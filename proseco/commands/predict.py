@@ -107,8 +107,8 @@ def _refuse(out: Path, pictures: Path | None, labels: Path | None) -> None:
 
 def _refuse_broken(records: list[dict]) -> None:
     """All files that are cut short or no image, before hours of detecting; those broken in their middle come later."""
-    files_ = [{"key": record["key"], "file_name": record["path"].as_posix()} for record in records]
-    broken = verify.broken({"images": files_}, "")
+    entries = [{"key": record["key"], "file_name": record["path"].as_posix()} for record in records]
+    broken = verify.broken({"images": entries}, "")
     if broken:
         raise InputError(f"{len(broken)} of {len(records)} images cannot be read{verify.first_few(broken.values())}")
 
