@@ -23,7 +23,7 @@ from proseco.tables.layout import labels_text
 
 #: Grey, for the reference, before colours that colour-blind eyes tell apart too.
 PALETTE = ("#8c8c8c", *OKABE_ITO)
-_LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
+LINES = PALETTE[1:7]  # no grey, which raw values fade into, and no yellow, which white swallows
 FAINT = "#dddddd"
 #: What tells methods apart whose colours have come round again.
 _HATCHES, _DASHES = (None, "////", "...."), ("-", "--", ":", "-.")
@@ -148,8 +148,8 @@ def loss_curves(
     numbers = colors or {label: i for i, label in enumerate(logs)}
     looks = {
         label: {
-            "color": _LINES[numbers[label] % len(_LINES)],
-            "linestyle": _DASHES[numbers[label] // len(_LINES) % len(_DASHES)],
+            "color": LINES[numbers[label] % len(LINES)],
+            "linestyle": _DASHES[numbers[label] // len(LINES) % len(_DASHES)],
         }
         for label in logs
     }
@@ -239,7 +239,7 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
     :param recall: rows of ``recall.csv`` as text; see :func:`proseco.evaluation.recall.measure`.
     :param titles: name -> title of the benchmarks to show.
     """
-    colors = dict(zip(dict.fromkeys(recall["source"]), _LINES, strict=False))
+    colors = dict(zip(dict.fromkeys(recall["source"]), LINES, strict=False))
     styles = dict(zip(sorted(set(recall["iou"])), ("-", "--", ":"), strict=False))
     columns = min(3, max(2, len(titles)))
     rows = math.ceil(len(titles) / columns)

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from proseco.tables.figures import INK, PALETTE, STYLE, WIDTH_IN, columns_of, save
+from proseco.tables.figures import INK, LINES, PALETTE, STYLE, WIDTH_IN, columns_of, save
 
-_COLORS = PALETTE[:7]  # no yellow, which white swallows
+_COLORS = (PALETTE[0], *LINES)
 _MARKERS = "os^Dv"
-_ASIDE = 1.012
+_DODGE = 1.012
 _PALE = {"linestyle": "--", "alpha": 0.35}
 #: Method -> benchmark -> mean and deviation of AP; NaN where there is no deviation.
 Points = dict[str, dict[str, tuple[float, float]]]
@@ -41,15 +41,15 @@ def draw(
     methods = list(dict.fromkeys([*ours, *printed]))
     looks = {method: _look(i) for i, method in enumerate(methods)}
     # Beside each other, where they would hide each other.
-    aside = {method: _ASIDE ** (i - (len(methods) - 1) / 2) for i, method in enumerate(methods)}
+    dodge = {method: _DODGE ** (i - (len(methods) - 1) / 2) for i, method in enumerate(methods)}
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH_IN, 4.6), layout="constrained")
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for panel, (title, shares) in zip(panels, shown.items(), strict=True):
             for method, points in printed.items():
-                _line(panel, shares, points, aside[method], **looks[method], **_PALE, zorder=2)
+                _line(panel, shares, points, dodge[method], **looks[method], **_PALE, zorder=2)
             for method, points in ours.items():
-                _line(panel, shares, points, aside[method], **looks[method], zorder=3)
+                _line(panel, shares, points, dodge[method], **looks[method], zorder=3)
             panel.set_xscale("log")
             panel.set_xticks(
                 list(shares.values()),
@@ -76,15 +76,15 @@ def _look(number: int) -> dict:
     return {"color": _COLORS[color], "marker": _MARKERS[again % len(_MARKERS)], **hollow}
 
 
-def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], aside: float, **look) -> None:
+def _line(panel, shares: dict[str, float], points: dict[str, tuple[float, float]], dodge: float, **look) -> None:
     """One method: its APs and, as whiskers, their deviations.
 
-    :param aside: factor on the shares.
+    :param dodge: factor on the shares.
     """
     names = [name for name in shares if name in points]
     if not names:
         return
-    xs = aside * np.array([shares[name] for name in names])
+    xs = dodge * np.array([shares[name] for name in names])
     means, deviations = np.array([points[name] for name in names]).T
     panel.plot(xs, means, linewidth=1.8, markersize=5, **look)
     known = ~np.isnan(deviations)

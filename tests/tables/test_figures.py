@@ -128,7 +128,7 @@ def test_colours_of_one_s_choice_and_the_first_value_in_view(tmp_path, panels):
     logs = {"A, before": pre, "B, after": one, "A, after": two}
     figures.loss_curves(logs, tmp_path / "loss.png", None, {"A, before": 0, "A, after": 0, "B, after": 1})
     colors = {line.get_label(): line.get_color() for panel in panels for line in panel.get_lines()}
-    assert colors["A, before"] == colors["A, after"] == figures._LINES[0] != colors["B, after"]
+    assert colors["A, before"] == colors["A, after"] == figures.LINES[0] != colors["B, after"]
     (coord,) = (panel for panel in panels if panel.get_title().startswith("coord"))
     assert coord.get_ylim()[1] > 50
 
