@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from proseco.base import cli, files, params
 from proseco.base.errors import InputError
 from proseco.demo import data_sets
 
 #: What this stage writes in the folder of a scale, and replaces.
 OURS = {"roots.json"}
-DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod", "scenes.png"}
+DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod"}
 NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file browsers leave them wherever they look
 
 
@@ -23,7 +21,6 @@ def main(*, scale: str) -> None:
     with files.replacing(Path("data", scale)) as out:
         if generate is not None:
             data_sets.write(out, **generate)
-            Image.fromarray(data_sets.contact_sheet(out)).save(out / "scenes.png")
         else:
             files.write_json(out / "roots.json", _locate(settings, scale, roots))
 

@@ -1,14 +1,17 @@
 """``check-data``: what the data sets of a run hold, and what is wrong with them, before anything is trained."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from proseco import splits
-from proseco.base import params, plugins
+from proseco.base import files, params, plugins
 from proseco.base.errors import InputError
+from proseco.commands import _pictures
+from proseco.data import images as pixels
 from proseco.data import verify
 from proseco.data.annotations import check_classes, check_objects
 from proseco.experiment import needs, plan, schema
@@ -17,7 +20,17 @@ from proseco.weights import wanted
 OWN = Path("splits", "own")  # id files that users bring; stage split reads them there
 
 
-def main(*, scale: str | None = None, benchmark: str | None = None, images: str = "all", decode: bool = False) -> None:
+_SHEET = 3, 5  # rows and columns of images
+
+
+def main(
+    *,
+    scale: str | None = None,
+    benchmark: str | None = None,
+    images: str = "all",
+    decode: bool = False,
+    pictures: Path | None = None,
+) -> None:
     """Report the data sets of run.benchmarks, or of one benchmark, in a table; exit code 1 if a training would fail.
 
     :param scale: whose roots, counts and checkpoints; that of params.yaml if not given.
@@ -25,9 +38,11 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     :param images: of how many images of each subset, evenly spaced, to look at the files; or ``all``.
     :param decode: decode these files too, which finds what a decoder stumbles on; else their first and last bytes are
         read, which finds files that were cut.
+    :param pictures: a new folder, for a sheet of images with their boxes for each subset.
     """
     if images != "all" and not (images.isdecimal() and int(images) > 0):
         raise InputError(f"--images is {images!r}; it must be a whole number above 0, or all")
+    _pictures.refuse_used(pictures)
     settings = params.load()
     scale = scale or settings["scale"]
     params.get(settings, "scales", scale)
@@ -37,6 +52,9 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
     if benchmark is not None:
         settings["run"] = _alone(settings["run"], benchmark)
     how = {"limit": None if images == "all" else int(images), "decode": decode}
+    if pictures:
+        with files.explaining_write_errors(pictures, 0, "name another folder"):
+            pictures.mkdir(parents=True)
     titles, labels, columns, notes, errors = {}, {}, {}, [], []  # the first two by all that a subset is read by
     valid = _valid(settings, scale, errors)
     for name in names:
@@ -56,6 +74,9 @@ def main(*, scale: str | None = None, benchmark: str | None = None, images: str 
                     columns[title], labels[key] = report.facts, report.labels
                     notes += report.notes
                     errors += report.errors
+                    if pictures:
+                        words = re.findall(r"\w+", title)
+                        _draw(pictures / f"{'_'.join([str(len(columns)), *words])}.png", report.labels, root)
             with _collected(errors):
                 if labels[key] is not None:
                     check_objects(labels[key], source=titles[key], scored=subset == entry["test"])
@@ -111,6 +132,33 @@ def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None
             notes += [f"{name}, seed {seed}: {note}" for note in drawn.notes]
     errors = [f"{name}: {error}".replace("<scale>", scale) for error in errors]
     return errors + (needs.batches(settings, scale, name, min(counts)) if counts else []), notes
+
+
+def _draw(path: Path, labels: dict, root: Path) -> None:
+    """A sheet of images with their boxes, evenly spaced among those that have any; every class has its colour."""
+    from proseco.pictures import cell_side, colors, contact_sheet, draw_boxes
+
+    rows, columns = _SHEET
+    objects: dict[int, list] = {}
+    for record in labels["annotations"]:
+        objects.setdefault(record["image_id"], []).append(record)
+    names = [category["name"] for category in labels["categories"]]
+    palette, tiles = colors(len(names)), []
+    records = [record for record in labels["images"] if record["id"] in objects]
+    for record in records[:: max(1, len(records) // (rows * columns))][: rows * columns]:
+        with suppress(InputError):  # a file that is missing or broken, which the report names
+            image, there = pixels.read(root / record["file_name"]), objects[record["id"]]
+            boxes = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in there)]
+            words = [names[entry["category_id"]] + _kind(entry) for entry in there]
+            shades = [palette[entry["category_id"]] for entry in there]
+            tiles.append(draw_boxes(image, boxes, color=shades, labels=words, at_most=cell_side(columns)))
+    if tiles:
+        contact_sheet([tiles[start : start + columns] for start in range(0, len(tiles), columns)], path)
+
+
+def _kind(record: dict) -> str:
+    """What training and scoring treat in another way is marked."""
+    return " (crowd)" if record["iscrowd"] else " (difficult)" if record["difficult"] else ""
 
 
 @contextmanager

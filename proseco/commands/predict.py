@@ -10,6 +10,7 @@ import numpy as np
 from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.benchmarks import _instances
+from proseco.commands import _pictures
 from proseco.data import images as pixels
 from proseco.data import verify
 from proseco.data.annotations import check_images
@@ -101,8 +102,7 @@ def _refuse(out: Path, pictures: Path | None, labels: Path | None) -> None:
         raise InputError(f"--out {str(out)!r} is a folder; expected the name of a file")
     if out.suffix != ".json" or (labels and out.absolute() == labels.absolute()):
         raise InputError(f"--out {str(out)!r} is of detections; give it the name of a .json of their own")
-    if pictures and pictures.exists():
-        raise InputError(f"--pictures {str(pictures)!r} is there already; name a new folder, or remove it")
+    _pictures.refuse_used(pictures)
 
 
 def _refuse_broken(records: list[dict]) -> None:

@@ -19,9 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from proseco.base.errors import InputError
-from proseco.base.files import read_json, replacing
+from proseco.base.files import replacing
 from proseco.base.randomness import generator
-from proseco.data.images import read
 from proseco.demo import layouts
 from proseco.demo.scenes import Thing, scene
 from proseco.demo.shapes import DETECTION, KINDS
@@ -157,59 +156,3 @@ def _draw_one(out: Path, seed: int, picture: Picture) -> layouts.Drawn:
         part.write_bytes(data.tobytes())
     labelled = picture.data_set not in ("imagenet", "scenes")
     return layouts.describe(picture.path, image, things if labelled else [])
-
-
-def contact_sheet(out: str | Path, *, columns: int = 5, rows: int = 3, tile: int = 288) -> np.ndarray:
-    """A grid of COCO's val pictures with their labelled boxes and class names, ``(H, W, 3)`` uint8 RGB.
-
-    Pictures and labels are read back from the files below ``out``; pictures without objects are skipped.
-
-    :param tile: side of one picture in the grid, in pixels.
-    :raises InputError: there are no such files.
-    """
-    root = Path(out) / "coco"
-    content = read_json(root / "annotations/instances_val2017.json")
-    classes = {category["id"]: (row, category["name"]) for row, category in enumerate(content["categories"])}
-    boxes: dict[int, list] = {}
-    for record in content["annotations"]:
-        boxes.setdefault(record["image_id"], []).append((record["bbox"], *classes[record["category_id"]]))
-    shown = [record for record in content["images"] if record["id"] in boxes][: columns * rows]
-    gap = max(2, tile // 48)
-    sheet = np.full((rows * (tile + gap) + gap, columns * (tile + gap) + gap, 3), 255, np.uint8)
-    for place, record in enumerate(shown):
-        row, column = divmod(place, columns)
-        top, left = gap + row * (tile + gap), gap + column * (tile + gap)
-        image = _labelled(read(root / "val2017" / record["file_name"]), boxes[record["id"]], tile)
-        top, left = top + (tile - image.shape[0]) // 2, left + (tile - image.shape[1]) // 2
-        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return sheet
-
-
-#: One colour per class, all light enough for dark letters.
-_MARKS = (
-    *((255, 214, 64), (255, 128, 112), (255, 150, 214), (128, 190, 255)),
-    *((255, 172, 80), (140, 226, 110), (90, 222, 214), (200, 168, 255)),
-)
-
-
-def _labelled(image: np.ndarray, boxes: list[tuple[list[float], int, str]], tile: int) -> np.ndarray:
-    """The image scaled to ``tile`` pixels, with boxes (xywh, row of the class, name of the class) drawn on it."""
-    scale = tile / max(image.shape[:2])
-    large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, tile / 640
-    for (x, y, width, height), row, _ in boxes:
-        near = round(x * scale), round(y * scale)
-        far = round((x + width) * scale) - 1, round((y + height) * scale) - 1
-        cv2.rectangle(large, near, far, _MARKS[row % len(_MARKS)], 2)
-    tags: list[tuple[int, int]] = []
-    for (x, y, _, box_height), row, name in boxes:  # names last, so that no box crosses one
-        (width, height), _ = cv2.getTextSize(name, font, size, 1)
-        width, height = width + 6, height + 7
-        left = min(max(round(x * scale) - 1, 0), large.shape[1] - width)
-        top = max(round(y * scale) - height + 1, 0)
-        if any(abs(left - a) < width and abs(top - b) < height for a, b in tags):  # taken: put it below the box
-            top = min(round((y + box_height) * scale) - 1, large.shape[0] - height)
-        tags.append((left, top))
-        cv2.rectangle(large, (left, top), (left + width - 1, top + height - 1), _MARKS[row % len(_MARKS)], -1)
-        cv2.putText(large, name, (left + 3, top + height - 4), font, size, (20, 20, 20), 1, cv2.LINE_AA)
-    return large

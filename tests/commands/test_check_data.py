@@ -358,3 +358,51 @@ def test_masks_are_counted_and_those_that_are_learned(folder, capsys):
     found = table(capsys.readouterr().out)
     assert masks and found["masks"][0] == str(len(images) - 1)
     assert found["masks to learn"][0] == str(len(images) - images.count(several))
+
+
+def test_sheets_show_boxes_where_the_labels_have_them(folder, capsys):
+    def change(content):
+        content["annotations"][0]["iscrowd"] = 1
+
+    edit(folder / "data/demo/coco/annotations/instances_val2017.json", change)
+    check_data.main(benchmark="mini_coco_5", pictures=Path("a/shown"))
+    assert sorted(path.name for path in Path("a/shown").iterdir()) == ["1_coco_train2017.png", "2_coco_val2017.png"]
+    labels = read_json(folder / "data/demo/coco/annotations/instances_val2017.json")
+    shown = {record["image_id"] for record in labels["annotations"]}
+    sheet = cv2.imread("a/shown/2_coco_val2017.png")
+    assert len(shown) == 5 and sheet.shape == (340, 1700, 3)  # one row, a column each
+
+    # One box is moved: the sheet differs in that image's square alone.
+    def move(content):
+        x, y, w, h = content["annotations"][0]["bbox"]
+        content["annotations"][0]["bbox"] = [x, y, max(1, w - 8), max(1, h - 8)]
+
+    edit(folder / "data/demo/coco/annotations/instances_val2017.json", move)
+    check_data.main(benchmark="mini_coco_5", pictures=Path("moved"))
+    differ = (cv2.imread("moved/2_coco_val2017.png") != sheet).any((0, 2)).nonzero()[0]
+    place = sorted(shown).index(labels["annotations"][0]["image_id"])
+    assert len(differ) and 340 * place <= differ.min() and differ.max() < 340 * (place + 1)
+
+
+def test_sheets_leave_out_what_cannot_be_read(folder, capsys):
+    first = min(
+        record["image_id"] for record in read_json("data/demo/coco/annotations/instances_val2017.json")["annotations"]
+    )
+    names = {
+        image["id"]: image["file_name"]
+        for image in read_json("data/demo/coco/annotations/instances_val2017.json")["images"]
+    }
+    (folder / "data/demo/coco/val2017" / names[first]).unlink()
+    out = failing(capsys, benchmark="mini_coco_5", pictures=Path("shown"))
+    assert f"val2017/{names[first]}" in out.err
+    assert cv2.imread("shown/2_coco_val2017.png").shape == (340, 4 * 340, 3)
+    with pytest.raises(InputError, match="--pictures 'shown' is there already; name a new folder"):
+        check_data.main(pictures=Path("shown"))
+    with pytest.raises(InputError, match=r"cannot write 'params\.yaml/shown'.*; name another folder"):
+        check_data.main(pictures=Path("params.yaml/shown"))
+
+
+def test_a_sheet_marks_what_is_treated_in_another_way():
+    assert check_data._kind({"iscrowd": 1, "difficult": 0}) == " (crowd)"
+    assert check_data._kind({"iscrowd": 0, "difficult": 1}) == " (difficult)"
+    assert check_data._kind({"iscrowd": 0, "difficult": 0}) == ""

@@ -173,24 +173,6 @@ def test_single_objects_lie_in_their_class_folder(out):
     assert len(list((out / "scenes/train").glob("*/*.JPEG"))) == 10
 
 
-def test_the_contact_sheet_shows_what_the_files_say(out, tmp_path):
-    sheet = data_sets.contact_sheet(out, columns=4, rows=2, tile=144)
-    assert sheet.dtype == np.uint8 and sheet.shape == (2 * 147 + 3, 4 * 147 + 3, 3)
-    tiles = [sheet[3 + 147 * r :, 3 + 147 * c :][:144, :144] for r in range(2) for c in range(4)]
-    assert all(t.std() > 5 for t in tiles)
-    copy = tmp_path / "coco"
-    (copy / "annotations").mkdir(parents=True)
-    (copy / "val2017").symlink_to(out / "coco/val2017")
-    path = "annotations/instances_val2017.json"
-    content = json.loads((out / "coco" / path).read_text())
-    for category in content["categories"]:
-        category["name"] = "thing"
-    (copy / path).write_text(json.dumps(content))
-    assert (data_sets.contact_sheet(tmp_path, columns=4, rows=2, tile=144) != sheet).any()
-    with pytest.raises(InputError, match="no file"):
-        data_sets.contact_sheet(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
