@@ -209,8 +209,12 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     try:
         for folder, folders, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            above = Path(folder), *Path(folder).parents  # by the way that led here, which links may be part of
             for link in (os.path.join(folder, name) for name in folders):
-                if os.path.islink(link) and Path(folder).resolve().is_relative_to(Path(link).resolve()):
+                if os.path.islink(link) and (
+                    Path(folder).resolve().is_relative_to(Path(link).resolve())
+                    or any(os.path.samefile(link, place) for place in above)
+                ):
                     raise InputError(f"{link!r} is a link to a folder that it lies in; remove it")
             for name in names:
                 if name.lower().endswith(suffixes) and not name.startswith("."):

@@ -33,19 +33,26 @@ def digests(starts: Iterable[str | Path]) -> dict[str, str]:
 
 def _imports(path: Path) -> Iterator[Path]:
     """Modules of this package that a file imports."""
-    for name in _names(path.read_text(encoding="utf-8")):
+    root = _PACKAGE.parent
+    package = ".".join(path.parent.relative_to(root).parts) if path.is_relative_to(root) else ""
+    for name in _names(path.read_text(encoding="utf-8"), package):
         module = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
         if module.is_relative_to(_PACKAGE) and module.is_file():
             yield module
 
 
 @lru_cache  # several closures hold the same files
-def _names(source: str) -> list[str]:
-    """Dotted names of this package that a source imports; of ``from a import b`` both ``a`` and ``a.b``."""
-    names = []
+def _names(source: str, package: str) -> list[str]:
+    """Dotted names of this package that a source imports; of ``from a import b`` both ``a`` and ``a.b``.
+
+    :param package: that the source is of; relative imports count from it.
+    """
+    names, parts = [], package.split(".")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            names += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            above = parts[: len(parts) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
     return [name for name in names if name.startswith(f"{_PACKAGE.name}.")]

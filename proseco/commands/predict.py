@@ -1,6 +1,7 @@
 """``predict``: detections in images of one's own, in COCO's results format (docs/weights.md)."""
 
 import json
+import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from proseco.data import images as pixels
 from proseco.data import verify
 from proseco.data.annotations import check_images
 from proseco.data.sample import Sample
+
+_STEM = 200  # bytes of an image's name in that of its picture; with its number it must stay below 256
 
 # Importing torch takes seconds, which --help and a misspelt option need not: it is imported where it is used.
 
@@ -198,4 +201,5 @@ def _draw(folder: Path, rows: np.ndarray, source: _Images, names: list[str]) -> 
         labels = shown[:, 6].astype(int)
         words = {"labels": [names[label] for label in labels], "scores": shown[:, 5].tolist()}
         canvas = draw_boxes(source[number].image, corners(shown), color=[palette[label] for label in labels], **words)
-        Image.fromarray(canvas).save(folder / f"{record['id']}_{Path(record['file_name']).stem}.jpg", quality=90)
+        stem = os.fsdecode(os.fsencode(Path(record["file_name"]).stem)[:_STEM])
+        Image.fromarray(canvas).save(folder / f"{record['id']}_{stem}.jpg", quality=90)

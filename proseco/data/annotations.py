@@ -21,11 +21,13 @@ import numpy as np
 
 from proseco.base.errors import InputError
 from proseco.base.files import listing_digest
+from proseco.data import id_files
 
 #: Pixels that a box may reach outside its image before it counts as outside: x + w is a rounded sum.
 SLACK = 1e-6
 #: Image ids lie between minus this and this: detections hold them as float64, in which larger ones lose digits.
 IDS = 2**53
+_SIDES = 2**31  # pixels
 
 
 def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
@@ -42,8 +44,8 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 def refuse(annotations: dict, *, source: str) -> None:
     """Refuse labels that contradict themselves.
 
-    :raises InputError: an id, key or file twice, an image id beyond ``IDS``, an unknown category or image, a size that
-        is not finite, or is negative; boxes that are not in pixels.
+    :raises InputError: an id, key or file twice, a key that no id file can hold, an image id beyond ``IDS``, an unknown
+        category or image, a size that is not finite, or is negative; boxes that are not in pixels.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
     for what, records, field in (
@@ -57,14 +59,16 @@ def refuse(annotations: dict, *, source: str) -> None:
         if twice is not None:
             raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
     for image in images:
+        id_files.check_key(image["key"], source)
         if not (isinstance(image["id"], int) and abs(image["id"]) < IDS):
             raise InputError(
                 f"{source}: image {image['key']!r} has the id {image['id']!r}; expected a whole number below 2**53"
             )
         width, height = image["width"], image["height"]
-        if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+        if not all(isinstance(side, int) and 0 < side < _SIDES for side in (width, height)):
             raise InputError(
-                f"{source}: image {image['key']!r} has size {width!r} x {height!r}; expected whole numbers above 0"
+                f"{source}: image {image['key']!r} has size {width!r} x {height!r}; "
+                f"expected whole numbers above 0 and below {_SIDES:,}"
             )
     shown, known = {image["id"] for image in images}, {category["id"] for category in categories}
     for record in objects:
@@ -78,6 +82,9 @@ def refuse(annotations: dict, *, source: str) -> None:
                 f"{source}: annotation {record['id']} has category {record['category_id']!r}; "
                 f"expected one of the {len(known)} ids in 'categories'"
             )
+        for flag in ("iscrowd", "difficult"):
+            if record[flag] not in (0, 1):
+                raise InputError(f"{source}: annotation {record['id']} has {flag} {record[flag]!r}; expected 0 or 1")
     boxes, areas = _arrays(objects)
     wrong = ~np.isfinite(boxes).all(1) | ~np.isfinite(areas) | (boxes[:, 2:] < 0).any(1) | (areas < 0)
     if wrong.any():

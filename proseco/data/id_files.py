@@ -7,6 +7,7 @@ Any language reads them in three lines::
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from proseco.base.errors import InputError
@@ -21,6 +22,16 @@ def sorted_keys(keys: Iterable[str]) -> list[str]:
     return sorted(keys)
 
 
+def check_key(key: str, source: str | Path) -> None:
+    """:raises InputError: no id file can hold the key; it begins with ``source``."""
+    utf8 = not any("\ud800" <= letter <= "\udfff" for letter in key)  # what Python reads other bytes of a name as
+    if key.startswith("#") or key.split() != [key] or not utf8:
+        raise InputError(
+            f"{source}: no id file can hold the image key {key!r}; expected UTF-8 without blanks that does not begin "
+            "with '#'"
+        )
+
+
 def write(path: str | Path, keys: Sequence[str], **facts) -> None:
     """Write an id file: a line with the facts, the count and a digest, then the keys, sorted.
 
@@ -28,8 +39,10 @@ def write(path: str | Path, keys: Sequence[str], **facts) -> None:
     :raises InputError: a key comes twice or does not fit the format.
     """
     keys = sorted_keys(keys)
-    if len(set(keys)) < len(keys) or any(not key or key.startswith("#") or key.split() != [key] for key in keys):
-        raise InputError(f"{path}: ids must be different words without blanks that do not begin with '#'")
+    if (twice := next((key for key, next_key in pairwise(keys) if key == next_key), None)) is not None:
+        raise InputError(f"{path}: the id {twice!r} comes twice; expected different ones")
+    for key in keys:
+        check_key(key, path)
     header = [f"{name}={value}" for name, value in {**facts, "count": len(keys), "digest": _digest(keys)}.items()]
     if any(fact.split() != [fact] for fact in header):
         raise ValueError(f"facts must be single words, not {header}")

@@ -83,22 +83,24 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from the file's header alone.
+def header(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """Width and height of the upright image, and whether the stored image differs from it and is as large, all from the
+    file's header.
 
     :raises FileNotFoundError: there is no such file. :raises BrokenImage: its header is that of no image.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
+            orientation = _orientation(image)
             # The header's size of a TIFF is upright already where its own tag says how.
             upright = image.format == "TIFF" and _ORIENTATION in image.tag_v2
-            turned = not upright and _orientation(image) >= 5
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BrokenImage(f"no readable header: {type(error).__name__}") from None
-    return (height, width) if turned else (width, height)
+    size = (height, width) if orientation >= 5 and not upright else (width, height)
+    return size, 1 < orientation < 5 or (orientation >= 5 and width == height)
 
 
 def check_complete(path: str | Path, *, inspected: bool = False) -> None:
@@ -146,7 +148,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 
 def _opencv(data: bytes) -> np.ndarray | None:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    except cv2.error:  # more pixels than it allows, by a header that may be damaged
+        return None
 
 
 def read(path: str | Path) -> np.ndarray:

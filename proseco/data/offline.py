@@ -56,7 +56,10 @@ def write(
     groups = shards.partition(listing, samples_per_shard=samples_per_shard, shard_bytes=shard_bytes)
     names = sorted(groups)[part[0] - 1 :: part[1]] if part else sorted(groups)
     with scratch.claimed(work, f"part-{part[0]}-of-{part[1]}" if part else ""):
-        done = _make_missing(work, base, {name: groups[name] for name in names}, recipe, len(listing), max_skipped)
+        # A folder of its own, which the lock covers: parts of another n may be at work on the same shards.
+        parts = work / "parts" / (f"{part[0]}-of-{part[1]}" if part else "all")
+        chosen = {name: groups[name] for name in names}
+        done = _make_missing(work / "shards", parts, base, chosen, recipe, len(listing), max_skipped)
         if part:
             return None
         folder = work / "shards"
@@ -74,15 +77,20 @@ def write(
 
 
 def _make_missing(
-    work: Path, base: Path, groups: dict[str, list], recipe: shards.Recipe, total: int, max_skipped: float
+    folder: Path,
+    parts: Path,
+    base: Path,
+    groups: dict[str, list],
+    recipe: shards.Recipe,
+    total: int,
+    max_skipped: float,
 ) -> dict[str, dict]:
-    """Make those of these shards that are not finished. Returns name -> statistics of all of them."""
-    folder, parts = work / "shards", work / "parts"
+    """Make those of these shards that are not finished, in ``parts``, and move them into ``folder``. Returns name ->
+    statistics of all of them.
+    """
+    shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
     for path in (folder, parts):
-        path.mkdir(exist_ok=True)
-    for left in parts.iterdir():  # of a run that was killed
-        if left.name.split(".")[0] in groups:
-            left.unlink(missing_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     done = {name: facts for name in groups if (facts := shards.finished(folder, name)) is not None}
     skipped = [entry for facts in done.values() for entry in facts["skipped"]]
     if len(skipped) > max_skipped * total:  # that was why the last run ended; images may have been mended since

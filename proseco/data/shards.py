@@ -147,7 +147,10 @@ def _sample(
 
     :raises images.BrokenImage: it cannot be used.
     """
-    image, facts = images.inspect(data)
+    try:
+        image, facts = images.inspect(data)
+    except MemoryError:  # not the image's fault alone: left out, the shards would depend on the machine
+        raise InputError(f"there is too little memory to decode {path!r}; take it out, or use fewer workers") from None
     height, width = image.shape[:2]
     if min(width, height) < recipe.min_side:
         raise images.BrokenImage(f"smaller than {recipe.min_side} pixels")

@@ -22,22 +22,31 @@ def other_sizes(annotations: dict, root: str | Path) -> dict[str, str]:
     passed over; :func:`proseco.data.annotations.missing_images` finds them faster.
     """
 
+    return _headers(annotations, root)[0]
+
+
+def _headers(annotations: dict, root: str | Path) -> tuple[dict[str, str], list[str]]:
+    """What is wrong, and the files whose size does not tell whether they were labelled upright or as stored."""
+    turned = []
+
     def look(record: dict) -> str | None:
         wanted = record["width"], record["height"]
         try:
-            actual = images.size(Path(root) / record["file_name"])
+            actual, unclear = images.header(Path(root) / record["file_name"])
         except FileNotFoundError:
             return None
         except images.BrokenImage as reason:
             return f"{record['file_name']}: {reason}; expected an image of {wanted[0]} x {wanted[1]} pixels"
         if actual == wanted:
+            if unclear:
+                turned.append(record["file_name"])
             return None
         return (
             f"{record['file_name']}: the file is {actual[0]} x {actual[1]} pixels, "
             f"its annotation says {wanted[0]} x {wanted[1]}"
         )
 
-    return _looked_at(annotations["images"], look, "headers")
+    return _looked_at(annotations["images"], look, "headers"), sorted(turned)
 
 
 def broken(annotations: dict, root: str | Path, *, decode: bool = False) -> dict[str, str]:
@@ -129,7 +138,7 @@ def describe(
     looked_at = len(records) if limit is None else min(limit, len(records))
     rows = np.linspace(0, len(records) - 1, looked_at).astype(int) if looked_at else []
     sample = {**cleaned, "images": [records[row] for row in rows]}
-    missing, other = missing_images(sample, root), other_sizes(sample, root)
+    missing, (other, turned) = missing_images(sample, root), _headers(sample, root)
     named = {*missing, *(record["file_name"] for record in sample["images"] if record["key"] in other)}
     rest = [record for record in sample["images"] if record["file_name"] not in named]
     cut = broken({**sample, "images": rest}, root, decode=decode)
@@ -152,6 +161,9 @@ def describe(
         "files of another size": len(other),
         "files cut short or broken": len(cut),
     }
+    if turned:
+        how_many = f"{source}: EXIF turns or mirrors {len(turned)} of {looked_at} images, first {turned[0]}"
+        notes = [*notes, f"{how_many}; boxes are taken to be of the upright image"]
     errors = [] if records else [f"{source}: there is no image; expected one or more"]
     if missing:
         where = Path(root).as_posix()

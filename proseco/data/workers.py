@@ -20,6 +20,8 @@ from proseco.data.views import Example
 _NO_ROOM = re.compile(
     r"unable to allocate shared memory|</torch_\w+>.*No space left on device|(insufficient|out of) shared memory"
 )
+#: What it says of a worker that is gone, as of one that was killed for the memory that it took.
+_ENDED = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 
 
 class Loader(DataLoader):
@@ -51,9 +53,11 @@ class Loader(DataLoader):
                     raise batch
                 yield batch
         except RuntimeError as error:
-            if not _NO_ROOM.search(f"{error} {error.__cause__}"):
-                raise
-            raise InputError(_without_room(self.num_workers)) from None
+            if _NO_ROOM.search(f"{error} {error.__cause__}"):
+                raise InputError(_without_room(self.num_workers)) from None
+            if _ENDED.search(str(error)):
+                raise InputError(_ended(self.num_workers)) from None
+            raise
 
     def _begin(self) -> Iterator[Batch | InputError]:
         """Start the workers. SIGTERM is blocked meanwhile, in them until :func:`_outlive_sigterm` takes over."""
@@ -92,6 +96,13 @@ def _without_room(workers: int) -> str:
     return (
         f"no room in shared memory for the batches of {workers} loader processes: {there}; make it larger (of a "
         f"container, --shm-size), or take fewer (PROSECO_WORKERS, now {workers}; 0 needs none); see docs/training.md"
+    )
+
+
+def _ended(workers: int) -> str:
+    return (
+        f"one of {workers} loader processes was ended, by hand or because memory ran out; the same command goes on, "
+        "with fewer of them (PROSECO_WORKERS) if it was memory"
     )
 
 

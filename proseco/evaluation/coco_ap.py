@@ -21,7 +21,12 @@ class _Eval(COCOeval_faster):
     def _prepare(self) -> None:
         super()._prepare()
         for record in self.cocoGt.anns.values():
-            record["ignore"] = int(record["iscrowd"] or record["difficult"])
+            record["ignore"] = int(passed_over(record))
+
+
+def passed_over(record: dict) -> bool:
+    """Whether an object is a crowd or difficult; labels that do not say so have neither."""
+    return bool(record.get("iscrowd", 0) or record.get("difficult", 0))
 
 
 def score(annotations: dict, detections: np.ndarray, *, max_detections: int = 100) -> dict:
@@ -54,7 +59,7 @@ def score(annotations: dict, detections: np.ndarray, *, max_detections: int = 10
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    ignored = [record["iscrowd"] or record["difficult"] for record in annotations["annotations"]]
+    ignored = [passed_over(record) for record in annotations["annotations"]]
     return summary(annotations, evaluation.eval["precision"][..., -1], ignored)
 
 

@@ -4,7 +4,7 @@ Recall at k boxes and an IoU t: of all objects in the images, crowds left out, t
 of their image overlaps by t or more. The baseline is as many random boxes in each image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -87,11 +87,11 @@ def measure(
     keys = [image["key"] for image in annotations["images"] if image["id"] in shown]
     if not keys:
         raise InputError(f"no test image of {title or root} shows an object: there is no recall to measure")
-    source = AnnotatedImages(subset(annotations, [keys[i] for i in evenly_spaced(len(keys), images)]), root)
-    count = len(source)
+    chosen = subset(annotations, [keys[i] for i in evenly_spaced(len(keys), images)])
+    count = len(chosen["images"])
     workers = environment.workers()
     results = joblib.Parallel(n_jobs=-1 if workers is None else max(1, workers), return_as="generator")(
-        joblib.delayed(_cover)(source, number, proposals, seed, keep) for number in range(count)
+        joblib.delayed(_cover)(one, root, proposals, seed, keep) for one in _single(chosen)
     )
     by_image = list(tqdm(results, desc=f"recall {title}", total=count, unit="image", mininterval=1.0, leave=False))
     rows = []
@@ -106,12 +106,21 @@ def measure(
     return rows
 
 
+def _single(annotations: dict) -> Iterator[dict]:
+    """A dict of each image: all of them would travel with every task."""
+    objects: dict[int, list] = {image["id"]: [] for image in annotations["images"]}
+    for record in annotations["annotations"]:
+        objects[record["image_id"]].append(record)
+    for image in annotations["images"]:
+        yield {**annotations, "images": [image], "annotations": objects[image["id"]]}
+
+
 def _cover(
-    source: AnnotatedImages, number: int, proposals: dict, seed: int, keep: Callable[..., np.ndarray] | None
+    annotations: dict, root: Path, proposals: dict, seed: int, keep: Callable[..., np.ndarray] | None
 ) -> dict[str, tuple[np.ndarray, int]]:
-    """Source of boxes -> :func:`first_cover` of one image, and its number of boxes."""
+    """Source of boxes -> :func:`first_cover` of the one image, and its number of boxes."""
     cv2.setNumThreads(1)  # one image per core
-    sample = source[number]
+    sample = AnnotatedImages(annotations, root)[0]
     drawn = plugins.call("proposals", proposals, sample.image, seed=derive_seed(seed, "proposals", sample.key))
     if keep is not None:
         height, width = sample.image.shape[:2]

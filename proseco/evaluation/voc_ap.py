@@ -31,7 +31,7 @@ def score(annotations: dict, detections: np.ndarray) -> dict:
     objects = annotations["annotations"]
     areas = np.array([record["area"] for record in objects])
     kinds = np.array([record["category_id"] for record in objects])
-    difficult = np.array([record["iscrowd"] or record["difficult"] for record in objects], dtype=bool)
+    difficult = np.array([coco_ap.passed_over(record) for record in objects], dtype=bool)
     best, iou = _best(annotations, detections)
     fits = iou >= IOUS[:, None]  # (thresholds, detections)
     first = np.stack([_first(best, row) for row in fits])

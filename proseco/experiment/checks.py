@@ -19,13 +19,16 @@ _TYPES = {"int": int, "float": int | float, "str": str, "bool": bool, "dict": di
 
 def fits(value, annotation: str) -> bool:
     """Whether a value is of the type that an annotation names: ``fits([1, 2], "list[int]")``."""
-    if " | " in annotation:
-        return any(fits(value, option) for option in annotation.split(" | "))
+    options = re.split(r" \| (?![^\[]*\])", annotation)
+    if len(options) > 1:
+        return any(fits(value, option) for option in options)
     if annotation.startswith("Literal["):
         return value in ast.literal_eval(annotation.removeprefix("Literal"))
     if annotation.startswith(("list[", "tuple[")):
-        outer, _, inner = annotation.removesuffix("]").partition("[")
-        items = inner.split(", ")
+        outer, _, inner = annotation[:-1].partition("[")
+        items = re.split(r", (?![^\[]*\])", inner)  # not at the commas of an inner list
+        if items[-1] == "...":
+            outer, items = "list", items[:-1]
         if not isinstance(value, list) or not value or (outer == "tuple" and len(value) != len(items)):
             return False
         return all(fits(item, items[min(i, len(items) - 1)]) for i, item in enumerate(value))

@@ -135,6 +135,9 @@ def overlay(entry: dict, place: str, *, title: bool = False) -> None:
     """
     checks.keys(entry, {}, place, optional=rows.OVERLAY | ({"title": "str"} if title else {}))
     checks.keys(entry.get("pretrain", {}), {}, f"{place}.pretrain", optional=schema_trainings.OVER_PRETRAIN)
+    if isinstance(entry.get("detector"), dict) and "backbone" in entry["detector"]:
+        why = "all rows of a scale share its form, and its weights are made of it: scales.<scale>.detector.backbone"
+        raise InputError(f"{place}.detector.backbone cannot differ: {why} (params.yaml)")
     for views in (entry.get("views", {}), entry.get("pretrain", {}).get("views", {})):
         checks.keys(views, {}, f"{place}: views", optional=OWN_VIEWS)
 

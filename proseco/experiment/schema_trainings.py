@@ -121,7 +121,8 @@ def _own_views(method: dict, place: str) -> None:
             why = "a square of 16 pixels is the least that is searched"
             raise InputError(f"{place}.search.side is {method['search']['side']}; {why} (params.yaml)")
     checks.positive(method, ("side", "boxes", "min_size", "canonical_size", "extra_side"), place)
-    if method.get("min_size", 0) > method.get("side", math.inf):
+    sizes = method.get("min_size", 0), method.get("side", math.inf)
+    if all(isinstance(size, int | float) for size in sizes) and sizes[0] > sizes[1]:
         raise InputError(f"{place}.min_size is {method['min_size']}; the views' side is {method['side']} (params.yaml)")
 
 
@@ -153,6 +154,8 @@ def backbone(entries: dict, entry: dict, place: str) -> None:
         for key in FRAMES:
             if key in entry["schedule"]:
                 raise InputError(f"{place}.schedule.{key}: all views have one size; remove it (params.yaml)")
+        if entry["schedule"].get("lr_backbone"):
+            raise InputError(f"{place}.schedule.lr_backbone: all of it is the backbone, of lr; remove it (params.yaml)")
 
 
 def proposal_filter(section: dict, place: str) -> None:

@@ -70,6 +70,7 @@ def run(
         steps = finetuning.count(len(sources["train"]))
         seed = derive_seed(names["seed"], "finetune")  # equal for all methods of a cell: the same batches and views
         torch.manual_seed(seed)
+        started_from = files.digest(start)
         model = _build(detector, annotations["train"], start, init_from, finetuning.frozen_stages).to(torch_device)
         if model.learns_masks:
             sources["train"] = AnnotatedImages(annotations["train"], root, outlines=True)
@@ -123,7 +124,7 @@ def run(
     chosen = best.summary(done) | {"validated_on_test": validated_on_test, "stopped_early": why}
     files.write_json(results / "metrics.json", {**names, **scores, **counts, **chosen})
     coco_ap.write_per_class(results / "per_class.csv", scores["per_class"])
-    facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": files.digest(start)}
+    facts = {"schedule": schedule, "detector": detector, "init_from": init_from, "start": started_from}
     facts |= {"annotations": digest, "views": views, "predict_batch": predict_batch, "scoring": scoring}
     facts |= devices.facts(torch_device, dtype)
     files.write_json(results / "run.json", provenance.record(**names, **facts))

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from proseco.base import environment, files, plugins, provenance
+from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
 from proseco.runs.album import Album, draw_views
 from proseco.training import devices, distributed
-from proseco.training.loop import DetectorMethod, fit
+from proseco.training.loop import DetectorMethod, fit, is_backbone
 from proseco.training.schedules import Schedule
 from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
@@ -32,6 +33,7 @@ def run(
     precision = devices.pick_precision(plan["precision"], torch_device)
     devices.prepare(torch_device)
     with distributed.joined(torch_device):
+        inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
         reader = ShardReader(shards)
         schedule = Schedule(**plan["schedule"])
         seed = derive_seed(plan["seed"], "pretrain")
@@ -69,7 +71,6 @@ def run(
     checkpoint.save(out, method.state_dicts(), made)
     files.write_json(results / "metrics.json", {"steps": steps})
     facts = devices.facts(torch_device, precision)
-    inputs = {"shards": files.digest(shards / "summary.json"), "backbone": files.digest(backbone)}
     files.write_json(results / "run.json", provenance.record(plan=plan, **facts, inputs=inputs))
 
 
@@ -88,4 +89,8 @@ def _build(plan: dict, schedule: Schedule, steps: int, backbone: Path, device: t
     method = plugins.call("methods", plan["method"], detector.to(device), place="method", **given)
     for module in method.modules().values():  # what the method adds to the detector
         module.to(device)
+    trained = any(p.requires_grad for name, p in method.student.named_parameters() if is_backbone(name))
+    if schedule.lr_backbone > 0 and not trained:  # else run.json would tell of a rate that nothing was trained with
+        name = plan["method"]["name"]
+        raise InputError(f"schedule.lr_backbone is {schedule.lr_backbone}, but {name} keeps the backbone as it is")
     return method

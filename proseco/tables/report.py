@@ -83,7 +83,7 @@ def _everything(
     if ablations:
         frames.append(summary.collect(results, ablations, ablation_benchmarks, seeds, stage="finetune_ablation"))
     together = pandas.concat(frames, ignore_index=True)
-    summary.check_labels(together)
+    summary.check_alike(together)
     return summary.summarise(together)
 
 

@@ -30,9 +30,10 @@ def collect(
     :param results_dir: folder of one scale; its name is the scale (``results/demo``).
     :param methods: name -> title, in the order of the rows; ``benchmarks`` likewise, of the columns.
     :param stage: that makes these results.
-    :returns: one row per result: method, method_title, benchmark, benchmark_title, seed, labels, AP, AP50, AP75.
-    :raises InputError: a result is missing, is not what its folder says, or differs in the number of labelled images
-        from the first method's.
+    :returns: one row per result: method, method_title, benchmark, benchmark_title, seed, labels, test_images, scoring,
+        AP, AP50, AP75.
+    :raises InputError: a result is missing, is not what its folder says, or differs from the other methods' in the
+        labelled or test images or in the rule of scoring.
     """
     results_dir, seeds = Path(results_dir), list(dict.fromkeys(map(int, seeds)))
     rows = []
@@ -46,20 +47,25 @@ def collect(
     if not rows:
         raise InputError(f"nothing to tabulate: methods {[*methods]}, benchmarks {[*benchmarks]}, seeds {seeds}")
     frame = pandas.DataFrame(rows)
-    check_labels(frame)
+    check_alike(frame)
     return frame
 
 
-def check_labels(frame: pandas.DataFrame) -> None:
-    """Refuse rows that are compared and were not finetuned on the same number of labelled images."""
+#: What results of one benchmark and seed must share to be compared.
+_SHARED = {"labels": "number of labelled images", "test_images": "number of test images", "scoring": "rule of scoring"}
+
+
+def check_alike(frame: pandas.DataFrame) -> None:
+    """Refuse rows that are compared and were not finetuned on as many labelled images, or not scored alike."""
     for (benchmark, seed), results in frame.groupby(["benchmark", "seed"], sort=False):
-        if results["labels"].nunique() > 1:
-            counts = ", ".join(f"{result.method} {result.labels}" for result in results.itertuples())
-            raise InputError(f"{benchmark}, seed {seed}: not the same number of labelled images: {counts}")
+        for key, what in _SHARED.items():
+            if results[key].nunique(dropna=False) > 1:
+                found = ", ".join(f"{m} {value}" for m, value in zip(results["method"], results[key], strict=True))
+                raise InputError(f"{benchmark}, seed {seed}: not the same {what}: {found}")
 
 
 def read_metrics(path: Path, scale: str, names: dict, stage: str = "finetune") -> dict:
-    """The figures of one finetuning: ``labels`` and the APs.
+    """The figures of one finetuning: ``labels``, ``test_images``, ``scoring`` and the APs.
 
     :param names: method, benchmark and seed, as the folder of ``path`` says them.
     :raises InputError: the file is missing, says other names, or lacks a number.
@@ -68,13 +74,19 @@ def read_metrics(path: Path, scale: str, names: dict, stage: str = "finetune") -
         item = "-".join(str(part) for part in (scale, *names.values()))
         raise InputError(f"no result {path.as_posix()!r}; `dvc repro {stage}@{item}` makes it")
     record = read_json(path)
+    if not isinstance(record, dict):
+        raise InputError(f"{path.as_posix()!r} holds no figures, but {str(record)[:40]!r}")
     for key, value in names.items():
         if (recorded := record.get(key)) != value:
             raise InputError(f"{path.as_posix()!r} says {key} {recorded!r}, but stands in the place of {value!r}")
     for key in ("labels", *METRICS):
         if not isinstance(figure := record.get(key), int | float) or not np.isfinite(figure):
             raise InputError(f"{path.as_posix()!r} has no number under {key!r}, but {figure!r}")
-    return {"labels": int(record["labels"]), **{metric: float(record[metric]) for metric in METRICS}}
+    if wrong := [metric for metric in METRICS if not 0 <= record[metric] <= 100]:
+        raise InputError(f"{path.as_posix()!r} has {wrong[0]} {record[wrong[0]]}; expected 0 to 100")
+    conditions = {"labels": int(record["labels"]), "test_images": record.get("test_images")}
+    conditions["scoring"] = record.get("scoring", "coco")  # of which older results say nothing
+    return conditions | {metric: float(record[metric]) for metric in METRICS}
 
 
 def summarise(frame: pandas.DataFrame) -> pandas.DataFrame:

@@ -74,6 +74,11 @@ class Stateful(Protocol):
         """Become what the object was when :meth:`state_dict` was called."""
 
 
+def is_backbone(name: str) -> bool:
+    """Whether a parameter of this name is the backbone's, and has ``lr_backbone``."""
+    return "backbone" in name and ".fpn." not in name  # torchvision's detectors have their pyramid below backbone
+
+
 def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
     """Deformable DETR's groups: backbone, the linear projections of deformable attention, the rest.
 
@@ -83,7 +88,7 @@ def parameter_groups(module: nn.Module, schedule: Schedule) -> list[dict]:
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        if "backbone" in name and ".fpn." not in name:  # torchvision's detectors have their pyramid below backbone
+        if is_backbone(name):
             groups[schedule.lr_backbone].append(parameter)
         elif "sampling_offsets" in name or "reference_points" in name:
             groups[schedule.lr * schedule.linear_factor].append(parameter)
@@ -133,6 +138,7 @@ def fit(
     trained = [parameter for group in groups for parameter in group["params"]]
     for parameter in set(method.student.parameters()) - set(trained):
         parameter.requires_grad_(False)  # a backbone of rate 0
+    _refuse_others(snapshots)
     distributed.equalise(method.modules().values())
     optimizer = _optimizer(groups, schedule)
     rates = [group["lr"] for group in groups]
@@ -202,6 +208,15 @@ def _optimizer(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=schedule.momentum, **options)
     return LARS(groups, momentum=schedule.momentum, trust=schedule.trust, **options)
+
+
+def _refuse_others(snapshots: Snapshots | None) -> None:
+    """Of several machines each reads its own files; the folder of the states is named by all that a training is of."""
+    if snapshots and len(set(distributed.gather_values(snapshots.folder.name))) > 1:
+        raise InputError(
+            "the processes of this training differ in settings, inputs, code or versions of libraries; "
+            "start them all in one shared folder and environment"
+        )
 
 
 def _restore(snapshots: Snapshots | None, stateful: dict[str, Stateful]) -> tuple[int, bool]:

@@ -48,9 +48,17 @@ class Snapshots:
             (self.folder / old).unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is undamaged, on the CPU, or None. Damaged ones are removed, with a warning."""
+        """The newest state that is undamaged, on the CPU, or None. Damaged ones are removed, with a warning.
+
+        :raises InputError: only the first process sees its file.
+        """
         chosen = distributed.from_first_process(self._newest() if distributed.rank() == 0 else None)
-        return None if chosen is None else torch.load(self.folder / chosen, map_location="cpu", weights_only=True)
+        if chosen is None:
+            return None
+        path = self.folder / chosen
+        if not path.is_file():  # of another machine, with a folder of its own
+            raise InputError(f"no file {str(path)!r}, where the first process has its state (PROSECO_SCRATCH)")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
     def keep(self, name: str, content: dict) -> Path:
         """Keep tensors and plain values beside the states, for whoever looks into a failure.

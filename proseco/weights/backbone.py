@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from proseco.base.errors import InputError, one_of
-from proseco.weights import reading
+from proseco.weights import checkpoint, reading
 
 _STEM, _DEEP = "conv1.weight", "layer4.0.conv1.weight"
 _PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
@@ -21,7 +21,7 @@ def read(path: str | Path, *, prefix: str | None = None) -> dict[str, Tensor]:
     below the one prefix that has ``conv1`` and ``layer4``, or a Sequential's numbers for them.
 
     :param prefix: the prefix to take, where the file has several networks.
-    :raises InputError: the file is missing or unreadable, or holds no ResNet or several.
+    :raises InputError: the file is missing or unreadable, or holds no ResNet or several, or values that are not finite.
     """
     tensors, _ = reading.read(path)
     networks = {start: {part: part for part in _PARTS} for start in _prefixes(tensors, _STEM, _DEEP)}
@@ -39,8 +39,9 @@ def read(path: str | Path, *, prefix: str | None = None) -> dict[str, Tensor]:
         start = prefixes[0] + old
         for key, tensor in tensors.items():
             if key.startswith(start) and not key.endswith("num_batches_tracked"):
-                state[new + key.removeprefix(start)] = tensor.float()
-    return state
+                state[new + key.removeprefix(start)] = tensor
+    checkpoint.check_values(state, path)
+    return {key: tensor.float() for key, tensor in state.items()}
 
 
 def _prefixes(tensors: dict[str, Tensor], stem: str, deep: str) -> list[str]:

@@ -32,7 +32,8 @@ def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) 
 def load(path: str | Path, network: str) -> dict[str, Tensor]:
     """The state dict of one network of a file that :func:`save` wrote.
 
-    :raises InputError: no such file, not safetensors, or no such network in it; the message names those in it.
+    :raises InputError: no such file, not safetensors, values that are not finite, or no such network in it; the message
+        names those in it.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -43,7 +44,22 @@ def load(path: str | Path, network: str) -> dict[str, Tensor]:
     if not state:
         networks = sorted({key.split(".")[0] for key in keys})
         raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(networks)}")
+    check_values(state, path)
     return state
+
+
+def check_values(state: dict[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that a training would only stumble over later, or never.
+
+    :raises InputError: a value is not finite, or whole numbers stand where weights do; it names the tensor.
+    """
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point():
+            raise InputError(f"checkpoint {str(path)!r}: {name} is of {value.dtype}; expected floating-point numbers")
+        if not value.isfinite().all():
+            raise InputError(f"checkpoint {str(path)!r}: {name} holds values that are not finite")
 
 
 def load_into(

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from proseco.base.errors import InputError, one_of
-from proseco.weights import reading
+from proseco.weights import checkpoint, reading
 
 #: A name that Deformable DETR has and no other model.
 _MARK = "transformer.decoder.layers.0.cross_attn.sampling_offsets.weight"
@@ -73,9 +73,7 @@ def read(path: str | Path, *, network: str | None = None) -> Detector:
             other_names.append(name)
         elif not name.endswith("num_batches_tracked"):
             state[name] = value.float()
-    broken = [name for name, value in state.items() if not value.isfinite().all()]
-    if broken:
-        raise InputError(f"checkpoint {str(path)!r}: {broken[0]} holds values that are not finite")
+    checkpoint.check_values(state, path)
     return Detector(state, other_names, facts)
 
 

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from proseco.base import files, provenance
+from proseco.base.errors import InputError
 
 #: Prefix of the backbone in the file, that of Deformable DETR's public layout, whichever detector it is for.
 BODY = "backbone.0.body."
@@ -16,8 +18,12 @@ def write(out: str | Path, backbone: str | Path, results: Path) -> None:
 
     :param backbone: file of stage ``backbone``, with tensors ``backbone.<torchvision name>``.
     :param results: folder for ``metrics.json`` and ``run.json``.
+    :raises InputError: the backbone's file cannot be read.
     """
-    weights = {key.removeprefix("backbone."): value for key, value in load_file(backbone).items()}
+    try:
+        weights = {key.removeprefix("backbone."): value for key, value in load_file(backbone).items()}
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: of a precision that NumPy lacks
+        raise InputError(f"cannot read checkpoint {str(backbone)!r}: {error}") from None
     weights = {key: value for key, value in weights.items() if not key.startswith("fc.")}
     tensors = {f"{network}.{BODY}{key}": value for network in ("student", "teacher") for key, value in weights.items()}
     Path(out).write_bytes(save(tensors, metadata={"proseco": json.dumps({"method": None}, sort_keys=True)}))

@@ -215,6 +215,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         files.list_files(tmp_path / "root", (".jpg",))
 
 
+def test_links_between_folders_that_make_a_circle_together(tmp_path):
+    for name, other in (("a", "b"), ("b", "c"), ("c", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jpg").write_bytes(b"x")
+        (tmp_path / name / "next").symlink_to(f"../{other}")
+    with pytest.raises(InputError, match=r"/[abc]/next/next/next' is a link to a folder that it lies in; remove it$"):
+        files.list_files(tmp_path, (".jpg",))
+    (tmp_path / "c/next").unlink()
+    found = [name for name, _ in files.list_files(tmp_path, (".jpg",))]
+    assert found == ["a/a.jpg", "a/next/b.jpg", "a/next/next/c.jpg", "b/b.jpg", "b/next/c.jpg", "c/c.jpg"]
+
+
 def test_the_digest_of_a_listing_knows_names_and_sizes():
     digests = {
         files.listing_digest(listing)

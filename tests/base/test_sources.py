@@ -20,3 +20,16 @@ def test_digests_are_of_the_content():
     assert sources.digests(["proseco/base/errors.py"]) == {
         "proseco/base/errors.py": files.digest(sources.__file__.replace("sources", "errors"))
     }
+
+
+def test_relative_imports_count_from_the_file():
+    """As a plug-in may have them: a change of what it imports reruns its rows, too."""
+    package = "proseco.methods"
+    for line, found in (
+        ("from ._views import SCALE", {"proseco.methods._views", "proseco.methods._views.SCALE"}),
+        ("from . import _views", {"proseco.methods", "proseco.methods._views"}),
+        ("from ..nn import matcher", {"proseco.nn", "proseco.nn.matcher"}),
+        ("from .. import boxes", {"proseco.boxes"}),
+        ("import proseco.nn.heads, torch", {"proseco.nn.heads"}),
+    ):
+        assert set(sources._names(line, package)) == found, line

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -63,7 +64,7 @@ def truth(folder):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
     images = []
     for number, name in enumerate(names):
-        width, height = pixels.size(folder / name)
+        (width, height), _ = pixels.header(folder / name)
         images.append({"id": 50 - number, "key": name, "file_name": name, "width": width, "height": height})
     images.reverse()
     box = {"bbox": [3, 5, 20, 12], "area": 240, "iscrowd": 0, "difficult": 0}
@@ -164,6 +165,14 @@ def test_images_and_pictures_of_ones_choice(run, ours, folder, tmp_path):
     assert run(ours, *given, "--out", out, "--pictures", tmp_path / "none", "--threshold", 1)[0] == 0
     plain = pixels.read(tmp_path / "none" / "1_b.jpg").astype(int)
     assert np.abs(np.diff(plain, axis=2)).max() < 10
+
+
+def test_a_picture_of_an_image_with_a_long_name(run, ours, folder, tmp_path):
+    name = "é" * 125
+    shutil.copy(folder / "b.png", tmp_path / f"{name}.png")
+    given = (tmp_path / f"{name}.png", "--out", tmp_path / "found.json", "--pictures", tmp_path / "shown")
+    assert run(ours, *given)[0] == 0
+    assert [path.name for path in (tmp_path / "shown").iterdir()] == [f"1_{'é' * 100}.jpg"]
 
 
 def test_a_public_detector_is_run_as_its_programs_evaluate(run, folder, truth, tmp_path):

@@ -53,9 +53,11 @@ def test_missing_id_file(tmp_path):
 
 
 def test_ids_and_facts_that_the_format_cannot_hold(tmp_path):
-    for keys in (["1", "1"], ["#1"], ["1 2"], [""], ["1\n2"]):
-        with pytest.raises(InputError, match="ids must be"):
-            id_files.write(tmp_path / "x.txt", keys)
+    for key in ("#1", "1 2", "", "1\n2", "caf\udce9"):
+        with pytest.raises(InputError, match=r"x\.txt: no id file can hold the image key ['\"].*; expected UTF-8"):
+            id_files.write(tmp_path / "x.txt", ["0", key])
+    with pytest.raises(InputError, match=r"the id '1' comes twice"):
+        id_files.write(tmp_path / "x.txt", ["2", "1", "1"])
     with pytest.raises(ValueError, match="single words"):
         id_files.write(tmp_path / "x.txt", ["1"], benchmark="mini coco")
     assert not (tmp_path / "x.txt").exists()

@@ -398,6 +398,17 @@ def test_so_is_a_worker_that_had_none_when_it_wrote(monkeypatch):
         list(loader.training_batches(Bus(), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU))
 
 
+class Killed(Source):
+    def __getitem__(self, number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_was_killed_is_one_line(monkeypatch):
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+    with pytest.raises(InputError, match=r"^one of 1 loader processes was ended, .* goes on, .*PROSECO_WORKERS"):
+        list(loader.training_batches(Killed(), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU))
+
+
 SMALL = """
 import numpy as np, torch
 from proseco.data import loader

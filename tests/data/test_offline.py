@@ -111,7 +111,7 @@ def test_workers_end_with_the_stage_that_was_killed(folder, tmp_path):
     """Busy ones and idle ones: they hold the pipe of the stage's errors, which else would stay open for minutes."""
     process = start(folder, tmp_path / "out", pause=0.2)
     parts = tmp_path / "out.work/parts"
-    workers = wait_for(lambda: {int(p.name.split(".")[-2]) for p in parts.glob("*.tar")} if parts.is_dir() else ())
+    workers = wait_for(lambda: {int(p.name.split(".")[-2]) for p in parts.rglob("*.tar")} if parts.is_dir() else ())
     process.kill()
     process.communicate(timeout=10)
     wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
@@ -122,7 +122,7 @@ def test_a_worker_killed(folder, undisturbed, tmp_path):
     process = start(folder, out, pause=0.05)
     wait_for(lambda: finished(out))
     parts = Path(f"{out}.work/parts")
-    victim = wait_for(lambda: [int(p.name.split(".")[-2]) for p in parts.glob("*.tar")])[0]
+    victim = wait_for(lambda: [int(p.name.split(".")[-2]) for p in parts.rglob("*.tar")])[0]
     os.kill(victim, signal.SIGKILL)
     _, errors = finish(process)
     assert process.returncode == 1 and len(errors) == 1
@@ -153,6 +153,17 @@ def test_parts_beside_each_other_and_one_that_collects(folder, undisturbed, tmp_
     assert tree(out) == undisturbed
 
 
+def test_parts_of_another_number_leave_each_other_alone(folder, undisturbed, tmp_path):
+    """As of an array that was handed in anew while tasks of the former still run."""
+    out = tmp_path / "out"
+    first = start(folder, out, "--part", "1/2", workers=1, pause=0.1)
+    begun = wait_for(lambda: list(Path(f"{out}.work/parts").rglob("*.tar")))
+    second = start(folder, out, "--part", "1/4", workers=1)
+    assert begun and [finish(part) for part in (second, first)] == [("part done\n", [])] * 2
+    assert finish(start(folder, out, workers=1))[0].startswith(f"{COUNT} images")
+    assert tree(out) == undisturbed
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/3/2", "-1/3", "a/b", "1/0", "1.5/3", "²/3"])
 def test_what_is_no_part(text):
     with pytest.raises(InputError, match=r"--part is .*; it must be k/n"):
@@ -169,7 +180,7 @@ def disk_full(line, out, name):
     whole = {path.stem for path in finished(out)}
     assert {path.stem for path in Path(f"{out}.work/shards").glob("*.tar")} == whole
     assert all(shards.finished(Path(f"{out}.work/shards"), stem) for stem in whole)
-    assert not out.exists() and not list(Path(f"{out}.work/parts").iterdir())
+    assert not out.exists() and not [p for p in Path(f"{out}.work/parts").rglob("*") if p.is_file()]
 
 
 def test_a_full_disk(folder, undisturbed, tmp_path):

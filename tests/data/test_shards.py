@@ -177,6 +177,17 @@ def test_a_shard_of_which_nothing_is_left(folder, tmp_path):
     assert [reader[i].key for i in range(len(reader))] == list(KEPT)
 
 
+def test_too_little_memory_for_an_image_ends_the_stage_in_a_line(folder, tmp_path, monkeypatch):
+    """Left out, the shards would depend on the machine."""
+
+    def full(data):
+        raise MemoryError
+
+    monkeypatch.setattr(shards.images, "inspect", full)
+    with pytest.raises(InputError, match=r"too little memory to decode '.*'; take it out, or use fewer workers$"):
+        write(tmp_path / "out", folder)
+
+
 def test_min_side_counts_the_shorter_side(folder, tmp_path):
     assert len(write(tmp_path / "a", folder, min_side=15)["skipped"]) == 3
     skipped = write(tmp_path / "b", folder, min_side=21)["skipped"]

@@ -128,6 +128,17 @@ def test_the_baseline_draws_anew_for_each_image(monkeypatch, data):
     assert seeds == [derive_seed(3, "recall", f"key{number}") for number in (0, 1, 3, 5)]
 
 
+def test_a_task_carries_its_image_alone(data):
+    """With all of them, time would grow with the square of their number."""
+    annotations, _ = data
+    parts = list(recall._single(annotations))
+    assert [part["images"] for part in parts] == [[image] for image in annotations["images"]]
+    assert (
+        sorted((r for part in parts for r in part["annotations"]), key=lambda r: r["id"]) == annotations["annotations"]
+    )
+    assert all(r["image_id"] == part["images"][0]["id"] for part in parts for r in part["annotations"])
+
+
 def test_random_boxes_need_no_baseline(monkeypatch, data):
     monkeypatch.setenv("PROSECO_WORKERS", "1")
     rows = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3)

@@ -225,6 +225,16 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/ablations/every", {"title": "x"}, ["key of scales.demo.ablations.every named 'title'"]),
         ("scales/demo/ablations/queries_100", {"detector": {"queres": 3}}, ["'queres'", "queries_100 at scale demo"]),
         (
+            "scales/demo/ablations/queries_100",
+            {"detector": {"backbone": {"stem": 32}}},
+            ["queries_100.detector.backbone cannot differ", "all rows of a scale share its form"],
+        ),
+        (
+            "scales/demo/backbones/swav/schedule/lr_backbone",
+            0.1,
+            ["scales.demo.backbones.swav.schedule.lr_backbone: all of it is the backbone", "remove it"],
+        ),
+        (
             "run/methods",
             ["detreg_public"],
             ["methods.detreg_public.backbone is null", "scales.demo.pretrain.detreg_public needs a checkpoint"],

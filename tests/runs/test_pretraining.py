@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from proseco.base import files, plugins
+from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.methods import soco
 from proseco.nn.backbone import ResNet
@@ -75,6 +77,39 @@ def test_from_shards_to_a_finetuned_detector(given, tmp_path, monkeypatch):
     )
 
 
+def test_what_is_recorded_is_what_was_trained_on(given, tmp_path, monkeypatch):
+    """Not a file that took its place meanwhile."""
+    shutil.copytree(given[0], tmp_path / "shards")
+    shutil.copy(given[1], tmp_path / "backbone.safetensors")
+    fit = pretraining.fit
+
+    def meanwhile(*arguments, **options):
+        (tmp_path / "backbone.safetensors").write_bytes(b"another")
+        (tmp_path / "shards/summary.json").unlink()
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(pretraining, "fit", meanwhile)
+    _, results = run((tmp_path / "shards", tmp_path / "backbone.safetensors"), tmp_path)
+    inputs = files.read_json(results / "run.json")["inputs"]
+    assert inputs == {"shards": files.digest(given[0] / "summary.json"), "backbone": files.digest(given[1])}
+
+
+def test_a_rate_for_a_backbone_that_stays_as_it_is(given, tmp_path, monkeypatch):
+    """run.json would tell of it, and nothing would have been trained with it."""
+    build = plugins.call
+
+    def fixed(kind, *arguments, **options):
+        made = build(kind, *arguments, **options)
+        if kind == "methods":
+            made.student.encoder.backbone.body.requires_grad_(False)
+        return made
+
+    monkeypatch.setattr(plugins, "call", fixed)
+    with pytest.raises(InputError, match=r"schedule\.lr_backbone is 0\.02, but soco keeps the backbone as it is"):
+        run(given, tmp_path / "rate")
+    run(given, tmp_path / "none", schedule=SCHEDULE | {"lr_backbone": 0.0})
+
+
 def test_a_kill_changes_nothing(given, tmp_path, monkeypatch):
     whole, _ = run(given, tmp_path / "whole")
     monkeypatch.setenv("PROSECO_CHECKPOINT_EVERY", "1")
@@ -115,7 +150,7 @@ def test_the_loop_is_given_what_the_plan_says(given, tmp_path, monkeypatch):
     proseco = {"method": {"name": "proseco", "projector": [20, 12]}, "loss": {"name": "locsce", "delta": 0.3}}
     proseco["detector"] = {"name": "deformable_detr"} | {k: v for k, v in tiny.SIZES.items() if k != "num_classes"}
     proseco |= {"views": {"weak": weak, "strong": {"blur_probability": 0.3}}, "seed": 8}
-    proseco["schedule"] = SCHEDULE | {"micro_batch": 2, "group_steps": 3, "pad_to": 8}
+    proseco["schedule"] = SCHEDULE | {"micro_batch": 2, "group_steps": 3, "pad_to": 8, "lr_backbone": 0.0}
     calls = []
     for changes in (proseco, {"schedule": SCHEDULE | {"steps": 6}}):
         with pytest.raises(KeyboardInterrupt):

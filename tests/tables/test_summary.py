@@ -81,6 +81,10 @@ def test_a_missing_cell_names_its_file_and_the_command(results):
         ({"AP75": None}, "no number under 'AP75'"),
         ({"AP": float("nan")}, "no number under 'AP'"),
         ({"labels": 25}, "few, seed 1: not the same number of labelled images: supervised 24, proseco 25"),
+        ({"test_images": 3}, "few, seed 1: not the same number of test images: supervised .*, proseco 3"),
+        ({"scoring": "voc"}, "few, seed 1: not the same rule of scoring: supervised coco, proseco voc"),
+        ({"AP50": 250.0}, r"metrics\.json' has AP50 250\.0; expected 0 to 100"),
+        ({"AP": -3.0}, r"metrics\.json' has AP -3\.0; expected 0 to 100"),
     ],
 )
 def test_a_cell_that_is_not_what_it_should_be_is_refused(results, change, message):

@@ -15,7 +15,7 @@ import torch
 from proseco.base.errors import InputError, PeerLost
 from proseco.runs.album import Album
 from proseco.runs.finetuning import _Best
-from proseco.training import failures, torch_files
+from proseco.training import distributed, failures, torch_files
 from proseco.training.devices import prepare
 from proseco.training.schedules import Finetuning
 from proseco.training.snapshots import Snapshots
@@ -220,6 +220,12 @@ def test_of_a_step_the_last_state_is_kept(tmp_path):
         snapshots.save(step, {"number": number})
     assert snapshots.load() == {"number": 3}
     assert [path.name[:14] for path in sorted(tmp_path.iterdir())] == ["step-000000001", "step-000000002"]
+
+
+def test_a_state_that_another_machine_has_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "from_first_process", lambda chosen: "step-000000004-ab.pt")
+    with pytest.raises(InputError, match=r"no file '.*step-000000004-ab\.pt', where the first process has its state"):
+        Snapshots(tmp_path, 1).load()
 
 
 @contextmanager

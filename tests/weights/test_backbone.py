@@ -97,6 +97,15 @@ def test_a_detectors_backbone_can_be_taken(tmp_path):
     assert equal(found, model.backbone[0].body.state_dict())
 
 
+@pytest.mark.parametrize("change", [lambda value: value / 0, lambda value: value.to(torch.int8)])
+def test_weights_that_no_network_can_use(tmp_path, change):
+    torch.save(NET | {"bn1.weight": change(NET["bn1.weight"])}, tmp_path / "net.pth")
+    with pytest.raises(
+        InputError, match=r"net\.pth': bn1\.weight (holds values that are not finite|is of torch\.int8)"
+    ):
+        backbone.read(tmp_path / "net.pth")
+
+
 def test_of_two_networks_one_must_be_chosen(tmp_path):
     other = network(1)
     path = tmp_path / "pair.pth"

@@ -1,6 +1,7 @@
 """Our checkpoints: what goes in comes out, equal bytes twice, every key accounted for."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -158,3 +159,21 @@ def test_differences_can_be_told_without_the_network():
         "of another shape": ["2.weight", "2.bias"],
         "untied": [],
     }
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_values_that_are_not_finite(tmp_path, value):
+    state = {"a": torch.ones(3), "b": torch.tensor([0.0, value])}
+    checkpoint.save(tmp_path / "x", {"net": state, "other": {"a": torch.ones(3)}}, {})
+    with pytest.raises(InputError, match=r"x': b holds values that are not finite"):
+        checkpoint.load(tmp_path / "x", "net")
+    assert checkpoint.load(tmp_path / "x", "other").keys() == {"a"}
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    state = {"bn.num_batches_tracked": torch.tensor(7), "a": torch.ones(3, dtype=torch.float16)}
+    checkpoint.save(tmp_path / "x", {"net": state}, {})
+    assert checkpoint.load(tmp_path / "x", "net").keys() == state.keys()
+    checkpoint.save(tmp_path / "x", {"net": state | {"c": torch.ones(3, dtype=torch.int8)}}, {})
+    with pytest.raises(InputError, match=r"x': c is of torch\.int8; expected floating-point numbers"):
+        checkpoint.load(tmp_path / "x", "net")

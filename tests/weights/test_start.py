@@ -56,6 +56,18 @@ def test_it_holds_student_and_teacher_and_no_classifier(made):
     assert len(run["backbone"]) == 32
 
 
+def test_a_backbone_file_that_cannot_be_read(made):
+    folder, state = made
+    path = folder / "backbone.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"cannot read checkpoint '.*backbone\.safetensors'"):
+        start.write(folder / "a", path, folder / "results")
+    checkpoint.save(path, {"backbone": {name: value.bfloat16() for name, value in state.items()}}, {})
+    with pytest.raises(InputError, match=r"cannot read checkpoint '.*backbone\.safetensors'"):
+        start.write(folder / "a", path, folder / "results")
+    assert not (folder / "a").exists()
+
+
 def test_equal_bytes_twice(made):
     folder, _ = made
     for name in ("a", "b"):
