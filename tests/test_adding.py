@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from proseco.experiment import rows
+from tests import params_file
 from tests.test_pipeline import change, dvc, make_small, ran
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +41,9 @@ def project(tmp_path_factory, blocks):
     folder = tmp_path_factory.mktemp("adding")
     for part in ("proseco", "stages", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
+    for name in ("dvc.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
         shutil.copy2(ROOT / name, folder / name)
+    params_file.write(folder)
     shutil.copytree(ROOT / "splits/own", folder / "splits/own")
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     yaml = YAML(typ="safe")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco.base import params, plugins
-from proseco.experiment import plan, rows
+from proseco.base import plugins
+from proseco.experiment import plan, rows, selection
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part imports itself and what is further down, not its neighbours.
@@ -39,7 +40,7 @@ SOURCES = sorted(
     if path.name != "__init__.py"
 )
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params_file.parameters()
 
 
 @cache
@@ -106,14 +107,24 @@ def in_plugin_folder(source):
     return source.split("/")[1] in plugins.KINDS
 
 
+def complete(scale, name):
+    """Whether a scale has all that a method needs; it need not, as long as it does not run it."""
+    section = PARAMS["scales"][scale]
+    if not rows.has_detector(PARAMS, scale, name):
+        return False
+    row = rows.row(PARAMS, scale, name)
+    pretrained = row.plugin == selection.NOT_PRETRAINED or row.plugin in section["pretrain"]
+    return pretrained and (row.backbone in section["backbones"] or row.from_file)
+
+
 @cache
 def settings():
     """Everything that stage plan can write, of every scale and every row: (scale, file name) -> content."""
     found = {}
     for scale, section in PARAMS["scales"].items():
-        there = [rows.row(PARAMS, scale, name) for name in PARAMS["methods"]]
-        there = [row.name for row in there if row.backbone in section["backbones"] or row.from_file]
-        ablations = {"ablations": [*PARAMS["ablations"]], "ablation_benchmarks": PARAMS["run"]["benchmarks"][:1]}
+        there = [name for name in PARAMS["methods"] if complete(scale, name)]
+        ablations = [name for name, entry in PARAMS["ablations"].items() if entry["of"] in there]
+        ablations = {"ablations": ablations, "ablation_benchmarks": PARAMS["run"]["benchmarks"][:1]}
         run = PARAMS["run"] | ablations | {"methods": there, "unlabelled": [*section["propose"]["unlabelled"]]}
         found |= {
             (scale, name): content for name, content in plan.resolve({**PARAMS, "scale": scale, "run": run}).items()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision.ops import FrozenBatchNorm2d
 
-from proseco.base import params, plugins
+from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.data import annotations
 from proseco.data.batch import collate
@@ -23,6 +23,7 @@ from proseco.demo import data_sets
 from proseco.experiment import selection
 from proseco.nn.backbone import ResNet, freeze
 from proseco.training.loop import is_backbone
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 BODY = {"block": "basic", "layers": [1, 1, 1, 1], "stem": 8, "widths": [8, 8, 16, 24]}
@@ -318,7 +319,7 @@ def places(name):
     """Folder of the demo and subsets of a benchmark that params.yaml names."""
     if name in OWN:
         return OWN[name]
-    entries = [e for e in params.load(ROOT / "params.yaml")["benchmarks"].values() if e["name"] == name]
+    entries = [e for e in params_file.parameters()["benchmarks"].values() if e["name"] == name]
     assert entries, f"params.yaml has no benchmark of plug-in {name}"
     return entries[0]["root"], sorted({entry[part] for entry in entries for part in ("train", "test")} - {None})
 

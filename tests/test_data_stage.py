@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from stages import data
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def settings(tmp_path, monkeypatch):
     """A function that writes params.yaml with other ``generate`` and ``roots`` of the demo, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    whole = params.load(ROOT / "params.yaml")
+    whole = params_file.parameters()
 
     def write(generate, roots):
         whole["scales"]["demo"] |= {"generate": generate, "roots": roots}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import _steps, finetune_step
-from proseco.base import params
 from proseco.experiment import rows
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--scale", "demo", "--height", 64, "--width", 96, "--steps", 2, "--classes", 3)
@@ -44,7 +44,7 @@ def test_wrong_options():
 
 
 def test_the_peers_give_the_same():
-    settings = params.load(ROOT / "params.yaml")
+    settings = params_file.parameters()
     section, cpu = settings["scales"]["demo"], torch.device("cpu")
     row, schedule = rows.row(settings, "demo", "proseco"), section["schedules"]["default"] | {"batch": 3, "lr": 0.0}
     batch = _steps.draw(np.array([[64, 96], [80, 64], [64, 64]]), 4, cpu, views=1, classes=3)

@@ -2,17 +2,17 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from proseco.base import params
 from proseco.base.files import digest, read_json
 from proseco.data import listing
 from stages import inventory
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_manifest_for_each_reader(tmp_path, monkeypatch):
     """So that a stage depends on its own data set alone."""
-    content = params.load(ROOT / "params.yaml")
+    content = params_file.parameters()
     section = content["scales"]["demo"]
     for count, name in enumerate(("imagenet", "coco", "scenes", "mine"), 1):
         (tmp_path / name / "train").mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_a_manifest_for_each_reader(tmp_path, monkeypatch):
 
 def test_a_listing_of_each_selected_set_of_unlabelled_images(tmp_path, monkeypatch):
     """Two of them may be folders of one data set."""
-    content = params.load(ROOT / "params.yaml")
+    content = params_file.parameters()
     section = content["scales"]["demo"]
     for count, name in enumerate(("scenes/train", "coco/train2017", "coco/val2017", "imagenet/train"), 1):
         (tmp_path / name).mkdir(parents=True)

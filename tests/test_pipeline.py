@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from proseco.base.files import digest, read_json
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -65,6 +66,7 @@ def repository(tmp_path_factory) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("splits/demo", "splits/paper", "tables/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    params_file.write(folder)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     change(folder, make_small)
     result = dvc(folder, "repro")

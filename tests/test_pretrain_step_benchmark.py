@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from benchmarks import _steps, pretrain_step
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.experiment import rows
 from proseco.nn import matcher
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,7 +84,7 @@ def gradients(row, batch, *, public):
 
 def test_the_peer_is_the_same_step():
     """From equal weights both forms come to equal ones, up to rounding; the peer has the paper's loss as written."""
-    row = rows.row(params.load(ROOT / "params.yaml"), "demo", "proseco")
+    row = rows.row(params_file.parameters(), "demo", "proseco")
     row.loss["normalize_target"] = False
     batch = _steps.draw(np.array([[64, 96], [80, 64], [64, 64]]), 4, torch.device("cpu"))
     assert batch.mask.float().mean() == pytest.approx(1 - (64 * 96 + 80 * 64 + 64 * 64) / (3 * 80 * 96))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from proseco.base import params
 from proseco.data import id_files
 from stages import split
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ROOT / "../shared/data/ids"
@@ -45,7 +45,7 @@ def natural(keys):
 def test_all_and_no_others_are_there():
     found = sorted(path.relative_to(PAPER).as_posix() for path in PAPER.rglob("*") if path.is_file())
     assert found == sorted(f"{name}/{seed}/train.txt" for name in EXPECTED for seed in SEEDS)
-    assert params.load(ROOT / "params.yaml")["scales"]["paper"]["split"] == {"validation": "test", "seeds": SEEDS}
+    assert params_file.parameters()["scales"]["paper"]["split"] == {"validation": "test", "seeds": SEEDS}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -89,7 +89,7 @@ def test_the_stage_writes_these_bytes(name, tmp_path, monkeypatch):
         images = [{"id": i, "key": key, "file_name": f"x/{key}.jpg", **size} for i, key in enumerate(real(names), 1)]
         return {"images": images, "annotations": [], "categories": [{"id": 0, "name": "x", "original_id": 1}]}
 
-    content = params.load(ROOT / "params.yaml")
+    content = params_file.parameters()
     entry = content["benchmarks"][name]
     subsets = {entry["train"]: stub(train), entry["test"]: stub(test)}
     monkeypatch.setattr(split.plugins, "load", lambda kind, plugin: lambda root, subset, **_: subsets[subset])

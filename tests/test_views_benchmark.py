@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from benchmarks import views as benchmark
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.data import images as decoding
 from proseco.data.sample import Sample
 from proseco.data.views import TwoViews
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "../shared/data/imagenet/train"
@@ -76,7 +76,7 @@ def test_the_peer_makes_the_same_views(pil_blur):
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data, the sample of ImageNet")
 def test_the_views_of_real_images_at_paper_scale_are_those_of_torchvision():
-    views = params.load(ROOT / "params.yaml")["scales"]["paper"]["views"]
+    views = params_file.parameters()["scales"]["paper"]["views"]
     transform, means = TwoViews(views["weak"], 30, views["strong"]), []
     for seed, path in enumerate(sorted(SAMPLES.glob("*/*.JPEG"))[::33]):
         image = decoding.read(path)

@@ -7,6 +7,7 @@ import pytest
 from proseco.__main__ import COMMANDS
 from proseco.base import cli
 from proseco.demo import data_sets
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,6 @@ def called(monkeypatch, capsys):
 def folder(drawn, tmp_path, monkeypatch):
     """A working directory with the demo's data and parameters."""
     shutil.copytree(drawn, tmp_path / "data/demo")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    params_file.write(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

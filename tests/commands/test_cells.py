@@ -8,6 +8,7 @@ import pytest
 from proseco.base import environment
 from proseco.base.errors import InputError
 from proseco.commands import cells
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    params_file.write(tmp_path)
     for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PROSECO_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(environment, "cores", lambda: 8)

@@ -13,6 +13,7 @@ from proseco.base import files, params
 from proseco.base.errors import InputError
 from proseco.commands import _measure, cost
 from proseco.experiment import estimate, matrix, plan, rows, schema
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def here(tmp_path, monkeypatch):
     """A folder with the parameters and the code that stage plan digests, and no repository of DVC's."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    params_file.write(tmp_path)
     (tmp_path / "proseco").symlink_to(ROOT / "proseco")
     return tmp_path
 

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -6,13 +5,14 @@ import pytest
 from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.commands import select
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    params_file.write(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

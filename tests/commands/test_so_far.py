@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.commands import so_far
+from tests import params_file
 from tests.tables.html import Page
 from tests.tables.trees import write
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def folder(tmp_path, monkeypatch):
     """Two methods and an ablation, of whose ten finetunings three have ended."""
     monkeypatch.chdir(tmp_path)
-    settings = params.load(ROOT / "params.yaml")
+    settings = params_file.parameters()
     settings["run"] |= {"ablations": ["sce"], "ablation_benchmarks": ["mini_coco_5"]}
     YAML().dump(settings, Path("params.yaml"))
     values = {("supervised", "mini_coco_5"): {42: 5.0, 43: 6.0}, ("sce", "mini_coco_5"): {43: 9.0}}

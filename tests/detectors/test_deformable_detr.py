@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.detectors import deformable_detr
 from proseco.nn.backbone import Body
 from proseco.nn.deformable_transformer import add_reference
-from tests import tiny
+from tests import params_file, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = [{}, {"box_refinement": True}, {"box_refinement": True, "two_stage": True}]
@@ -93,7 +92,7 @@ def test_the_layout_is_the_public_one(changes):
 
 
 def test_the_papers_detector_has_the_public_sizes():
-    entry = params.load(ROOT / "params.yaml")["scales"]["paper"]["detector"]
+    entry = params_file.parameters()["scales"]["paper"]["detector"]
     options = {key: value for key, value in entry.items() if key != "name"} | {"num_classes": 91}
     with torch.device("meta"):
         model = deformable_detr.build(**options)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from proseco import splits
-from proseco.base import files, params
+from proseco.base import files
 from proseco.data import id_files
 from proseco.experiment.counts import Counts
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return params.load(ROOT / "params.yaml")
+    return params_file.parameters()
 
 
 def counts(settings, scale, **changes):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import files, params
+from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.experiment import estimate, matrix
 from proseco.experiment.estimate import Rate
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def settings(tmp_path, monkeypatch):
     """params.yaml, in a folder where nothing has run."""
     monkeypatch.chdir(tmp_path)
-    return params.load(ROOT / "params.yaml")
+    return params_file.parameters()
 
 
 def select(settings, scale="demo", **run):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proseco.base import params
 from proseco.experiment import matrix
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = ("propose", "split", "source", "backbone", "pretrain", "finetune")
@@ -14,8 +15,8 @@ LISTED = ("propose", "split", "source", "backbone", "pretrain", "finetune")
 
 def test_items_are_those_of_dvc_in_an_order_that_can_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params_file.write(tmp_path)
     shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     subprocess.run(["git", "init", "-q"], check=True)
     run = params.load()["selections"]["full"] | {"seeds": [7, 1], "benchmarks": ["mini_coco_5", "voc_0712"]}

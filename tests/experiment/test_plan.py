@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import params, sources
+from proseco.base import sources
 from proseco.base.errors import InputError
 from proseco.experiment import plan, rows
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = params.load(ROOT / "params.yaml")
+REAL = params_file.parameters()
 FINETUNINGS = {f"finetune/{m}/{b}.json" for m in REAL["run"]["methods"] for b in REAL["run"]["benchmarks"]}
 
 

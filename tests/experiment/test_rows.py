@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.experiment import plan, rows, schema, selection
 from proseco.tables import paper
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = params.load(ROOT / "params.yaml")
+REAL = params_file.parameters()
 
 
 def with_ablation(of="proseco", set_=None, **of_scale):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.experiment import schema
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = params.load(ROOT / "params.yaml")
+REAL = params_file.parameters()
 # Keys that may be missing, for their functions have defaults.
 OPTIONAL = {
     *(
@@ -38,16 +38,20 @@ OPTIONAL = {
     *("lambda_class", "lambda_embed", "lambda_feature"),
     *("swav.side", "small_side", "small_crops", "hidden", "prototypes", "frozen_steps"),
 }
-# Names of entries that the selected rows and columns do not need. Benchmarks are all checked, selected or not.
+# Names of entries that the selected rows and columns do not need. Those of all selections must be there.
+NEEDED = {*REAL["run"]["methods"], *(entry["of"] for entry in REAL["ablations"].values())}
+SELECTED = {name for lists in REAL["selections"].values() for name in lists["benchmarks"]}
 UNUSED = (
-    r"methods\.(detreg|detreg_scrl|updetr|detreg_public|soco|mask_rcnn|faster_rcnn|fcos|\w+\.(data|detector))",
-    r"scales\.demo\.pretrain\.(soco|detreg|updetr)",
+    rf"benchmarks\.(?!({'|'.join(SELECTED)})$)\w+",
+    rf"methods\.((?!({'|'.join(NEEDED)})$)\w+|\w+\.(data|detector))",
+    r"scales\.demo\.pretrain\.(?!proseco$)\w+",
+    r"ablations\.\w+",
     r"scales\.\w+\.pretrain\.\w+_(coco|swav)(\..*)?",  # laid over its plug-in's
     r"scales\.\w+\.pretrain\.\w+\.views(\..*)?",  # laid over the scale's
     r"ablations\.\w+\.set\..*",
     r"scales\.\w+\.ablations\..*",
     r"selections\.\w+",
-    r"scales\.demo\.backbones\.(swav|scrl)",
+    r"scales\.demo\.backbones\.(?!(supervised|proseco)$)\w+",
     r"scales\.\w+\.propose\.unlabelled\.coco",
     r"scales\.demo\.schedules\.\w+",  # there is a default
     r"scales\.demo\.roots\.fsod",
@@ -287,7 +291,7 @@ def test_odd_values_never_escape_as_another_error():
         ("scales/demo/recall/image", 5, ["key of scales.demo.recall named 'image'", "images"]),
         ("scales/demo/roots/coco", None, ["benchmarks.mini_coco_5", "scales.demo.roots.coco", "not set"]),
         ("scales/demo/roots/scenes", None, ["scales.demo.propose", "scales.demo.roots.scenes", "not set"]),
-        ("scales/demo/roots/imagenet", None, ["scales.demo.backbones.supervised", "scales.demo.roots.imagenet"]),
+        ("scales/demo/roots/imagenet", None, ["scales.demo.backbones.", "needs scales.demo.roots.imagenet"]),
         ("scales/demo/split/validation", "tset", ["scales.demo.split.validation is 'tset'", "or test"]),
         ("scales/demo/split/validation", 0, ["scales.demo.split.validation is 0"]),
         ("scales/demo/backbones/proseco/same_as", "proseco", ["backbone named 'proseco'", "supervised", "same_as"]),

@@ -1,13 +1,12 @@
 """What the tables say of rows."""
 
 import copy
-from pathlib import Path
 
-from proseco.base import params
 from proseco.experiment import wording
 from proseco.tables import paper
+from tests import params_file
 
-PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
+PARAMS = params_file.parameters()
 
 
 def test_a_method_and_an_ablation():
@@ -57,8 +56,7 @@ def test_the_settings_of_ablations_are_those_that_the_paper_prints():
 
 def test_families_share_their_images():
     found = wording.families(PARAMS)
-    assert found["coco, train2017"] == {
-        "mini_coco_0p5": 0.5, "mini_coco_1": 1.0, "mini_coco_5": 5.0, "mini_coco_10": 10.0, "coco_1x": 100.0,
-    }  # fmt: skip
+    coco = {"mini_coco_0p5": 0.5, "mini_coco_1": 1.0, "mini_coco_5": 5.0, "mini_coco_10": 10.0, "coco_1x": 100.0}
+    assert found["coco, train2017"].items() >= coco.items()
     assert found["voc, 2007_trainval+2012_trainval"] == {"mini_voc_5": 5.0, "mini_voc_10": 10.0, "voc_0712": 100.0}
     assert not any("fsod" in images for images in found)

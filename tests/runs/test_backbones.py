@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from proseco.base import files, params
+from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.experiment import plan
 from proseco.runs import backbones
 from stages import backbone
-from tests import tiny
+from tests import params_file, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,7 +119,7 @@ def stage(tmp_path, monkeypatch):
     ``meanwhile`` is done, once, in the course of it; ``had`` is what each run could read of the one before.
     """
     monkeypatch.chdir(tmp_path)
-    settings = params.load(ROOT / "params.yaml")
+    settings = params_file.parameters()
     Path("data/demo/imagenet").mkdir(parents=True)
     files.write_json("work/demo/inventory/backbones.json", {"supervised": 1, "swav": 2, "scrl": 3})
     given = []

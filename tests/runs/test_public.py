@@ -7,13 +7,12 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.runs import public
 from proseco.runs.finetuning import load_start
 from proseco.weights import architecture, checkpoint
 from stages import backbone, plan, pretrain
-from tests import public_files, tiny
+from tests import params_file, public_files, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,7 +140,7 @@ def test_a_pretrained_detector_has_no_class_head(tmp_path):
 
 def test_the_stages_make_a_row_of_a_file(tmp_path, monkeypatch):
     """From params.yaml to the checkpoint that finetuning begins with: nothing is trained, no backbone is needed."""
-    whole = params.load(ROOT / "params.yaml")
+    whole = params_file.parameters()
     sizes = {key: value for key, value in tiny.SIZES.items() if key != "num_classes"}
     sizes["backbone"] = {key: list(value) if isinstance(value, tuple) else value for key, value in tiny.BODY.items()}
     whole["run"]["methods"] = ["detreg_public"]

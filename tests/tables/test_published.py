@@ -1,18 +1,17 @@
 """The files of the paper's tables, from a whole folder of results."""
 
 import io
-from pathlib import Path
 
 import pandas
 import pytest
 
-from proseco.base import params
 from proseco.experiment import wording
 from proseco.tables import published
+from tests import params_file
 from tests.tables.html import Page
 from tests.tables.trees import write
 
-PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
+PARAMS = params_file.parameters()
 NAMES = ["1a", "1b", "2a", "2b", "3", "5", "6", "7", "8", "9", "10", "11"]
 RUN = {"methods": ["supervised", "proseco"], "benchmarks": ["mini_coco_1", "mini_coco_5"], "seeds": [42, 43]}
 RUN |= {"ablations": ["sce"], "ablation_benchmarks": ["mini_coco_5"]}

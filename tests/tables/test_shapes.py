@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from proseco.base import params
 from proseco.experiment import wording
 from proseco.tables import paper, shapes
 from proseco.tables.layout import NOT_RUN
+from tests import params_file
 from tests.tables.trees import write
 
-PARAMS = params.load(Path(__file__).resolve().parents[2] / "params.yaml")
+PARAMS = params_file.parameters()
 TITLES = {name: entry["title"] for name, entry in PARAMS["benchmarks"].items()}
 RUN = [*product(["supervised", "proseco", "proseco_swav"], ["mini_coco_5", "mini_voc_10"]), ("sce", "mini_coco_5")]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from proseco.base import params, plugins
+from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.weights import architecture
-from tests import tiny
+from tests import params_file, tiny
 from tests.public_files import ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def test_shapes_tell_the_network(changes):
 
 
 def test_the_papers_detector_is_told_without_being_told():
-    entry = params.load(ROOT / "params.yaml")["scales"]["paper"]["detector"]
+    entry = params_file.parameters()["scales"]["paper"]["detector"]
     with torch.device("meta"):
         state = build(entry, 91).state_dict()
     assert architecture.entry(state, {}, place="x") == entry

@@ -11,11 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.nn.backbone import Body, ResNet
 from proseco.weights import backbone, checkpoint
-from tests import tiny
+from tests import params_file, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,7 +130,7 @@ def test_scrls_file(tmp_path):
     whole |= {"online_network_state_dict": backbone_of(NET), "target_network_state_dict": backbone_of(other)}
     whole |= {"predictor_state_dict": {"bn1.weight": torch.ones(5)}, "optimizer_state_dict": optimizer}
     torch.save(whole, path)
-    entry = params.load(ROOT / "params.yaml")["scales"]["paper"]["backbones"]["scrl"]
+    entry = params_file.parameters()["scales"]["paper"]["backbones"]["scrl"]
     assert equal(backbone.read(path, prefix=entry["prefix"]), body_of(NET))
     with pytest.raises(InputError, match=r"several ResNets \(online_network_state_dict\.encoder\., target_network_"):
         backbone.read(path)

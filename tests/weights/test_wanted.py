@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from proseco.base import params
 from proseco.base.errors import InputError
 from proseco.experiment import plan
 from proseco.weights import wanted
 from stages import backbone
 from stages import plan as planning
+from tests import params_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def settings(tmp_path, monkeypatch):
     """Of paper scale with a row from a file; no checkpoint is there."""
     monkeypatch.chdir(tmp_path)
-    whole = params.load(ROOT / "params.yaml") | {"scale": "paper"}
+    whole = params_file.parameters() | {"scale": "paper"}
     whole["run"]["methods"] = ["supervised", "proseco", "detreg_public"]
     YAML().dump(whole, Path("params.yaml"))
     return whole
