@@ -8,7 +8,7 @@ from proseco.demo import data_sets
 
 #: What this stage writes in the folder of a scale, and replaces.
 OURS = {"roots.json"}
-DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod"}
+DRAWN = {"imagenet", "scenes", "coco", "voc", "fsod", "scenes.png"}  # the last one: of versions before
 NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file browsers leave them wherever they look
 
 

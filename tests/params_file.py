@@ -25,6 +25,6 @@ def parameters() -> dict:
 def write(folder: Path) -> Path:
     """Into the folder, as ``params.yaml``."""
     path = Path(shutil.copy(FILE, folder))
-    path.write_text(re.sub(r"^scale: \w+", "scale: demo", path.read_text(), flags=re.MULTILINE))
+    path.write_text(re.sub(r"^scale: \S+", "scale: demo", path.read_text(), flags=re.MULTILINE))
     params.replace("run", RUN, path)
     return path

@@ -209,7 +209,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     try:
         for folder, folders, names in os.walk(root, followlinks=True, onerror=fail if root.exists() else None):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            above = Path(folder), *Path(folder).parents  # by the way that led here, which links may be part of
+            steps = Path(folder).relative_to(root).parts  # the way that led here, which links may be part of
+            above = [root.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
             for link in (os.path.join(folder, name) for name in folders):
                 if os.path.islink(link) and (
                     Path(folder).resolve().is_relative_to(Path(link).resolve())

@@ -116,8 +116,8 @@ def _annotation(record: dict, categories: dict[int, int], sizes: dict[int, list]
         "category_id": categories[category],
         "bbox": [x, y, width, height],
         "area": float(record.get("area", width * height)),
-        "iscrowd": int(record.get("iscrowd", 0)),
-        "difficult": int(record.get("difficult", 0)),
+        "iscrowd": int(int(record.get("iscrowd", 0)) != 0),
+        "difficult": int(int(record.get("difficult", 0)) != 0),
     }
 
 

@@ -11,9 +11,10 @@ from proseco import splits
 from proseco.base import files, params, plugins
 from proseco.base.errors import InputError
 from proseco.commands import _pictures
+from proseco.data import id_files, verify
 from proseco.data import images as pixels
-from proseco.data import verify
 from proseco.data.annotations import check_classes, check_objects
+from proseco.data.sample import evenly_spaced
 from proseco.experiment import needs, plan, schema
 from proseco.weights import wanted
 
@@ -52,9 +53,6 @@ def main(
     if benchmark is not None:
         settings["run"] = _alone(settings["run"], benchmark)
     how = {"limit": None if images == "all" else int(images), "decode": decode}
-    if pictures:
-        with files.explaining_write_errors(pictures, 0, "name another folder"):
-            pictures.mkdir(parents=True)
     titles, labels, columns, notes, errors = {}, {}, {}, [], []  # the first two by all that a subset is read by
     valid = _valid(settings, scale, errors)
     for name in names:
@@ -75,8 +73,8 @@ def main(
                     notes += report.notes
                     errors += report.errors
                     if pictures:
-                        words = re.findall(r"\w+", title)
-                        _draw(pictures / f"{'_'.join([str(len(columns)), *words])}.png", report.labels, root)
+                        name_words = "_".join(re.findall(r"\w+", title))
+                        _draw(pictures / f"{len(columns)}_{name_words}.png", report.labels, root)
             with _collected(errors):
                 if labels[key] is not None:
                     check_objects(labels[key], source=titles[key], scored=subset == entry["test"])
@@ -128,6 +126,8 @@ def _split(settings: dict, scale: str, name: str, train: dict, test: dict | None
     for seed in settings["run"]["seeds"]:
         with _collected(errors):
             drawn = splits.draw(train, test, **rule, seed=seed, validation=validation)
+            for key in (key for keys in drawn.keys.values() for key in keys):
+                id_files.check_key(key, name)
             counts.append(len(drawn.keys["train"]))
             notes += [f"{name}, seed {seed}: {note}" for note in drawn.notes]
     errors = [f"{name}: {error}".replace("<scale>", scale) for error in errors]
@@ -145,7 +145,7 @@ def _draw(path: Path, labels: dict, root: Path) -> None:
     names = [category["name"] for category in labels["categories"]]
     palette, tiles = colors(len(names)), []
     records = [record for record in labels["images"] if record["id"] in objects]
-    for record in records[:: max(1, len(records) // (rows * columns))][: rows * columns]:
+    for record in (records[place] for place in evenly_spaced(len(records), rows * columns)):
         with suppress(InputError):  # a file that is missing or broken, which the report names
             image, there = pixels.read(root / record["file_name"]), objects[record["id"]]
             boxes = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in there)]
@@ -153,6 +153,8 @@ def _draw(path: Path, labels: dict, root: Path) -> None:
             shades = [palette[entry["category_id"]] for entry in there]
             tiles.append(draw_boxes(image, boxes, color=shades, labels=words, at_most=cell_side(columns)))
     if tiles:
+        with files.explaining_write_errors(path, 0, "name another folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet([tiles[start : start + columns] for start in range(0, len(tiles), columns)], path)
 
 

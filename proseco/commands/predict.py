@@ -169,8 +169,8 @@ class _Images:
         try:
             data = path.read_bytes()
             pixels.inspect(data)
-        except (OSError, pixels.BrokenImage) as error:
-            raise InputError(f"cannot read image {str(path)!r}: {error}") from None
+        except (OSError, pixels.BrokenImage, MemoryError) as error:
+            raise InputError(f"cannot read image {str(path)!r}: {str(error) or 'there is too little memory'}") from None
         image = pixels.decode(data, str(path))
         return Sample(self.records[number]["key"], image, np.zeros((0, 4), np.float32))
 
@@ -201,5 +201,5 @@ def _draw(folder: Path, rows: np.ndarray, source: _Images, names: list[str]) -> 
         labels = shown[:, 6].astype(int)
         words = {"labels": [names[label] for label in labels], "scores": shown[:, 5].tolist()}
         canvas = draw_boxes(source[number].image, corners(shown), color=[palette[label] for label in labels], **words)
-        stem = os.fsdecode(os.fsencode(Path(record["file_name"]).stem)[:_STEM])
+        stem = os.fsencode(Path(record["file_name"]).stem)[:_STEM].decode("utf-8", "ignore")
         Image.fromarray(canvas).save(folder / f"{record['id']}_{stem}.jpg", quality=90)

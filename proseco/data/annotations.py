@@ -21,7 +21,6 @@ import numpy as np
 
 from proseco.base.errors import InputError
 from proseco.base.files import listing_digest
-from proseco.data import id_files
 
 #: Pixels that a box may reach outside its image before it counts as outside: x + w is a rounded sum.
 SLACK = 1e-6
@@ -44,8 +43,8 @@ def check(annotations: dict, *, source: str) -> tuple[dict, list[str]]:
 def refuse(annotations: dict, *, source: str) -> None:
     """Refuse labels that contradict themselves.
 
-    :raises InputError: an id, key or file twice, a key that no id file can hold, an image id beyond ``IDS``, an unknown
-        category or image, a size that is not finite, or is negative; boxes that are not in pixels.
+    :raises InputError: an id, key or file twice, an image id beyond ``IDS``, an unknown category or image, a size that
+        is not finite, or is negative; boxes that are not in pixels.
     """
     images, objects, categories = (annotations[part] for part in ("images", "annotations", "categories"))
     for what, records, field in (
@@ -59,7 +58,6 @@ def refuse(annotations: dict, *, source: str) -> None:
         if twice is not None:
             raise InputError(f"{source}: two {what} records have the {field} {twice!r}; expected one each")
     for image in images:
-        id_files.check_key(image["key"], source)
         if not (isinstance(image["id"], int) and abs(image["id"]) < IDS):
             raise InputError(
                 f"{source}: image {image['key']!r} has the id {image['id']!r}; expected a whole number below 2**53"

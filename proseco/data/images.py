@@ -123,7 +123,10 @@ def check_complete(path: str | Path, *, inspected: bool = False) -> None:
         raise BrokenImage(f"cannot be read: {error.strerror}") from None
     if data is None:
         return
-    inspect(data)
+    try:
+        inspect(data)
+    except MemoryError:
+        raise BrokenImage("there is too little memory to decode it") from None
     if not data.startswith(_TIFF) and _opencv(data) is None:  # of a JPEG without its end it may want more than PIL
         raise BrokenImage("cannot be decoded")
     # An interrupted download into a preallocated file: decoders turn the zeros into grey without a word.
@@ -141,7 +144,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
             return inspect(data)[0]
         except BrokenImage as error:
             raise InputError(f"{name}: {error}") from None
-    image = _opencv(data)
+    try:
+        image = _opencv(data)
+    except MemoryError:
+        raise InputError(f"{name}: there is too little memory to decode it") from None
     if image is None:
         raise InputError(f"{name}: not an image that can be decoded")
     return image
@@ -150,8 +156,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
 def _opencv(data: bytes) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-    except cv2.error:  # more pixels than it allows, by a header that may be damaged
-        return None
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:  # not the image's fault
+            raise MemoryError from None
+        return None  # as for a header that says more pixels than it allows
 
 
 def read(path: str | Path) -> np.ndarray:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -20,8 +21,8 @@ from proseco.data.views import Example
 _NO_ROOM = re.compile(
     r"unable to allocate shared memory|</torch_\w+>.*No space left on device|(insufficient|out of) shared memory"
 )
-#: What it says of a worker that is gone, as of one that was killed for the memory that it took.
-_ENDED = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
+#: What it says of one that was killed, as for the memory that it took.
+_KILLED = re.compile(r"DataLoader worker \(pid \d+\) is killed by signal: Killed")
 
 
 class Loader(DataLoader):
@@ -55,8 +56,6 @@ class Loader(DataLoader):
         except RuntimeError as error:
             if _NO_ROOM.search(f"{error} {error.__cause__}"):
                 raise InputError(_without_room(self.num_workers)) from None
-            if _ENDED.search(str(error)):
-                raise InputError(_ended(self.num_workers)) from None
             raise
 
     def _begin(self) -> Iterator[Batch | InputError]:
@@ -99,11 +98,22 @@ def _without_room(workers: int) -> str:
     )
 
 
-def _ended(workers: int) -> str:
-    return (
-        f"one of {workers} loader processes was ended, by hand or because memory ran out; the same command goes on, "
-        "with fewer of them (PROSECO_WORKERS) if it was memory"
-    )
+@contextmanager
+def explained_ends() -> Iterator[None]:
+    """Report in one line that a worker was killed. Torch notices at any time, not only where a batch is awaited.
+
+    :raises InputError: it was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        killed = _KILLED.search(f"{error} {error.__cause__}")
+        if not killed:
+            raise
+        raise InputError(
+            f"{killed[0]}, by hand or because memory ran out; the same command goes on, with fewer workers "
+            "(PROSECO_WORKERS) if it was memory"
+        ) from None
 
 
 def _outlive_sigterm(starter: int, worker: int) -> None:

@@ -19,14 +19,14 @@ _TYPES = {"int": int, "float": int | float, "str": str, "bool": bool, "dict": di
 
 def fits(value, annotation: str) -> bool:
     """Whether a value is of the type that an annotation names: ``fits([1, 2], "list[int]")``."""
-    options = re.split(r" \| (?![^\[]*\])", annotation)
+    options = _split(annotation, " | ")
     if len(options) > 1:
         return any(fits(value, option) for option in options)
     if annotation.startswith("Literal["):
         return value in ast.literal_eval(annotation.removeprefix("Literal"))
     if annotation.startswith(("list[", "tuple[")):
         outer, _, inner = annotation[:-1].partition("[")
-        items = re.split(r", (?![^\[]*\])", inner)  # not at the commas of an inner list
+        items = _split(inner, ", ")
         if items[-1] == "...":
             outer, items = "list", items[:-1]
         if not isinstance(value, list) or not value or (outer == "tuple" and len(value) != len(items)):
@@ -35,6 +35,15 @@ def fits(value, annotation: str) -> bool:
     if isinstance(value, bool) and annotation in ("int", "float"):
         return False
     return isinstance(value, _TYPES.get(annotation, object))
+
+
+def _split(annotation: str, separator: str) -> list[str]:
+    """The parts of an annotation, not those of what stands in brackets in it."""
+    parts = [""]
+    for piece in annotation.split(separator):
+        within = parts[-1].count("[") > parts[-1].count("]")
+        parts[-1:] = [f"{parts[-1]}{separator}{piece}"] if within else [parts[-1], piece]
+    return parts[1:]
 
 
 def keys(section: dict, wanted: dict[str, str], place: str, *, optional: dict[str, str] | None = None) -> None:

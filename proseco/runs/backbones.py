@@ -11,6 +11,7 @@ from proseco.base import environment, files, plugins, provenance
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import ClassFolders
+from proseco.data.workers import explained_ends
 from proseco.nn.backbone import Body, ResNet, state_without_counts
 from proseco.runs.album import draw_views
 from proseco.training import devices
@@ -42,6 +43,7 @@ class Before:
         return None
 
 
+@explained_ends()
 def make(
     plan: dict, roots: dict[str, Path], out: Path, results: Path, *, device: str, scratch: Path, before: Before
 ) -> None:

@@ -14,6 +14,7 @@ from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.sources import AnnotatedImages
 from proseco.data.views import FixedView
+from proseco.data.workers import explained_ends
 from proseco.evaluation import coco_ap, voc_ap
 from proseco.evaluation.predict import corners, predict
 from proseco.nn import backbone
@@ -27,6 +28,7 @@ from proseco.weights.start import BODY
 SCORINGS = {"coco": coco_ap, "voc": voc_ap}
 
 
+@explained_ends()
 def run(
     *,
     names: dict,

@@ -10,6 +10,7 @@ from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.loader import training_batches
 from proseco.data.reader import ShardReader
+from proseco.data.workers import explained_ends
 from proseco.runs.album import Album, draw_views
 from proseco.training import devices, distributed
 from proseco.training.loop import DetectorMethod, fit, is_backbone
@@ -18,6 +19,7 @@ from proseco.training.snapshots import Snapshots
 from proseco.weights import checkpoint
 
 
+@explained_ends()
 def run(
     plan: dict, shards: Path, backbone: Path, out: Path, results: Path, *, device: str, scratch: Path, title: str
 ) -> None:

@@ -51,7 +51,7 @@ def collect(
     return frame
 
 
-#: What results of one benchmark and seed must share to be compared.
+#: What results of one benchmark and seed must share to be compared, as far as they say it.
 _SHARED = {"labels": "number of labelled images", "test_images": "number of test images", "scoring": "rule of scoring"}
 
 
@@ -59,7 +59,7 @@ def check_alike(frame: pandas.DataFrame) -> None:
     """Refuse rows that are compared and were not finetuned on as many labelled images, or not scored alike."""
     for (benchmark, seed), results in frame.groupby(["benchmark", "seed"], sort=False):
         for key, what in _SHARED.items():
-            if results[key].nunique(dropna=False) > 1:
+            if results[key].nunique() > 1:
                 found = ", ".join(f"{m} {value}" for m, value in zip(results["method"], results[key], strict=True))
                 raise InputError(f"{benchmark}, seed {seed}: not the same {what}: {found}")
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from proseco.base.errors import InputError
 from proseco.base.files import replacing
 
+#: Ends of the names of what a network learns.
+_LEARNED = ("weight", "bias", "running_mean", "running_var")
+
 
 def save(path: str | Path, networks: dict[str, dict[str, Tensor]], facts: dict) -> None:
     """Write state dicts as one file; equal weights and facts give equal bytes.
@@ -44,17 +47,18 @@ def load(path: str | Path, network: str) -> dict[str, Tensor]:
     if not state:
         networks = sorted({key.split(".")[0] for key in keys})
         raise InputError(f"checkpoint {str(path)!r} holds no {network!r}; it holds {', '.join(networks)}")
-    check_values(state, path)
+    check_values(state, path, ends=_LEARNED)
     return state
 
 
-def check_values(state: dict[str, Tensor], path: str | Path) -> None:
+def check_values(state: dict[str, Tensor], path: str | Path, *, ends: tuple[str, ...] = ("",)) -> None:
     """Refuse weights that a training would only stumble over later, or never.
 
+    :param ends: of the names that are looked at; buffers of a network may hold anything.
     :raises InputError: a value is not finite, or whole numbers stand where weights do; it names the tensor.
     """
     for name, value in state.items():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or not name.endswith(ends):
             continue
         if not value.is_floating_point():
             raise InputError(f"checkpoint {str(path)!r}: {name} is of {value.dtype}; expected floating-point numbers")

@@ -72,9 +72,9 @@ def read(path: str | Path, *, network: str | None = None) -> Detector:
         if not key.startswith(prefix) or not name.startswith(_PARTS):
             other_names.append(name)
         elif not name.endswith("num_batches_tracked"):
-            state[name] = value.float()
+            state[name] = value
     checkpoint.check_values(state, path)
-    return Detector(state, other_names, facts)
+    return Detector({name: value.float() for name, value in state.items()}, other_names, facts)
 
 
 def _name(tensors: dict[str, Tensor]) -> str:

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -399,14 +400,28 @@ def test_so_is_a_worker_that_had_none_when_it_wrote(monkeypatch):
 
 
 class Killed(Source):
+    """After some samples."""
+
+    def __init__(self, left):
+        self.left = left
+
     def __getitem__(self, number):
-        os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(number)
 
 
-def test_a_worker_that_was_killed_is_one_line(monkeypatch):
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_worker_that_was_killed_is_one_line(monkeypatch, left):
+    """Whether its batch is awaited when torch notices or, as in a step, something else is done."""
     monkeypatch.setenv("PROSECO_WORKERS", "1")
-    with pytest.raises(InputError, match=r"^one of 1 loader processes was ended, .* goes on, .*PROSECO_WORKERS"):
-        list(loader.training_batches(Killed(), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU))
+    line = r"^DataLoader worker \(pid \d+\) is killed by signal: Killed, by hand or .* goes on, .*PROSECO_WORKERS"
+    batches = loader.training_batches(Killed(left), FixedView(20, None), batch=2, steps=3, seed=5, device=CPU)
+    with pytest.raises(InputError, match=line), workers.explained_ends():
+        for _ in batches:
+            time.sleep(30)
 
 
 SMALL = """

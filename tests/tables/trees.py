@@ -15,7 +15,14 @@ def write(root, values, *, commit=COMMIT, **changes):
     for (method, benchmark), by_seed in values.items():
         for seed, ap in by_seed.items():
             record = {"method": method, "benchmark": benchmark, "seed": seed, "labels": LABELS.get(benchmark, 5)}
-            record |= {"AP": ap, "AP50": ap + 10, "AP75": ap / 2, "seconds": 12.5, "per_class": {"cat": ap}}
+            record |= {
+                "AP": ap,
+                "AP50": ap + 10,
+                "AP75": ap / 2,
+                "seconds": 12.5,
+                "per_class": {"cat": ap},
+                "test_images": 50,
+            }
             folder = root / "finetune" / method / benchmark / str(seed)
             put(folder / "metrics.json", record | changes)
             run = {"method": method, "benchmark": benchmark, "seed": seed, "schedule": {"batch": 4}, "device": "cpu"}

@@ -154,6 +154,15 @@ def test_two_networks_under_the_same_names(tmp_path):
         detector.read(tmp_path / "two.pth")
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    made = content(MODEL)
+    name = next(name for name in made["model"] if name.endswith("linear1.weight"))
+    made["model"][name] = made["model"][name].to(torch.int8)
+    torch.save(made, tmp_path / "small.pth")
+    with pytest.raises(InputError, match=r"small\.pth': .*linear1\.weight is of torch\.int8"):
+        detector.read(tmp_path / "small.pth")
+
+
 def test_values_that_are_not_finite(tmp_path):
     made = content(MODEL)
     made["model"]["transformer.level_embed"][1, 2] = float("nan")
