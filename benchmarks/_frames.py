@@ -19,7 +19,7 @@ def sizes_of(folder: Path) -> list[tuple[int, int]]:
     paths = [folder / path for path, _ in files.list_files(folder, images.SUFFIXES)]
     if not paths:
         raise InputError(f"no images in {str(folder)!r}")
-    return [images.size(path) for path in tqdm(paths, unit="image")]
+    return [images.header(path)[0] for path in tqdm(paths, unit="image")]
 
 
 def draw(sizes: list[tuple[int, int]], weak: dict, *, batch: int, steps: int, group: int) -> np.ndarray:
