@@ -19,8 +19,6 @@ from proseco.experiment import needs, plan, schema
 from proseco.weights import wanted
 
 OWN = Path("splits", "own")  # id files that users bring; stage split reads them there
-
-
 _SHEET = 3, 5  # rows and columns of images
 
 
@@ -73,8 +71,8 @@ def main(
                     notes += report.notes
                     errors += report.errors
                     if pictures:
-                        name_words = "_".join(re.findall(r"\w+", title))
-                        _draw(pictures / f"{len(columns)}_{name_words}.png", report.labels, root)
+                        slug = "_".join(re.findall(r"\w+", title))
+                        _draw(pictures / f"{len(columns)}_{slug}.png", report.labels, root)
             with _collected(errors):
                 if labels[key] is not None:
                     check_objects(labels[key], source=titles[key], scored=subset == entry["test"])
