@@ -4,10 +4,11 @@ from pathlib import Path
 
 from proseco.base import cli, files, params
 from proseco.data import inventory, listing
+from proseco.experiment import rows
 
 
 def main(*, scale: str) -> None:
-    """Write manifests (counts, bytes, digest), each for one reader, and list the unlabelled images."""
+    """Write manifests (counts, bytes, digest), each for one reader, and list the unlabelled images and stored boxes."""
     settings = params.load()
     section = params.get(settings, "scales", scale)
     run, unlabelled = settings["run"], section["propose"]["unlabelled"]
@@ -24,6 +25,9 @@ def main(*, scale: str) -> None:
                 params.root(settings, scale, root, archive=True), surveys[root][1], unlabelled[name]["subset"]
             )
             listing.save(out / "unlabelled" / f"{name}.tsv", chosen)
+            stored = rows.proposals(section["propose"], name)["proposals"].get("root")
+            boxes = None if stored is None else inventory.boxes(params.root(settings, scale, stored))
+            files.write_json(out / "proposals" / f"{name}.json", boxes)
         files.write_json(out / "backbones.json", {name: surveys[root][0] for name, root in backbones.items()})
         for name, root in benchmarks.items():
             files.write_json(out / "benchmarks" / f"{name}.json", surveys[root][0])

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from proseco.base import cli, environment, files, params, plugins, scratch
-from proseco.data import filters, listing, offline, shards
+from proseco.data import filters, listing, offline, proposing, shards
 
 
 def main(*, scale: str, data: str, part: str = "") -> None:
@@ -14,22 +14,25 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     source = params.get(section, "unlabelled", data)
     root = params.root(settings, scale, source["root"], archive=True)
     images = listing.load(Path("work", scale, "inventory", "unlabelled", f"{data}.tsv"))
-    spec, sizes = section["proposals"], {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
+    sizes = {key: section[key] for key in ("samples_per_shard", "shard_bytes")}
+    made = files.read_json(Path("work", scale, "plan", "propose", f"{data}.json"))
+    spec = made["proposals"]
     recipe = shards.Recipe(
-        propose=plugins.bind("proposals", spec),
-        keep=partial(filters.keep, **section["filter"]),
+        propose=plugins.bind("proposals", params.located(settings, scale, spec)),
+        keep=partial(filters.keep, **made["filter"]),
         seed=settings["seed"],
         min_side=section["min_side"],
+        subset=source["subset"],
     )
-    plugin = files.read_json(Path("work", scale, "plan", "propose.json"))["code"]
     fingerprint = scratch.fingerprint(
-        code=[*plugin, filters.__file__, shards.__file__],
+        code=[*made["code"], filters.__file__, proposing.__file__, shards.__file__],
         libraries=("numpy", "numba", "opencv", "pillow"),
         listing=listing.digest(images),
         seed=recipe.seed,
         min_side=recipe.min_side,
         proposals=spec,
-        filter=section["filter"],
+        stored=files.read_json(Path("work", scale, "inventory", "proposals", f"{data}.json")),
+        filter=made["filter"],
         **sizes,
     )
     summary = offline.write(

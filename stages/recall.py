@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from proseco.base import cli, files, params
-from proseco.data import filters
+from proseco.base import cli, files, params, plugins
+from proseco.data import filters, proposing
 from proseco.evaluation import recall
 from proseco.experiment import rows
 
@@ -17,14 +17,21 @@ def main(*, scale: str) -> None:
     for name in settings["run"]["benchmarks"]:
         test = files.read_json(Path("work", scale, "annotations", name, seed, "test.json"))
         benchmarks[name] = (test, params.root(settings, scale, settings["benchmarks"][name]["root"]))
+    sources, shards = {}, {}
+    for data, title in rows.proposal_sources(settings, scale).items():
+        made = files.read_json(Path("work", scale, "plan", "propose", f"{data}.json"))
+        propose = plugins.bind("proposals", params.located(settings, scale, made["proposals"]))
+        sources[title] = partial(
+            proposing.find, propose=propose, keep=partial(filters.keep, **made["filter"]), seed=settings["seed"]
+        )
+        shards[data] = Path("work", scale, "shards", data)
     with files.replacing(Path("results", scale, "recall")) as out:
         text = recall.run(
-            proposals=files.read_json(Path("work", scale, "plan", "propose.json"))["proposals"],
+            sources=sources,
             benchmarks=benchmarks,
-            shards=Path("work", scale, "shards", rows.MAIN),
+            shards=shards,
             out=out,
             seed=settings["seed"],
-            keep=partial(filters.keep, **params.get(settings, "scales", scale, "propose", "filter")),
             **params.get(settings, "scales", scale, "recall"),
         )
     print(text)

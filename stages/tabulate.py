@@ -24,6 +24,7 @@ def main(*, scale: str) -> None:
             pretrained=[name for name, row in chosen.items() if row.pretrained_here],
             compare_with_paper=scale == "paper",
             data=wording.data(settings, scale),
+            proposals=rows.proposal_sources(settings, scale),
         )
     print(text)
     print("\n".join(f"tables/{scale}/{name}" for name in sorted(p.name for p in Path("tables", scale).iterdir())))

@@ -20,10 +20,12 @@ def listed(root):
     return [File(*found) for found in list_files(root, images.SUFFIXES)]
 
 
-def write(out, where, listing=None, *, workers=1, propose=PROPOSE, keep=EVERYTHING, seed=3, min_side=16, **changes):
+def write(
+    out, where, listing=None, *, workers=1, propose=PROPOSE, keep=EVERYTHING, seed=3, min_side=16, subset=".", **changes
+):
     """Write shards of a folder or a tar; without the progress bar."""
     options = {"samples_per_shard": 5, "shard_bytes": None, "max_skipped": 0.5, "work": Path(f"{out}.work"), **changes}
-    recipe = shards.Recipe(propose, keep, seed, min_side)
+    recipe = shards.Recipe(propose, keep, seed, min_side, subset)
     listing = listed(where) if listing is None else listing
     with (
         contextlib.redirect_stderr(io.StringIO()),

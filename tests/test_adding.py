@@ -50,10 +50,7 @@ def project(tmp_path_factory, blocks):
     params = yaml.load(folder / "params.yaml")
     for path, content in blocks:
         if path == "params.yaml":
-            entry = yaml.load(content)
-            if "proposals" in entry.get("scales", {}).get("demo", {}).get("propose", {}):
-                params["scales"]["demo"]["propose"]["proposals"] = {}  # the page says that it takes the other's place
-            params = rows.merged(params, entry)
+            params = rows.merged(params, yaml.load(content))
         else:
             assert not (folder / path).exists(), path
             (folder / path).write_text(content, encoding="utf-8")
@@ -98,12 +95,13 @@ from proseco.base import params
 from proseco.base.errors import InputError
 
 whole = params.load()
-whole["run"] |= {"methods": ["localise", "rotation", "points"], "benchmarks": ["objectness_10"]}
+whole["run"] |= {"methods": ["localise", "rotation", "points", "proseco_grid"], "benchmarks": ["objectness_10"]}
+whole["run"]["unlabelled"] = ["main", "grid"]
 whole["run"] |= {"ablations": ["cosine"], "ablation_benchmarks": ["objectness_10"]}
 found = plan.resolve(whole)
 print(found["backbone.json"]["files"]["rotation"], found["pretrain/localise.json"]["method"]["boxes"])
 print(found["finetune/points/objectness_10.json"]["detector"]["name"], found["pretrain/cosine.json"]["loss"]["name"])
-print(found["propose.json"]["proposals"]["finest"], *sorted(found["backbone.json"]["code"]))
+print(found["propose/grid.json"]["proposals"]["finest"], *sorted(found["backbone.json"]["code"]))
 for change in ({"methods": {"rotation": {"name": "rotation"}}}, {"backbones": {"rotation": {"name": "localise"}}}):
     wrong = params.load()
     place = wrong if "methods" in change else wrong["scales"]["demo"]

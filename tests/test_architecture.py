@@ -148,6 +148,7 @@ def deps(stage):
 def written_by_plan(stage):
     """Settings that a stage depends on, of every scale and method."""
     patterns = [re.sub(r"\$\{[^}]*\}", "*", dep).partition("/plan/")[2] for dep in deps(stage) if "/plan/" in dep]
+    patterns = [pattern if pattern.endswith(".json") else f"{pattern}/*" for pattern in patterns]
     return [c for (_, name), c in settings().items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 

@@ -108,13 +108,16 @@ def test_losses(name):
 
 @every("proposals")
 @pytest.mark.parametrize("size", [(48, 64), (50, 31)])
-def test_proposals(name, size):
+def test_proposals(name, size, tmp_path):
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows * 4, columns * 3, 255 * (rows > columns)], -1).clip(0, 255).astype(np.uint8)
     before = image.copy()
-    entry = small("proposals", name, seed=0)
-    first, again = (plugins.call("proposals", entry, image, seed=11) for _ in range(2))
+    np.save(tmp_path / "image.npy", [[3, 4, 20, 30]])  # where the plug-in reads boxes from files
+    known = plugins.keywords("proposals", name)
+    given = {k: v for k, v in {"seed": 11, "path": "image.jpg", "root": str(tmp_path)}.items() if k in known}
+    entry = small("proposals", name, **given)
+    first, again = (plugins.call("proposals", entry, image, **given) for _ in range(2))
     assert first.dtype == np.float32 and first.shape == (len(first), 4) and len(first)
     assert (first == again).all() and (image == before).all()
     assert (first[:, :2] >= 0).all() and (first[:, 2:] <= [width, height]).all()

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import numpy as np
+import pytest
 from ruamel.yaml import YAML
 
+from proseco.base.errors import InputError
 from proseco.base.files import digest, read_json
 from proseco.data import listing
 from stages import inventory
@@ -41,6 +44,37 @@ def test_a_manifest_for_each_reader(tmp_path, monkeypatch):
     assert counts() == {"coco_1x": 2, "mine": 5}
     assert {path: digest(path) for path in before} == before
     assert len(listing.load(out / "unlabelled/main.tsv")) == 5
+
+
+def test_stored_boxes_are_known_by_their_content(tmp_path, monkeypatch):
+    """As many boxes of another program make files of the same size."""
+    content = params_file.parameters()
+    section = content["scales"]["demo"]
+    for name in ("scenes/train/a.jpg", "coco/train2017/a.jpg", "imagenet/train/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "boxes/train").mkdir(parents=True)
+    np.save(tmp_path / "boxes/train/a.npy", np.zeros((2, 4)))
+    section["roots"] = {"imagenet": "imagenet", "coco": "coco", "scenes": "scenes", "sam": "boxes"}
+    own = {"proposals": {"name": "stored", "root": "sam"}}
+    section["propose"]["unlabelled"]["other"] = section["propose"]["unlabelled"]["main"] | own
+    content["run"] |= {"benchmarks": ["mini_coco_1"], "unlabelled": ["main", "other"]}
+    monkeypatch.chdir(tmp_path)
+    YAML().dump(content, Path("params.yaml"))
+
+    def surveys():
+        inventory.main(scale="demo")
+        return {path.stem: read_json(path) for path in Path("work/demo/inventory/proposals").iterdir()}
+
+    before = surveys()
+    assert before["main"] is None and before["other"]["files"] == 1
+    assert surveys() == before
+    np.save(tmp_path / "boxes/train/a.npy", np.ones((2, 4)))
+    after = surveys()
+    assert after["other"] | {"digest": ""} == before["other"] | {"digest": ""} and after != before
+    (tmp_path / "boxes/train/a.npy").unlink()
+    with pytest.raises(InputError, match=r"no file of boxes \(\.npy\) in 'boxes'"):
+        surveys()
 
 
 def test_a_listing_of_each_selected_set_of_unlabelled_images(tmp_path, monkeypatch):

@@ -106,13 +106,28 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
     return path
 
 
+def located(params: dict, scale: str, entry: dict) -> dict:
+    """A plug-in's entry, with the folder in the place of the data set that its ``root`` names, if it has one.
+
+    :raises InputError: as :func:`root`.
+    """
+    return entry | {"root": str(root(params, scale, entry["root"]))} if "root" in entry else entry
+
+
 def _given_by(params: dict, scale: str, folder: str) -> str:
     """The keys whose value is this folder, for a message; a benchmark and the images to pretrain on may share one."""
     section = params["scales"][scale]
+    propose = section.get("propose", {})
+    unlabelled = propose.get("unlabelled", {})
     parts = {
         "benchmarks": params.get("benchmarks", {}),
-        f"scales.{scale}.propose.unlabelled": section.get("propose", {}).get("unlabelled", {}),
+        f"scales.{scale}.propose.unlabelled": unlabelled,
         f"scales.{scale}.backbones": section.get("backbones", {}),
+        f"scales.{scale}.propose": {"proposals": propose.get("proposals")},
+        **{
+            f"scales.{scale}.propose.unlabelled.{name}": {"proposals": e.get("proposals")}
+            for name, e in unlabelled.items()
+        },
     }
     keys = [
         f"{part}.{name}.root"

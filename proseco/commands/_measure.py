@@ -154,10 +154,13 @@ def _stage(folder: Path, stage: str, scale: str, *words: str) -> None:
         raise InputError(f"--measure: stage {stage} failed")
 
 
-def search_rate(settings: dict) -> Rate:
-    """Images per second of one core at making proposals, of drawn scenes: decoded before, boxes not written."""
+def search_rate(settings: dict, proposals: dict) -> Rate:
+    """Images per second of one core at making proposals, of drawn scenes: decoded before, boxes not written.
+
+    :param proposals: entry of the plug-in.
+    """
     section = settings["scales"][settings["scale"]]
-    propose = plugins.bind("proposals", section["propose"]["proposals"])
+    propose = plugins.bind("proposals", proposals)
     side = section["generate"]["side"] if section["generate"] else _SIDE
     seconds = []
     with tempfile.TemporaryDirectory(prefix="proseco-cost-") as name:

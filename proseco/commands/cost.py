@@ -8,10 +8,10 @@ from csv import writer
 from functools import partial
 from pathlib import Path
 
-from proseco.base import files, params
+from proseco.base import files, params, plugins
 from proseco.base.errors import InputError
 from proseco.commands import _measure
-from proseco.experiment import estimate, matrix, plan
+from proseco.experiment import estimate, matrix, plan, rows
 from proseco.experiment.estimate import Rate, Workload
 
 
@@ -48,7 +48,7 @@ def main(
     done, note = _done(settings, wanted) if scale == selected else (None, f"of scale {scale}, which is not selected")
     with ExitStack() as stack:
         measured = stack.enter_context(_measure.results(settings, batch=batch)) if measure else None
-        rate_of = partial(_rate, settings, given_rates, measured, _search_rate(settings, measure))
+        rate_of = partial(_rate, settings, given_rates, measured, measure)
         works = estimate.with_rates(works, rate_of, done)
     lines = estimate.table(works)
     if csv:
@@ -71,21 +71,24 @@ def main(
 
 
 def _rate(
-    settings: dict, given_rates: dict[str, Rate], measured: Path | None, search_rate: Rate | None, work: Workload
+    settings: dict, given_rates: dict[str, Rate], measured: Path | None, measure: bool, work: Workload
 ) -> Rate | None:
     rate = given_rates.get(work.item.name) if work.kind != "predict" else None
     rate = rate or given_rates.get(work.kind)
     if rate is None and work.kind == "propose":
-        return search_rate
+        return _search_rate(settings, measure, work.item.data)
     if rate is None and measured is not None:
         rate = estimate.recorded_rate(settings, work, measured)
         rate = rate and Rate(rate.images, rate.device, "measured")
     return rate or estimate.recorded_rate(settings, work, Path("results", settings["scale"]))
 
 
-def _search_rate(settings: dict, measure: bool) -> Rate | None:
-    known = estimate.known_search_rate(settings["scales"][settings["scale"]]["propose"]["proposals"])
-    return _measure.search_rate(settings) if measure and known is None else known
+def _search_rate(settings: dict, measure: bool, data: str) -> Rate | None:
+    proposals = rows.proposals(settings["scales"][settings["scale"]]["propose"], data)["proposals"]
+    known = estimate.known_search_rate(proposals)
+    if known is not None or not measure or "path" in plugins.keywords("proposals", proposals["name"]):
+        return known  # there are no boxes of drawn scenes to read
+    return _measure.search_rate(settings, proposals)
 
 
 def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str]:
@@ -103,7 +106,7 @@ def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str
     done: set[str] = set()
     for item in matrix.items(settings):  # what an item needs comes before it
         plans = {
-            "propose": "propose.json",
+            "propose": f"propose/{item.data}.json",
             "backbone": "backbone.json",
             "pretrain": f"pretrain/{item.row}.json",
             "finetune": f"finetune/{item.row}/{item.benchmark}.json",

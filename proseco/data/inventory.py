@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from proseco.base import files
 from proseco.base.errors import InputError
 from proseco.data import archive, images, listing
 from proseco.data.listing import File
 
 SUFFIXES = (*images.SUFFIXES, ".json", ".xml", ".txt")
+BOXES = ".npy"
 
 
 def survey(root: Path) -> tuple[dict, list[File]]:
@@ -58,6 +61,21 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
             f"{', '.join(folders) or 'no folder, use .'}"
         )
     return chosen
+
+
+def boxes(root: Path) -> dict:
+    """Survey a folder of boxes that another program has found (:mod:`proseco.proposals.stored`).
+
+    Their content enters the digest: another detector's file of as many boxes has the same size.
+
+    :returns: the number of files, their bytes and the digest.
+    :raises InputError: there is none.
+    """
+    listed = files.list_files(root, (BOXES,))
+    if not listed:
+        raise InputError(f"no file of boxes ({BOXES}) in {str(root)!r}")
+    hashed = [(name, files.digest(root / name)) for name, _ in tqdm(listed, desc="stored boxes", unit="file")]
+    return {"files": len(listed), "bytes": sum(size for _, size in listed), "digest": files.listing_digest(hashed)}
 
 
 def describe(name: str, manifest: dict) -> str:

@@ -9,6 +9,7 @@ and the shard's statistics, and serves random access (:mod:`proseco.data.reader`
 import io
 import json
 import os
+import posixpath
 import socket
 import tarfile
 import zlib
@@ -24,8 +25,7 @@ import numpy as np
 
 from proseco.base import files
 from proseco.base.errors import InputError
-from proseco.base.randomness import seed as derive_seed
-from proseco.data import images, listing
+from proseco.data import images, listing, proposing
 from proseco.data.listing import File
 
 #: What a shard's statistics count, beside the images left out.
@@ -36,14 +36,15 @@ COUNTS = ("samples", "boxes", "without_boxes", "grayscale", "cmyk", "rotated")
 class Recipe:
     """How a sample is made from an image. It is sent to the workers, so it must pickle.
 
-    ``propose(image, seed=...) -> boxes_xyxy``, ranked; ``keep(boxes_xyxy, width, height)`` returns those to store;
-    images with a side below ``min_side`` pixels are left out.
+    ``propose``, ``keep`` and ``seed``: see :func:`proseco.data.proposing.find`; images with a side below ``min_side``
+    pixels are left out; ``subset`` is the folder below the data set's root that the images' paths are relative to.
     """
 
     propose: Callable[..., np.ndarray]
     keep: Callable[..., np.ndarray]
     seed: int
     min_side: int
+    subset: str = "."
 
 
 def assign_keys(paths: Iterable[str]) -> list[str]:
@@ -154,11 +155,8 @@ def _sample(
     height, width = image.shape[:2]
     if min(width, height) < recipe.min_side:
         raise images.BrokenImage(f"smaller than {recipe.min_side} pixels")
-    proposed = recipe.propose(image, seed=derive_seed(recipe.seed, "proposals", key))
-    boxes = np.asarray(proposed, np.float32).reshape(-1, 4)
-    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
-        raise InputError(f"the proposals of {path!r} hold a box that is not finite or whose corners are not in order")
-    boxes = recipe.keep(boxes, width, height)
+    below_root = posixpath.normpath(posixpath.join(recipe.subset, path))
+    boxes = proposing.find(image, propose=recipe.propose, keep=recipe.keep, seed=recipe.seed, key=key, path=below_root)
     about = {"key": key, "width": width, "height": height, "boxes": len(boxes)}
     if "/" in path:
         about["label"] = path.split("/")[0]  # the class folder, in ImageNet's layout

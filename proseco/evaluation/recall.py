@@ -5,6 +5,8 @@ of their image overlaps by t or more. The baseline is as many random boxes in ea
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -14,34 +16,34 @@ from pycocotools import mask as coco
 from tqdm import tqdm
 
 from proseco import pictures
-from proseco.base import environment, files, plugins
+from proseco.base import environment, files
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
 from proseco.data.annotations import subset
+from proseco.data.images import BrokenImage
 from proseco.data.reader import ShardReader
 from proseco.data.sample import Sample, evenly_spaced
 from proseco.data.sources import AnnotatedImages
+from proseco.proposals import random
 
 IOUS = (0.5, 0.7)
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
-BASELINE = "random"
+BASELINE = "as many at random"
 
 
 def run(
     *,
-    proposals: dict,
+    sources: dict[str, Callable[..., np.ndarray]],
     benchmarks: dict[str, tuple[dict, Path]],
-    shards: Path,
+    shards: dict[str, Path],
     out: Path,
     images: int,
     seed: int,
-    keep: Callable[..., np.ndarray] | None = None,
 ) -> str:
-    """Write ``recall.csv`` and ``proposals.png`` into the folder ``out``.
+    """Write ``recall.csv``, and of each folder of shards a picture ``proposals/<name>.png``, into the folder ``out``.
 
-    :param proposals: entry of the plug-in.
+    :param sources: see :func:`measure`; ``images`` and ``seed`` likewise.
     :param benchmarks: name -> annotations of its test images and the root of its data set.
-    :param images: of each benchmark, at most; see :func:`measure`, also for ``keep``.
     :returns: recall with all boxes, one line per benchmark and source.
     """
     done: list[tuple[tuple, list[dict]]] = []  # (annotations, root) and their rows
@@ -50,34 +52,40 @@ def run(
         # Mini-COCO 1 % and 5 % have the same test images.
         measured = next((earlier for other, earlier in done if other == content), None)
         if measured is None:
-            measured = measure(*content, proposals, images=images, seed=seed, keep=keep, title=name)
+            measured = measure(*content, sources, images=images, seed=seed, title=name)
             done.append((content, measured))
         rows += [{"benchmark": name} | row for row in measured]
     out.mkdir(parents=True, exist_ok=True)
     files.write_csv(out / "recall.csv", rows[0], rows)
-    picture(ShardReader(shards), out / "proposals.png")
-    return "\n".join(
+    for name, folder in shards.items():
+        picture(ShardReader(folder), out / "proposals" / f"{name}.png")
+    known = {(row["benchmark"], row["source"]) for row in rows}
+    unknown = [pair for pair in product(benchmarks, sources) if pair not in known]
+    lines = [
         f"{row['benchmark']}: {row['source']} covers {float(row['recall']):.1%} of {row['objects']} objects at IoU "
         f"{row['iou']} with {row['boxes_per_image']} boxes an image"
         for row in rows
         if row["boxes"] == "all"
-    )
+    ]
+    lines += [f"{name}: {source} lacks boxes of test images, so its recall is not known" for name, source in unknown]
+    return "\n".join(lines)
 
 
 def measure(
     annotations: dict,
     root: Path,
-    proposals: dict,
+    sources: dict[str, Callable[..., np.ndarray]],
     *,
     images: int,
     seed: int,
-    keep: Callable[..., np.ndarray] | None = None,
     title: str = "",
 ) -> list[dict]:
-    """Recall of the plug-in and of the baseline.
+    """Recall of sources of boxes, and of the baseline.
 
+    :param sources: name -> ``(image, *, key, path) -> boxes_xyxy`` (:func:`proseco.data.proposing.find`), ranked. One
+        that raises :class:`~proseco.data.images.BrokenImage`, as it has no boxes for an image, is left out.
     :param images: at most that many, evenly spaced among those that show an object.
-    :param keep: ``(boxes_xyxy, width, height)`` -> those that would be stored; None: all of them.
+    :param seed: of the baseline, which has as many boxes as the first source that has some for an image.
     :param title: of the progress bar.
     :returns: rows ``source``, ``iou``, ``boxes`` (a count or ``all``), ``recall`` (four decimals), ``objects``,
         ``images``, ``boxes_per_image``.
@@ -91,11 +99,13 @@ def measure(
     count = len(chosen["images"])
     workers = environment.workers()
     results = joblib.Parallel(n_jobs=-1 if workers is None else max(1, workers), return_as="generator")(
-        joblib.delayed(_cover)(one, root, proposals, seed, keep) for one in _single(chosen)
+        joblib.delayed(_cover)(one, root, sources, seed) for one in _single(chosen)
     )
     by_image = list(tqdm(results, desc=f"recall {title}", total=count, unit="image", mininterval=1.0, leave=False))
     rows = []
-    for name in by_image[0]:
+    for name in (*sources, BASELINE):
+        if not all(name in image for image in by_image):
+            continue
         ranks = np.concatenate([image[name][0] for image in by_image], 1)
         boxes = [image[name][1] for image in by_image]
         about = {"objects": ranks.shape[1], "images": count, "boxes_per_image": round(sum(boxes) / count, 1)}
@@ -116,19 +126,18 @@ def _single(annotations: dict) -> Iterator[dict]:
 
 
 def _cover(
-    annotations: dict, root: Path, proposals: dict, seed: int, keep: Callable[..., np.ndarray] | None
+    annotations: dict, root: Path, sources: dict[str, Callable[..., np.ndarray]], seed: int
 ) -> dict[str, tuple[np.ndarray, int]]:
     """Source of boxes -> :func:`first_cover` of the one image, and its number of boxes."""
     cv2.setNumThreads(1)  # one image per core
-    sample = AnnotatedImages(annotations, root)[0]
-    drawn = plugins.call("proposals", proposals, sample.image, seed=derive_seed(seed, "proposals", sample.key))
-    if keep is not None:
-        height, width = sample.image.shape[:2]
-        drawn = keep(drawn, width, height)
-    by_source = {proposals["name"]: drawn}
-    if proposals["name"] != BASELINE:
-        chance = derive_seed(seed, "recall", sample.key)
-        by_source[BASELINE] = plugins.call("proposals", {"name": "random"}, sample.image, seed=chance, count=len(drawn))
+    sample, path = AnnotatedImages(annotations, root)[0], annotations["images"][0]["file_name"]
+    by_source = {}
+    for name, find in sources.items():
+        with suppress(BrokenImage):
+            by_source[name] = find(sample.image, key=sample.key, path=path)
+    count = {"count": len(next(iter(by_source.values())))} if by_source else {}
+    chance = derive_seed(seed, "recall", sample.key)
+    by_source[BASELINE] = random.propose(sample.image, seed=chance, **count)
     return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in by_source.items()}
 
 

@@ -21,9 +21,10 @@ def resolve(params: dict) -> dict[str, dict]:
     check(params)
     scale, run = params["scale"], params["run"]
     section = params["scales"][scale]
-    proposals = section["propose"]["proposals"]
-    settings = {"propose.json": {"proposals": proposals, "code": code(("proposals", proposals["name"]))}}
-    settings["backbone.json"] = backbones(params, scale)
+    settings = {"backbone.json": backbones(params, scale)}
+    for data in run["unlabelled"]:
+        made = rows.proposals(section["propose"], data)
+        settings[f"propose/{data}.json"] = made | {"code": code(("proposals", made["proposals"]["name"]))}
     for names, benchmarks in ((run["methods"], run["benchmarks"]), (run["ablations"], run["ablation_benchmarks"])):
         for name in names:
             row = rows.row(params, scale, name)

@@ -107,6 +107,33 @@ def overlay(params: dict, scale: str, name: str) -> dict:
     return changes
 
 
+def proposals(section: dict, data: str) -> dict:
+    """By what the proposals of a set of unlabelled images are made, and which are stored: the scale's ``proposals`` and
+    ``filter``, or the set's own. Of ``proposals`` the set's take the place of the scale's, a filter is laid over it.
+
+    :param section: ``scales.<scale>.propose`` of params.yaml; ``data`` a key of its ``unlabelled``.
+    """
+    own = section["unlabelled"][data]
+    return {
+        "proposals": own.get("proposals", section["proposals"]),
+        "filter": section["filter"] | own.get("filter", {}),
+    }
+
+
+def proposal_sources(params: dict, scale: str) -> dict[str, str]:
+    """Of the selected sets of unlabelled images those whose proposals are made in ways of their own, MAIN first -> what
+    to call each: by its plug-in, and where they are several by the set too.
+    """
+    section = params["scales"][scale]["propose"]
+    found: dict[str, dict] = {}
+    for data in sorted(params["run"]["unlabelled"], key=lambda data: data != MAIN):
+        made = proposals(section, data)
+        if made not in found.values():
+            found[data] = made
+    plugin = {data: made["proposals"]["name"] for data, made in found.items()}
+    return plugin if len(plugin) == 1 else {data: f"{data}: {name}" for data, name in plugin.items()}
+
+
 def alias(params: dict, scale: str, name: str) -> str:
     """The row whose results are this row's: an ablation that changes nothing at a scale is the method it is of."""
     if name in params["methods"]:

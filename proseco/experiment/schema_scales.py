@@ -16,6 +16,10 @@ SCALE = dict.fromkeys((*SCALE, "finetune", "schedules"), "dict") | {"generate": 
 PROPOSE = {"unlabelled": "dict", "samples_per_shard": "int", "min_side": "int", "max_skipped": "float"}
 PROPOSE |= {"shard_bytes": "int | None", "filter": "dict", "proposals": "dict"}
 UNLABELLED = {"root": "str", "subset": "str"}
+#: Of a set of images that differs from the others of its scale in its proposals.
+OWN_PROPOSALS = {"proposals": "dict", "filter": "dict"}
+#: What a source of proposals is given beside the keywords of its entry.
+PROPOSING = ("seed", "path")
 BODY = {"block": "str", "layers": "list[int]", "stem": "int", "widths": "list[int]"}
 BLOCKS = ("basic", "bottleneck")
 VIEWS = dict.fromkeys(("weak", "strong", "predict"), "dict")
@@ -35,10 +39,18 @@ def scale(params: dict, section: dict, place: str) -> None:
     checks.positive(section["propose"], ("samples_per_shard", "shard_bytes"), f"{place}.propose")
     if rows.MAIN not in section["propose"]["unlabelled"]:
         raise InputError(f"{place}.propose.unlabelled lacks {rows.MAIN} (params.yaml)")
-    for name, entry in checks.entries(section["propose"]["unlabelled"], f"{place}.propose.unlabelled"):
-        checks.keys(entry, UNLABELLED, f"{place}.propose.unlabelled.{name}")
     schema_trainings.proposal_filter(section["propose"]["filter"], f"{place}.propose.filter")
-    checks.plugin("proposals", section["propose"]["proposals"], f"{place}.propose.proposals", given=("seed",))
+    checks.plugin("proposals", section["propose"]["proposals"], f"{place}.propose.proposals", given=PROPOSING)
+    for name, entry in checks.entries(section["propose"]["unlabelled"], f"{place}.propose.unlabelled"):
+        where = f"{place}.propose.unlabelled.{name}"
+        checks.keys(entry, UNLABELLED, where, optional=OWN_PROPOSALS)
+        if "proposals" in entry:
+            checks.plugin("proposals", entry["proposals"], f"{where}.proposals", given=PROPOSING)
+        if "filter" in entry:
+            checks.keys(
+                entry["filter"], {}, f"{where}.filter", optional=dict.fromkeys(section["propose"]["filter"], "")
+            )
+            schema_trainings.proposal_filter(rows.proposals(section["propose"], name)["filter"], f"{where}.filter")
     checks.keys(section["split"], {"validation": "int | str", "seeds": "list[int]"}, f"{place}.split")
     count = section["split"]["validation"]
     if count != "test" and (count == 0 or not checks.fits(count, "int")):
@@ -74,6 +86,8 @@ def scale(params: dict, section: dict, place: str) -> None:
         schema_trainings.backbone(section["backbones"], entry, f"{place}.backbones.{name}")
     unlabelled = {entry["root"] for entry in section["propose"]["unlabelled"].values()}
     used = {entry["root"] for entry in params["benchmarks"].values()} | unlabelled
+    made = [entry for entry in (section["propose"], *section["propose"]["unlabelled"].values()) if "proposals" in entry]
+    used |= {entry["proposals"]["root"] for entry in made if "root" in entry["proposals"]}
     used |= {entry["root"] for entry in section["backbones"].values() if "root" in entry}
     for name, folder in checks.entries(section["roots"], f"{place}.roots"):
         if not any("/" in root for root in unlabelled):  # else the root that such a folder stands in for may stay

@@ -24,6 +24,9 @@ def check(params: dict) -> None:
     for name in params["run"]["unlabelled"]:
         checks.choice(name, section["propose"]["unlabelled"], "data set", f"run.unlabelled; {place}.propose.unlabelled")
         needed[f"{place}.propose.unlabelled.{name}"] = section["propose"]["unlabelled"][name]["root"]
+        made = rows.proposals(section["propose"], name)["proposals"]
+        if "root" in made:
+            needed[f"the proposals of {place}.propose.unlabelled.{name}"] = made["root"]
     for name in rows.names(params):
         _row(params, section, name, place)
     for name in params["run"]["benchmarks"]:

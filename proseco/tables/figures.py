@@ -255,7 +255,8 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
                 style = {"color": colors[source], "linestyle": styles[iou], "linewidth": 1.6, "markersize": 3.5}
                 panel.plot(boxes[drawn], 100 * line["recall"].astype(float)[drawn], marker="o", clip_on=False, **style)
             panel.set_xscale("log")
-            ticks = sorted({int(count) for count in shown["boxes"] if count != "all" and int(count) <= last})
+            most = shown["boxes_per_image"].astype(float).max()
+            ticks = sorted({int(count) for count in shown["boxes"] if count != "all" and int(count) <= most})
             panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
             panel.minorticks_off()
             panel.set_title(

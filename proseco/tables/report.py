@@ -22,6 +22,7 @@ def write(
     pretrained: list[str],
     compare_with_paper: bool,
     data: str,
+    proposals: dict[str, str],
 ) -> str:
     """Write into the folder ``out`` what the run's own grid says (``results.md``, ``results.csv``, ``metrics.json``,
     ``recall.csv``, figures), the paper's tables (``table-1a.md``, ``.csv``, ``.tex`` and so on), and ``index.html``.
@@ -34,6 +35,7 @@ def write(
     :param families: as from :func:`proseco.experiment.wording.families`.
     :param pretrained: the methods that have a pretraining to show.
     :param data: as from :func:`proseco.experiment.wording.data`.
+    :param proposals: as from :func:`proseco.experiment.rows.proposal_sources`.
     :returns: the Markdown of the grid.
     :raises InputError: a result of the grid is missing; it names the command that makes it.
     """
@@ -59,7 +61,7 @@ def write(
     bars = everything[everything["method"].isin(drawn)]
     figures.ap_bars(bars, out / "ap.png", f"AP after finetuning ({results.name} scale)")
     _pictures(out, results, methods, shown, seeds[0], pretrained)
-    _proposals(out, results, shown)
+    _proposals(out, results, shown, proposals)
     published.write(
         out,
         results,
@@ -109,7 +111,7 @@ def _pictures(
         pictures.montage(boxes, out / "boxes.png")
 
 
-def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
+def _proposals(out: Path, results: Path, benchmarks: dict[str, str], sources: dict[str, str]) -> None:
     """What stage ``recall`` measured: ``recall.csv``, ``recall.png``, ``proposals.png``."""
     table = results / "recall" / "recall.csv"
     again = f"`dvc repro recall@{results.name}` makes it"
@@ -120,8 +122,8 @@ def _proposals(out: Path, results: Path, benchmarks: dict[str, str]) -> None:
         raise InputError(f"{table.as_posix()!r} lacks {', '.join(missing)}; {again}")
     files.write_text(out / "recall.csv", table.read_text(encoding="utf-8"))
     figures.recall_curves(recall, out / "recall.png", benchmarks, "Labelled objects that the proposals cover")
-    first = recall["source"].iloc[0]
-    pictures.montage({f"proposals: {first}": table.with_name("proposals.png")}, out / "proposals.png")
+    sheets = {f"proposals: {title}": table.with_name("proposals") / f"{data}.png" for data, title in sources.items()}
+    pictures.montage(sheets, out / "proposals.png")
 
 
 def _budget(results: Path, methods: dict, benchmarks: dict, seeds: list[int], pretrained: list[str], data: str) -> str:

@@ -78,3 +78,16 @@ def test_roots(tmp_path):
     place = r"^benchmarks\.harbour\.root, scales\.demo\.propose\.unlabelled\.main\.root: no folder '\./absent' \(params"
     with pytest.raises(InputError, match=place):
         params.root(tree, "demo", "./absent")
+    unlabelled = {"sam": {"root": "coco", "proposals": {"root": "./boxes"}}}
+    propose = {"unlabelled": unlabelled, "proposals": {"root": "./all"}}
+    tree["scales"]["demo"]["propose"] = propose
+    for folder, place in (("./boxes", "propose.unlabelled.sam.proposals"), ("./all", "propose.proposals")):
+        with pytest.raises(InputError, match=rf"^scales\.demo\.{place}\.root: no folder '{folder}' \(params"):
+            params.root(tree, "demo", folder)
+
+
+def test_an_entry_gets_the_folder_of_its_data_set(tmp_path):
+    tree = {"scales": {"demo": {"roots": {"sam": str(tmp_path)}}}}
+    entry = {"name": "stored", "root": "sam"}
+    assert params.located(tree, "demo", entry) == {"name": "stored", "root": str(tmp_path)} and entry["root"] == "sam"
+    assert params.located(tree, "demo", {"name": "random"}) == {"name": "random"}

@@ -57,8 +57,8 @@ def test_an_unknown_name_is_told_the_choices(kind, words):
     [
         ({"name": "random", "cuont": 3}, "no key of proposal random named 'cuont'; there is count, min_side .here"),
         ({"name": "random", "seed": 3}, "no key of proposal random named 'seed'; there is count, min_side .here"),
-        ({"count": 3}, "here needs a key 'name', one of opencv, random, selective_search; it is {'count': 3}"),
-        ("random", "here needs a key 'name', one of opencv, random, selective_search; it is 'random'"),
+        ({"count": 3}, "here needs a key 'name', one of opencv, random, selective_search, stored; it is {'count': 3}"),
+        ("random", "here needs a key 'name', one of opencv, random, selective_search, stored; it is 'random'"),
     ],
 )
 def test_an_entry_is_refused_before_its_plugin_is_imported(spec, words):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from PIL import Image
 from proseco.base import plugins
 from proseco.base.errors import InputError
 from proseco.base.randomness import seed as derive_seed
+from proseco.data import proposing
 from proseco.data.sample import Sample
 from proseco.evaluation import recall
+from proseco.proposals import random
 
 
 def iou(a, b):
@@ -71,6 +74,13 @@ def data(tmp_path):
     return {"images": images, "annotations": annotations, "categories": []}, tmp_path
 
 
+def source(name="opencv", keep=lambda boxes, width, height: boxes, **options):
+    """A source of boxes as stage recall makes it."""
+    return {
+        name: partial(proposing.find, propose=plugins.bind("proposals", {"name": name, **options}), keep=keep, seed=3)
+    }
+
+
 def expected(annotations, root, source, limit, least, chosen):
     """Share of covered objects, and objects, box by box."""
     covered = total = 0
@@ -79,7 +89,7 @@ def expected(annotations, root, source, limit, least, chosen):
             continue
         pixels = np.asarray(Image.open(root / image["file_name"]))
         boxes = plugins.call("proposals", {"name": "opencv"}, pixels, seed=derive_seed(3, "proposals", image["key"]))
-        if source == "random":
+        if source == recall.BASELINE:
             seed, count = derive_seed(3, "recall", image["key"]), len(boxes)
             boxes = plugins.call("proposals", {"name": "random"}, pixels, seed=seed, count=count)
         for thing in annotations["annotations"]:
@@ -95,10 +105,10 @@ def expected(annotations, root, source, limit, least, chosen):
 )
 def test_recall_against_a_loop(monkeypatch, data, images, chosen):
     monkeypatch.setenv("PROSECO_WORKERS", "1")
-    rows = recall.measure(*data, {"name": "opencv"}, images=images, seed=3)
+    rows = recall.measure(*data, source(), images=images, seed=3)
     places = [(row["source"], row["iou"], row["boxes"]) for row in rows]
     limits = (1, 3, 10, 30, 100, 300, 1000, "all")
-    assert places == [(s, least, n) for s in ("opencv", "random") for least in (0.5, 0.7) for n in limits]
+    assert places == [(s, least, n) for s in ("opencv", recall.BASELINE) for least in (0.5, 0.7) for n in limits]
     for row in rows:
         share, objects = expected(*data, row["source"], row["boxes"], row["iou"], chosen)
         assert row["recall"] == f"{share:.4f}" and row["objects"] == objects and row["images"] == len(chosen)
@@ -110,21 +120,15 @@ def test_the_number_of_processes_changes_nothing(monkeypatch, data):
     found = []
     for workers in ("0", "2"):
         monkeypatch.setenv("PROSECO_WORKERS", workers)
-        found.append(recall.measure(*data, {"name": "opencv"}, images=9, seed=3))
+        found.append(recall.measure(*data, source(), images=9, seed=3))
     assert found[0] == found[1]
 
 
 def test_the_baseline_draws_anew_for_each_image(monkeypatch, data):
     monkeypatch.setenv("PROSECO_WORKERS", "1")
-    call, seeds = plugins.call, []
-
-    def spy(kind, entry, image, *, seed, **options):
-        if entry["name"] == "random":
-            seeds.append(seed)
-        return call(kind, entry, image, seed=seed, **options)
-
-    monkeypatch.setattr(plugins, "call", spy)
-    recall.measure(*data, {"name": "opencv"}, images=9, seed=3)
+    propose, seeds = random.propose, []
+    monkeypatch.setattr(random, "propose", lambda *a, seed, **k: seeds.append(seed) or propose(*a, seed=seed, **k))
+    recall.measure(*data, source(), images=9, seed=3)
     assert seeds == [derive_seed(3, "recall", f"key{number}") for number in (0, 1, 3, 5)]
 
 
@@ -139,10 +143,34 @@ def test_a_task_carries_its_image_alone(data):
     assert all(r["image_id"] == part["images"][0]["id"] for part in parts for r in part["annotations"])
 
 
-def test_random_boxes_need_no_baseline(monkeypatch, data):
+def store(root, folder, names, boxes=((3, 4, 30, 40), (0, 0, 9, 9), (10, 10, 50, 50))):
+    """Boxes of some of the images, in files."""
+    for name in names:
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"{name}.npy", np.float32(boxes))
+    return {"stored": source("stored", root=str(folder))["stored"]}
+
+
+def test_several_sources_and_one_baseline(monkeypatch, data, tmp_path):
+    """Each is measured as it would be alone; as many at random as the first one's."""
     monkeypatch.setenv("PROSECO_WORKERS", "1")
-    rows = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3)
-    assert {(row["source"], row["boxes_per_image"]) for row in rows} == {("random", 5.0)}
+    stored = store(data[1], tmp_path / "boxes", range(6))
+    alone = recall.measure(*data, source(), images=9, seed=3)
+    several = recall.measure(*data, source() | stored, images=9, seed=3)
+    assert [row for row in several if row["source"] != "stored"] == alone
+    assert {row["boxes_per_image"] for row in several if row["source"] == "stored"} == {3.0}
+    assert len(several) == len(alone) * 3 // 2
+
+
+def test_a_source_that_lacks_an_image_is_left_out(monkeypatch, data, tmp_path):
+    """Recall of the other images would be of others than the rest of the table."""
+    monkeypatch.setenv("PROSECO_WORKERS", "1")
+    stored = store(data[1], tmp_path / "boxes", range(5))
+    rows = recall.measure(*data, stored | source("random", count=7), images=9, seed=3)
+    assert {row["source"] for row in rows} == {"random", recall.BASELINE}
+    (tmp_path / "boxes/0.npy").unlink()
+    rows = recall.measure(*data, stored, images=1, seed=3)  # of the first image, which none has
+    assert {(row["source"], row["boxes_per_image"]) for row in rows} == {(recall.BASELINE, 100.0)}
 
 
 def test_only_boxes_that_would_be_stored_count(monkeypatch, data):
@@ -152,9 +180,10 @@ def test_only_boxes_that_would_be_stored_count(monkeypatch, data):
         assert (boxes_xyxy[:, [0, 2]] <= width).all() and (boxes_xyxy[:, [1, 3]] <= height).all()
         return boxes_xyxy[:2]
 
-    every = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3)
-    first = recall.measure(*data, {"name": "random", "count": 5}, images=9, seed=3, keep=keep)
+    every = recall.measure(*data, source("random", count=5), images=9, seed=3)
+    first = recall.measure(*data, source("random", keep, count=5), images=9, seed=3)
     assert {row["boxes_per_image"] for row in first} == {2.0}
+    every, first = ([row for row in rows if row["source"] == "random"] for rows in (every, first))
     for of_all, of_two in zip(every, first, strict=True):
         assert float(of_two["recall"]) <= float(of_all["recall"])
         if of_all["boxes"] == 1:
@@ -164,7 +193,7 @@ def test_only_boxes_that_would_be_stored_count(monkeypatch, data):
 def test_images_without_objects_cannot_be_measured(data):
     annotations, root = data
     with pytest.raises(InputError, match="no test image of few shows an object"):
-        recall.measure({**annotations, "annotations": []}, root, {"name": "opencv"}, images=9, seed=3, title="few")
+        recall.measure({**annotations, "annotations": []}, root, source(), images=9, seed=3, title="few")
 
 
 class Shards(list):
@@ -185,15 +214,21 @@ def test_benchmarks_with_equal_images_are_measured_once(monkeypatch, data, tmp_p
     annotations, root = data
     benchmarks = {"one": data, "two": ({**annotations, "images": annotations["images"][:4]}, root), "three": data}
     out = tmp_path / "out"
-    options = {"proposals": {"name": "opencv"}, "benchmarks": benchmarks, "shards": tmp_path, "images": 9, "seed": 3}
+    stored = store(root, tmp_path / "boxes", range(5))
+    options = {"sources": source() | stored, "benchmarks": benchmarks, "images": 9, "seed": 3}
+    options["shards"] = {"main": tmp_path, "other": tmp_path}
     text = recall.run(out=out, **options)
     assert measured == ["one", "two"]
-    assert len(text.splitlines()) == 3 * 2 * 2 and text.startswith("one: opencv covers ")
+    lines = text.splitlines()
+    assert lines[0].startswith("one: opencv covers ") and sum("covers" in line for line in lines) == 3 * 2 * 2 + 2
+    assert lines[-2:] == [
+        f"{name}: stored lacks boxes of test images, so its recall is not known" for name in ("one", "three")
+    ]
     with open(out / "recall.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     by_name = {name: [{**row, "benchmark": ""} for row in rows if row["benchmark"] == name] for name in benchmarks}
     assert by_name["one"] == by_name["three"] != by_name["two"]
-    first = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert set(first) == {"recall.csv", "proposals.png"}
+    first = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.*")}
+    assert set(first) == {"recall.csv", "proposals/main.png", "proposals/other.png"}
     recall.run(out=out, **options)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    assert {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.*")} == first

@@ -106,7 +106,7 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("scales/demo/views/predict/short_edge", 90) == set()
     assert changes("precision", "float32") == {"pretrain/proseco.json", "backbone.json"}
     assert changes("device", "cpu") == set()
-    assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose.json"}
+    assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose/main.json"}
     assert changes("scales/demo/recall/images", 48) == set()
     assert changes("scales/demo/backbones/supervised/side", 48) == {"backbone.json"}
     assert changes("methods/proseco/title", "x") == set()
@@ -172,8 +172,8 @@ def test_backbones_are_shared_and_only_used_ones_listed():
         ("runs/pretraining.py", set()),  # a dependency of the stage itself
         ("methods/classification.py", {"backbone.json"}),
         ("detectors/deformable_detr.py", {"pretrain/proseco.json", *FINETUNINGS}),
-        ("proposals/selective_search.py", {"propose.json"}),
-        ("proposals/_grouping.py", {"propose.json"}),
+        ("proposals/selective_search.py", {"propose/main.json"}),
+        ("proposals/_grouping.py", {"propose/main.json"}),
         ("proposals/opencv.py", set()),
         ("proposals/random.py", set()),
         ("nn/matcher.py", set()),  # in dvc.yaml

@@ -1,6 +1,7 @@
 """Rows of the tables: what an ablation comes to at each scale, and which one is its method under another name."""
 
 import copy
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -142,6 +143,41 @@ def test_a_row_may_change_the_pretraining_of_its_plugin():
     row, base = rows.row(REAL, "paper", "proseco_coco"), rows.row(REAL, "paper", "proseco_swav")
     assert row.pretrain == rows.merged(base.pretrain, {"schedule": {"epochs": 120}})
     assert (row.data, base.data) == ("coco", "main") and base.pretrain["schedule"]["epochs"] == 10
+
+
+def test_a_set_of_images_may_have_proposals_of_its_own():
+    section = {
+        "proposals": {"name": "selective_search", "mode": "fast"},
+        "filter": {"min_side": None, "limit": 9},
+        "unlabelled": {
+            "main": {"root": "scenes"},
+            "other": {"root": "scenes", "proposals": {"name": "random"}},
+            "few": {"root": "scenes", "filter": {"limit": 3}},
+            "more": {"root": "coco"},
+        },
+    }
+    search, kept = section["proposals"], section["filter"]
+    assert rows.proposals(section, "main") == {"proposals": search, "filter": kept} == rows.proposals(section, "more")
+    assert rows.proposals(section, "other") == {"proposals": {"name": "random"}, "filter": kept}
+    assert rows.proposals(section, "few") == {"proposals": search, "filter": {"min_side": None, "limit": 3}}
+
+    def sources(*unlabelled):
+        params = {"run": {"unlabelled": unlabelled}, "scales": {"demo": {"propose": section}}}
+        return rows.proposal_sources(params, "demo")
+
+    assert sources("main") == sources("more", "main") == {"main": "selective_search"}
+    assert list(sources("few", "main", "other", "more").items()) == [
+        ("main", "main: selective_search"),
+        ("few", "few: selective_search"),
+        ("other", "other: random"),
+    ]
+
+
+def test_a_row_with_other_proposals_differs_in_nothing_else():
+    row, base = rows.row(REAL, "demo", "proseco_random"), rows.row(REAL, "demo", "proseco")
+    assert replace(row, name=base.name, title=base.title, data=base.data) == base and row.data == "random"
+    images = REAL["scales"]["demo"]["propose"]["unlabelled"]
+    assert {key: images["random"][key] for key in ("root", "subset")} == images["main"]
 
 
 @pytest.mark.parametrize("name", REAL["selections"])

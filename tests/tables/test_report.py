@@ -14,26 +14,32 @@ from tests.tables.trees import write
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "demo"
-    (folder / "recall").mkdir(parents=True)
+    (folder / "recall/proposals").mkdir(parents=True)
     about = {"source": "search", "iou": 0.5, "boxes": "all", "recall": 0.25, "objects": 4, "images": 3}
     frame = pandas.DataFrame([{"benchmark": name, **about, "boxes_per_image": 6.5} for name in ("few", "many")])
     frame.to_csv(folder / "recall" / "recall.csv", index=False)
-    Image.new("RGB", (60, 40), "blue").save(folder / "recall" / "proposals.png")
+    for name, color in (("main", "blue"), ("other", "red")):
+        Image.new("RGB", (60, 40), color).save(folder / "recall/proposals" / f"{name}.png")
     return folder
 
 
 def test_the_proposals_are_published(results, tmp_path):
-    report._proposals(tmp_path / "out", results, {"few": "Few", "many": "Many"})
+    report._proposals(tmp_path / "out", results, {"few": "Few", "many": "Many"}, {"main": "search"})
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"recall.csv", "recall.png", "proposals.png"}
     assert (tmp_path / "out/recall.csv").read_bytes() == (results / "recall/recall.csv").read_bytes()
+    colors = {color for _, color in Image.open(tmp_path / "out/proposals.png").convert("RGB").getcolors()}
+    assert (0, 0, 255) in colors and (255, 0, 0) not in colors
+    report._proposals(tmp_path / "out", results, {"few": "Few"}, {"main": "main: search", "other": "other: random"})
+    colors = {color for _, color in Image.open(tmp_path / "out/proposals.png").convert("RGB").getcolors()}
+    assert {(0, 0, 255), (255, 0, 0)} <= colors
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(results, tmp_path):
     with pytest.raises(InputError, match=r"recall\.csv' lacks new; `dvc repro recall@demo` makes it"):
-        report._proposals(tmp_path / "out", results, {"few": "Few", "new": "New"})
+        report._proposals(tmp_path / "out", results, {"few": "Few", "new": "New"}, {})
     (results / "recall/recall.csv").unlink()
     with pytest.raises(InputError, match=r"no result '.*demo/recall/recall\.csv'; `dvc repro recall@demo` makes it"):
-        report._proposals(tmp_path / "out", results, {"few": "Few"})
+        report._proposals(tmp_path / "out", results, {"few": "Few"}, {})
 
 
 def test_how_long_was_trained_is_said_of_all_cells(tmp_path):

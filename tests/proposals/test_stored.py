@@ -1,0 +1,138 @@
+"""Boxes from files: what may stand in them, and shards made of them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from proseco.base.errors import InputError
+from proseco.data.images import BrokenImage
+from proseco.data.reader import ShardReader
+from proseco.proposals import stored
+from tests.making import write
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = np.zeros((40, 60, 3), np.uint8)
+BOXES = [[5, 6, 20, 30], [0, 0, 60, 40], [1.5, 2.25, 3, 4]]
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "boxes"
+    (folder / "train").mkdir(parents=True)
+    return folder
+
+
+def propose(root, path="train/a.b.JPEG"):
+    return stored.propose(IMAGE, seed=1, path=path, root=str(root))
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", ">f8", "i4", "u1"])
+def test_boxes_keep_their_order(root, kind):
+    np.save(root / "train/a.b.npy", np.array(BOXES).astype(kind))
+    boxes = propose(root)
+    assert boxes.dtype == np.float32 and boxes.tolist() == np.array(BOXES).astype(kind).astype(float).tolist()
+
+
+def test_an_image_may_have_none(root):
+    np.save(root / "train/a.b.npy", np.zeros((0, 4)))
+    assert propose(root).shape == (0, 4)
+
+
+def test_rounding_may_reach_out_of_the_image(root):
+    np.save(root / "train/a.b.npy", [[-0.5, 0, 60.75, 41]])
+    assert propose(root).tolist() == [[0, 0, 60, 40]]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (np.zeros((3, 5)), r"train/a\.b\.npy' holds float64 \(3, 5\); it must be an array \(n, 4\) of x0, y0, x1, y1"),
+        (np.zeros(4), r"holds float64 \(4,\)"),
+        (np.array([["a", "b", "c", "d"]]), r"holds <U1 \(1, 4\)"),
+        (np.array([BOXES[0], None], object), r"cannot read '.*a\.b\.npy': Object arrays cannot be loaded"),
+        ([BOXES[0], [10, 20, 62, 30]], r"has the box \[10\.0, 20\.0, 62\.0, 30\.0\], outside of its image of 60 x 40"),
+        ([[-3, 0, 9, 9]], r"has the box \[-3\.0"),
+    ],
+)
+def test_a_wrong_file_is_named(root, content, words):
+    np.save(root / "train/a.b.npy", content, allow_pickle=True)
+    with pytest.raises(InputError, match=words):
+        propose(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"nonsense", b"PK\x03\x04"])
+def test_a_damaged_file_is_named(root, content):
+    (root / "train/a.b.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read '.*train/a\.b\.npy'"):
+        propose(root)
+
+
+def test_an_archive_of_arrays_is_refused(root):
+    np.savez(root / "x.npz", boxes=BOXES)
+    (root / "x.npz").rename(root / "train/a.b.npy")
+    with pytest.raises(InputError, match=r"cannot read .*magic string"):
+        propose(root)
+
+
+def test_an_image_without_a_file_is_to_be_left_out(root):
+    with pytest.raises(BrokenImage, match=r"no boxes are stored for it: no '.*train/a\.b\.npy'"):
+        propose(root)
+
+
+def test_shards_of_stored_boxes(root, tmp_path):
+    """Files lie as the images do below the root of the data set, of which a subset is used."""
+    for name in ("n1/a.jpg", "n1/b.png", "c.jpg"):
+        (tmp_path / "images/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGE).save(tmp_path / "images/train" / name)
+    (root / "train/n1").mkdir()
+    np.save(root / "train/n1/a.npy", BOXES)
+    np.save(root / "train/c.npy", np.zeros((0, 4)))
+
+    def bound(image, *, seed, path):
+        return stored.propose(image, seed=seed, path=path, root=str(root))
+
+    summary = write(tmp_path / "out", tmp_path / "images/train", propose=bound, subset="train")
+    assert [sample["file"] for sample in summary["skipped"]] == ["n1/b.png"]
+    assert summary["skipped"][0]["reason"].startswith("no boxes are stored for it: no '")
+    reader = ShardReader(tmp_path / "out")
+    assert {reader[i].key: reader[i].boxes_xyxy.tolist() for i in range(2)} == {"c": [], "n1/a": BOXES}
+
+
+def test_boxes_whose_corners_are_out_of_order(root, tmp_path):
+    """Such as x, y, width, height."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "images/a.jpg")
+    np.save(root / "a.npy", [[30, 20, 10, 10]])
+    propose = stored.propose
+
+    def bound(image, *, seed, path):
+        return propose(image, seed=seed, path=path, root=str(root))
+
+    with pytest.raises(InputError, match=r"the proposals of 'a\.jpg' hold a box .* whose corners are not in order"):
+        write(tmp_path / "out", tmp_path / "images", propose=bound)
+
+
+def test_the_example_of_the_page(tmp_path, monkeypatch):
+    """Detections become files of boxes, of every image."""
+    for name in ("n1/a.jpg", "b.c.jpg", "none.jpg"):
+        path = tmp_path / "images/train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGE).save(path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    found = [
+        {"file_name": "n1/a.jpg", "bbox": [1, 2, 3, 4], "score": 0.2},
+        {"file_name": "b.c.jpg", "bbox": [0, 0, 60, 40], "score": 0.9},
+        {"file_name": "n1/a.jpg", "bbox": [5, 6, 7, 8], "score": 0.5},
+    ]
+    Path("detections.json").write_text(json.dumps(found))
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/propose.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example, "docs/propose.md", "exec"), {})
+    boxes = {
+        name: propose(tmp_path / "boxes", f"train/{name}").tolist() for name in ("n1/a.jpg", "b.c.jpg", "none.jpg")
+    }
+    assert boxes == {"n1/a.jpg": [[5, 6, 12, 14], [1, 2, 4, 6]], "b.c.jpg": [[0, 0, 60, 40]], "none.jpg": []}
