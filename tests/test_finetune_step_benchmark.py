@@ -34,15 +34,6 @@ def test_it_ends_with_its_ratios():
     assert float(words[3]) > 0 and float(words[5]) > 0
 
 
-def test_wrong_options():
-    for words, why in (
-        (("--objects", 0), "--objects is 0; it must be at least 1"),
-        (("--scale", "large"), "no scale named 'large'; there is demo, paper (params.yaml)"),
-    ):
-        done = run(*words)
-        assert (done.returncode, done.stderr) == (1, f"error: {why}\n")
-
-
 def test_the_peers_give_the_same():
     settings = params_file.parameters()
     section, cpu = settings["scales"]["demo"], torch.device("cpu")

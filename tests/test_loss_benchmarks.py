@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import _proposals, locsce, matching
-from proseco.base.errors import InputError
+from benchmarks import _proposals, locsce
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,12 +33,6 @@ def test_matching():
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 7 and re.fullmatch(r"matching: speedup \d+\.\d cost_diff 0\.0", lines[-1])
-
-
-@pytest.mark.parametrize(("name", "option"), [(locsce, "dim"), (matching, "rounds")])
-def test_a_mistake_is_named(name, option):
-    with pytest.raises(InputError, match=f"--{option} is 0; it must be at least 1"):
-        name.main(**{option: 0})
 
 
 def test_proposals_resemble_each_other():

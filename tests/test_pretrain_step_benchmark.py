@@ -58,21 +58,6 @@ def test_the_peer_may_have_smaller_batches_or_run_out_of_memory(monkeypatch, cap
     assert said.startswith("public: out of memory with batches of 3\n") and "speedup" not in said and "backbone" in said
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (("--peer-batch", 0), "--peer-batch is 0; it must be at least 1"),
-        (("--batch", 4, "--peer-batch", 5), "--peer-batch is 5; the peer takes it of a batch of 4"),
-        (("--peer-batch", 2, "--ours-alone"), "--peer-batch is 2; there is no peer with --ours-alone"),
-        (("--steps", 0), "--steps is 0; it must be at least 1"),
-        (("--scale", "large"), "no scale 'large'; there are demo, paper (params.yaml)"),
-    ],
-)
-def test_wrong_options(words, why):
-    done = run(*words)
-    assert (done.returncode, done.stderr) == (1, f"error: {why}\n")
-
-
 def gradients(row, batch, *, public):
     """Of a step from the first weights."""
     trainer = pretrain_step.build(row, len(batch), torch.device("cpu"))

@@ -18,8 +18,3 @@ def test_it_ends_with_its_ratio_and_equal_figures():
     assert len(lines) == 4 and re.match(r"12 images, \d+ objects, 1200 detections", lines[0])
     last = re.fullmatch(r"scoring: speedup \d+\.\d difference (\S+) voc \d+\.\d\d", lines[-1])
     assert last and float(last[1]) < 1e-9, lines
-
-
-def test_a_mistake_is_one_line():
-    done = run("--images", 0)
-    assert (done.returncode, done.stderr) == (1, "error: --images is 0 and --rounds 3; both must be at least 1\n")

@@ -23,8 +23,3 @@ def test_it_ends_with_its_ratio(tmp_path):
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"selective_search: speedup \d+\.\d identical 1\.000 jaccard 1\.0000", last), last
     assert len(done.stdout.splitlines()) == 4  # heading, two of three images, result
-
-
-def test_a_mistake_is_one_line(tmp_path):
-    done = run("--images", tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"error: no images in {str(tmp_path)!r}\n")

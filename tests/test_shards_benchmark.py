@@ -42,8 +42,3 @@ def test_it_ends_with_its_ratios(folder, given):
         assert line.startswith(name) and len(rates) == 4 and min(rates) > 0
     assert re.fullmatch(r"shards: warm \d+\.\d cold \d+\.\d", lines[-1]) and len(lines) == 6
     assert sorted(folder.iterdir()) == before  # what was unpacked is gone
-
-
-def test_a_mistake_is_one_line(folder, tmp_path):
-    done = run("--shards", tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("error: no shards in") and done.stderr.count("\n") == 1

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from benchmarks import views as benchmark
-from proseco.base.errors import InputError
 from proseco.data import images as decoding
 from proseco.data.sample import Sample
 from proseco.data.views import TwoViews
@@ -47,15 +46,6 @@ def test_it_ends_with_its_ratio(tmp_path, capsys):
         assert line.startswith(name) and all(float(word) > 0 for word in line.removeprefix(name).split())
     ratio = re.fullmatch(r"views: speedup (\d+\.\d)", lines[-1])
     assert ratio and lines[2].split()[3] == ratio[1] and len(lines) == 7
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"limit": 0}, "--limit is 0; it must be at least 1"), ({"draws": 0}, "--draws is 0"), ({}, "no images in")],
-)
-def test_a_mistake_is_one_line(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        benchmark.main(images=str(tmp_path), **options)
 
 
 @pytest.mark.parametrize("pil_blur", [True, False])

@@ -6,7 +6,6 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from proseco.base import environment
 from proseco.base.errors import InputError
@@ -32,8 +31,7 @@ def sample_levels(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, 
     points, weights = points.to(dtype), weights.to(dtype)
     if not _has_kernels(value.device.type):
         return sample_levels_plain(value.to(dtype), shapes, points, weights).to(value.dtype)
-    sample = _operation if torch.compiler.is_compiling() else _Sample.apply
-    return sample(value, [size for shape in shapes for size in shape], points, weights)
+    return _operation(value, [size for shape in shapes for size in shape], points, weights)
 
 
 def sample_levels_plain(value: Tensor, shapes: list[tuple[int, int]], points: Tensor, weights: Tensor) -> Tensor:
@@ -74,25 +72,8 @@ def _pairs(sizes: list[int]) -> list[tuple[int, int]]:
     return list(zip(sizes[::2], sizes[1::2], strict=True))
 
 
-class _Sample(torch.autograd.Function):
-    """A kernel with its gradient. ``sizes``: height and width of each level, one after the other."""
-
-    @staticmethod
-    def forward(ctx, value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(value, points, weights)
-        ctx.sizes = sizes
-        return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_out: Tensor) -> tuple:
-        value, points, weights = ctx.saved_tensors
-        gradients = _kernels(value.device.type).backward(value, _pairs(ctx.sizes), points, weights, grad_out)
-        return gradients[0], None, *gradients[1:]
-
-
-# The same as custom operations, which torch.compile does not look into. Without it they would cost another tenth of a
-# millisecond per call.
+# Custom operations, which torch.compile does not look into. ``sizes``: height and width of each level, one after the
+# other.
 @torch.library.custom_op("proseco::sample_levels", mutates_args=())
 def _operation(value: Tensor, sizes: list[int], points: Tensor, weights: Tensor) -> Tensor:
     return _kernels(value.device.type).forward(value, _pairs(sizes), points, weights)

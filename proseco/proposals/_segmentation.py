@@ -1,9 +1,9 @@
 """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004) with the label maps of OpenCV's ximgproc.
 
 Four things make it fast. An edge between two pixels is held once, not twice. Edges are sorted once for all thresholds
-k, by a radix sort of the bits of their weights. All that the smallest k decides about a segment before it first refuses
-one of its edges, every larger k decides alike: these are nine tenths of all mergers, and they are done once. From there
-each k works not on pixels but on what is left, some thousands of segments and the edges between them.
+k, as integers. All that the smallest k decides about a segment before it first refuses one of its edges, every larger k
+decides alike: these are nine tenths of all mergers, and they are done once. From there each k works not on pixels but
+on what is left, some thousands of segments and the edges between them.
 """
 
 import cv2
@@ -27,8 +27,8 @@ def sorted_edges(image: np.ndarray) -> np.ndarray:
 
     :param image: (H, W) or (H, W, C) uint8.
     :returns: (E,) uint64, ascending by weight; among equals, in the order of the image. The upper 32 bits are those of
-        the float32 weight, so that a sort moves both at once. The lower 32 are the edge's number: 2 * pixel for the one
-        to the right, 2 * pixel + 1 for the one below, with pixels numbered row by row.
+        the float32 weight: floats that are not negative sort as their bits do. The lower 32 are the edge's number:
+        2 * pixel for the one to the right, 2 * pixel + 1 for the one below, with pixels numbered row by row.
     """
     height, width = image.shape[:2]
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), SIGMA, sigmaY=SIGMA)
@@ -37,10 +37,11 @@ def sorted_edges(image: np.ndarray) -> np.ndarray:
     del blurred  # 12 bytes per pixel of a photograph, which the sort needs more
     weights = _weights(planes)
     del planes
-    starts = _starts(weights)
-    edges = _by_first_digit(weights, starts[0])
+    edges = np.arange(weights.size, dtype=np.uint64)
+    edges.view(np.float32)[1::2] = weights
     del weights
-    return _by_other_digits(edges, starts)[: height * (width - 1) + (height - 1) * width]
+    edges.sort()
+    return edges[: height * (width - 1) + (height - 1) * width]
 
 
 @_compiled
@@ -67,51 +68,6 @@ def _weights(planes):
             weights[y, x, 0] = np.sqrt(right[x])
             weights[y, x, 1] = np.sqrt(down[x])
     return weights.reshape(-1)
-
-
-@_compiled
-def _starts(weights):
-    """Where the edges of each value of each digit begin, (3, 2048) uint32.
-
-    Floats that are not negative sort as their bits do, read as integers: three digits, of 11, 11 and 10 bits.
-    """
-    low, middle, high = np.zeros(2048, np.uint32), np.zeros(2048, np.uint32), np.zeros(2048, np.uint32)
-    for key in weights.view(np.uint32):
-        low[key & np.uint32(2047)] += _ONE
-        middle[(key >> np.uint32(11)) & np.uint32(2047)] += _ONE
-        high[key >> np.uint32(22)] += _ONE
-    starts = np.zeros((3, 2048), np.uint32)
-    for digit, counts in enumerate((low, middle, high)):
-        for i in range(2047):
-            starts[digit, i + 1] = starts[digit, i] + counts[i]
-    return starts
-
-
-@_compiled
-def _by_first_digit(weights, starts):
-    """Number the edges and sort them by their lowest digit."""
-    keys = weights.view(np.uint32)
-    edges = np.empty(keys.size, np.uint64)
-    for i in range(np.uint32(keys.size)):
-        digit = keys[i] & np.uint32(2047)
-        edges[starts[digit]] = (np.uint64(keys[i]) << np.uint64(32)) | np.uint64(i)
-        starts[digit] += _ONE
-    return edges
-
-
-@_compiled
-def _by_other_digits(edges, starts):
-    """Sort edges by their other digits, the lower one first."""
-    other = np.empty_like(edges)
-    for digit in range(1, 3):
-        shift = np.uint64(32 + 11 * digit)
-        start = starts[digit]
-        for edge in edges:
-            key = np.uint32(edge >> shift) & np.uint32(2047)
-            other[start[key]] = edge
-            start[key] += _ONE
-        edges, other = other, edges
-    return edges
 
 
 @_inlined
@@ -187,25 +143,21 @@ def _agreed(edges, pixels, width, k):
 
 
 @_compiled
-def _numbered(parent, size, heaviest):
-    """Number the roots in the order of their first pixels.
+def _numbered(parent):
+    """Number the roots in the order of their first members.
 
-    :returns: (pixels,) int32 numbers; the size (int32) and heaviest edge (float32) of each number.
+    :returns: the number of each member, (n,) int32, and the root of each number.
     """
     number = np.full(parent.size, -1, np.int32)
-    pieces = np.empty(parent.size, np.int32)
+    numbers, roots = np.empty(parent.size, np.int32), np.empty(parent.size, np.uint32)
     count = np.int32(0)
     for p in range(np.uint32(parent.size)):
         root = _find(parent, p)
         if number[root] < 0:
-            number[root] = count
+            number[root], roots[count] = count, root
             count += np.int32(1)
-        pieces[p] = number[root]
-    sizes, weights = np.empty(count, np.int32), np.empty(count, np.float32)
-    for p in range(np.uint32(parent.size)):
-        if number[p] >= 0:
-            sizes[number[p]], weights[number[p]] = size[p], heaviest[p]
-    return pieces, sizes, weights
+        numbers[p] = number[root]
+    return numbers, roots[:count].copy()
 
 
 @_compiled
@@ -262,45 +214,18 @@ def _merged(ends, weights, size, heaviest, k):
             a, b = _find(parent, first[i]), _find(parent, second[i])
             if a != b and min(size[a], size[b]) < MIN_SIZE:
                 _join(parent, size, a, b)
-    number = np.full(size.size, -1, np.int32)
-    labels = np.empty(size.size, np.int32)
-    count = np.int32(0)
-    for p in range(np.uint32(size.size)):
-        root = _find(parent, p)
-        if number[root] < 0:
-            number[root] = count
-            count += np.int32(1)
-        labels[p] = number[root]
-    return labels
+    return _numbered(parent)[0]
 
 
-@_compiled
-def _meet(labels):
-    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are equal; numbered as they appear."""
-    fragment = labels[0].copy()
-    label, link = np.empty(fragment.size, np.int32), np.empty(fragment.size, np.int32)
+def _meet(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(thresholds, pieces) labels -> (pieces,) int32, equal where all labels are, numbered as they appear; and the
+    first piece of each number.
+    """
+    code = labels[0].astype(np.int64)
     for other in labels[1:]:
-        chain = np.full(fragment.max() + 1, -1, np.int32)  # what each fragment falls into
-        count = np.int32(0)
-        for p in range(fragment.size):
-            part = chain[fragment[p]]
-            while part >= 0 and label[part] != other[p]:
-                part = link[part]
-            if part < 0:
-                part = count
-                label[part], link[part], chain[fragment[p]] = other[p], chain[fragment[p]], part
-                count += np.int32(1)
-            fragment[p] = part
-    return fragment
-
-
-@_compiled
-def _looked_up(table, index):
-    """``table[index]``."""
-    values = np.empty(index.size, table.dtype)
-    for i in range(index.size):
-        values[i] = table[np.uint32(index[i])]
-    return values
+        _, code = np.unique(code * (other.max() + 1) + other, return_inverse=True)
+    _, first, code = np.unique(code, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first)).astype(np.int32)[code], np.sort(first)
 
 
 def segment(edges: np.ndarray, height: int, width: int, thresholds) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -313,10 +238,10 @@ def segment(edges: np.ndarray, height: int, width: int, thresholds) -> tuple[np.
     """
     parent, size, heaviest, left = _agreed(edges, height * width, width, min(thresholds))
     edges = edges[:left].copy()  # all edges of a photograph take as much memory as all that follows
-    pieces, size, heaviest = _numbered(parent, size, heaviest)
+    pieces, roots = _numbered(parent)
     del parent
+    size, heaviest = size[roots], heaviest[roots]
     ends, weights = _between(edges, pieces, width)
     labels = np.stack([_merged(ends, weights, size, heaviest, k) for k in thresholds])
-    fragment = _meet(labels)
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(fragment), prepend=-1))
-    return _looked_up(fragment, pieces).reshape(height, width), list(labels[:, first])
+    fragment, first = _meet(labels)
+    return np.take(fragment, pieces).reshape(height, width), list(labels[:, first])

@@ -28,12 +28,6 @@ from proseco.proposals._user import number
 print(number(), "compiled" if sum(number.stats.cache_misses.values()) or not number.stats.cache_path else "found")
 print(number.stats.cache_path)
 """
-HISTOGRAMS = """
-import numpy as np
-from proseco.proposals._gradients import COUNTS
-from proseco.proposals._histograms import histograms
-print(histograms(np.ones((1, COUNTS), np.uint32), np.zeros((2, 4, 4), np.int64), np.zeros(1, np.int32), 1)[0].shape[1])
-"""
 
 
 @pytest.fixture
@@ -66,13 +60,6 @@ def test_a_change_of_what_a_file_imports_compiles_it_anew(checkout):
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(where).iterdir()}
     (checkout / "proseco/proposals/_constant.py").write_text("NUMBER = 1\n")
     assert run(checkout)[0] == "1 found"
-
-
-def test_so_does_one_of_selective_search_s_constants(checkout):
-    assert run(checkout, HISTOGRAMS) == ["25"]
-    path = checkout / "proseco/proposals/_gradients.py"
-    path.write_text(path.read_text().replace("COLOUR_BINS = 25", "COLOUR_BINS = 20"))
-    assert run(checkout, HISTOGRAMS) == ["20"]
 
 
 def test_the_user_s_folder_is_taken_where_one_is_given(checkout, tmp_path):

@@ -9,8 +9,7 @@ import pytest
 
 from proseco.base.errors import InputError
 from proseco.data import images
-from proseco.proposals import _gradients, _grouping, _histograms, _regions, _segmentation, opencv, selective_search
-from proseco.proposals._turning import turn
+from proseco.proposals import _grouping, _histograms, _regions, _segmentation, opencv, selective_search
 
 IMAGENET = Path(__file__).resolve().parents[2] / "../shared/data/imagenet"
 
@@ -84,38 +83,6 @@ def test_label_maps_are_opencvs(k, channels):
     labels, count = maps[0][fragments], maps[0].max() + 1
     peer = cv2.ximgproc.segmentation.createGraphSegmentation(_segmentation.SIGMA, float(k), _segmentation.MIN_SIZE)
     assert (labels == peer.processImage(image)).all() and count == labels.max() + 1
-
-
-def diagonal(plane, direction):
-    """OpenCV's derivative along 45 or 135 degrees, whole."""
-    height, width = plane.shape
-    centre = (width / 2, height / 2)
-    _, _, wide, high = cv2.RotatedRect(centre, (width, height), 45).boundingRect()
-    there = cv2.getRotationMatrix2D(centre, 45, 1)
-    there[:, 2] += (wide / 2 - centre[0], high / 2 - centre[1])
-    turned = cv2.Scharr(cv2.warpAffine(plane, there, (wide, high)), cv2.CV_32F, *direction)
-    x, y = max(0, (wide - width) // 2), max(0, (high - height) // 2)
-    back = cv2.getRotationMatrix2D((wide // 2, high // 2), -45, 1)
-    return cv2.warpAffine(turned, back, (max(wide, x + width), max(high, y + height)))[y : y + height, x : x + width]
-
-
-@pytest.mark.parametrize("shape", [(70, 133), (150, 17), (9, 140), (1, 1)])
-def test_derivatives_are_opencvs(shape):
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 4), dtype=np.uint8)
-    view, room, tile = turn(image), _gradients._scratch(), _gradients.TILE
-    ours = np.empty((4, *shape, 4), np.float32)
-    for y in range(0, shape[0], tile):
-        for x in range(0, shape[1], tile):
-            rows, columns = min(tile, shape[0] - y), min(tile, shape[1] - x)
-            out = np.empty((4, tile, tile * 4), np.float32)
-            _gradients._derive(view, y, x, rows, columns, room, out)
-            ours[:, y : y + rows, x : x + columns] = out.reshape(4, tile, tile, 4)[:, :rows, :columns]
-    for c in range(4):
-        plane = np.ascontiguousarray(image[..., c])
-        along = [cv2.Scharr(plane, cv2.CV_32F, 1, 0), cv2.Scharr(plane, cv2.CV_32F, 0, 1)]
-        assert (ours[:2, ..., c] == along).all()
-        # Of 0..4080; a processor without OpenCV's AVX2 code may round coordinates otherwise.
-        assert np.allclose(ours[2:, ..., c], [diagonal(plane, (1, 0)), diagonal(plane, (0, 1))], atol=0.5)
 
 
 def test_edges_are_all_neighbours_in_order_of_weight():
