@@ -30,8 +30,10 @@ def main(*, scale: str) -> None:
         for name in roots
     }
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
+    code = [__file__, *plan["code"]]
+    check = scratch.watch(code=code, inputs=inventory)
     with (
-        scratch.folder("backbone", code=[__file__, *plan["code"]], inputs=inventory, plan=plan) as work,
+        scratch.folder("backbone", code=code, inputs=inventory, plan=plan) as work,
         scratch.set_aside(f"backbone-before-{scale}", out, results) as earlier,
         files.replacing(out) as new_checkpoints,
         files.replacing(results) as new_results,
@@ -46,6 +48,7 @@ def main(*, scale: str) -> None:
             scratch=work,
             before=backbones.Before(*earlier, depends),
         )
+        check()
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ from proseco.runs import finetuning
 def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     """Write the best checkpoint by validation AP, its AP on the test images, the log and a picture."""
     settings = params.load()
-    section = params.get(settings, "scales", scale)
     annotations = Path("work", scale, "annotations", benchmark, str(seed))
     plan = files.read_json(Path("work", scale, "plan", "finetune", method, f"{benchmark}.json"))
     parts = {part: annotations / f"{part}.json" for part in ("train", "val", "test")}
     start = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     item = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
-    chosen = {key: plan[key] for key in ("detector", "schedule", "scoring")} | {"views": section["views"]}
-    chosen |= {"precision": settings["precision"], **section["finetune"]}
+    chosen = {key: value for key, value in plan.items() if key != "code"}
     code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
     inputs = [*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start]
+    check = scratch.watch(code=code, inputs=inputs)
     with (
         scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as work,
         launch.replacing(Path("checkpoints", item).with_suffix(".safetensors")) as out,
@@ -37,6 +36,7 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
             device=settings["device"],
             **chosen,
         )
+        check()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def main(*, scale: str, method: str) -> None:
     backbone = Path("checkpoints", scale, "backbone", f"{method}.safetensors")
     checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
     code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
+    check = scratch.watch(code=code, inputs=inputs)
     with (
         scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as work,
         launch.replacing(checkpoint) as out,
@@ -34,6 +35,7 @@ def main(*, scale: str, method: str) -> None:
             from proseco.runs import pretraining
 
             pretraining.run(plan, shards, backbone, out, results, device=device, scratch=work, title=method)
+        check()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from pathlib import Path
 from proseco.base.errors import InputError, one_of
 
 BACKENDS = ("loky", "dask", "ray")
+#: Names the file by which :mod:`proseco.base.launch` tells its processes that they are orphaned.
+ORPHANED = "PROSECO_ORPHANED"
+_STARTER = os.getppid()
 ATTENTION = ("plain", "triton")
 
 
@@ -30,6 +33,13 @@ def processes() -> int | None:
     if os.environ.get("PROSECO_NPROC") == "auto":
         return None
     return _number("PROSECO_NPROC", 1, least=1, choices=", or auto")
+
+
+def orphaned() -> bool:
+    """Whether the program that started this one, such as ``dvc``, has ended; of several processes of a training, the
+    one that started the first.
+    """
+    return os.getppid() != _STARTER or os.path.exists(os.environ.get(ORPHANED, ""))
 
 
 def checkpoint_every() -> int:

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 from proseco.base.errors import InputError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -52,6 +54,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
                     raise InputError(f"{str(path)!r} is a folder; expected the name of a file")
                 shutil.rmtree(path)
             os.replace(part, path)
+        except OSError as error:
+            if error.filename is None and error.errno in _FULL:  # of writing, which does not say to what
+                error.filename = str(path)
+            raise
         finally:
             with suppress(OSError):  # where nothing can be written, writing has said so
                 _remove(part)
@@ -129,7 +135,7 @@ def explaining_write_errors(path: str | Path, size: int, advice: str) -> Iterato
         yield
     except OSError as error:
         room = ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _FULL:
             free = shutil.disk_usage(Path(path).parent).free
             room = f" (it needs about {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free)"
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}{room}; {advice}") from None

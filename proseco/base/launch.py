@@ -105,7 +105,7 @@ def _start(count: int) -> int:
     read, write = os.pipe()  # children read its end of file once this process is gone
     shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     shared |= {"OMP_NUM_THREADS": max(1, environment.cores() // count), _LIFELINE: read}
-    shared |= {cli.CLAIM: os.path.join(folder, "claimed")}
+    shared |= {cli.CLAIM: os.path.join(folder, "claimed"), environment.ORPHANED: os.path.join(folder, "orphaned")}
     children: list[subprocess.Popen] = []
 
     def pass_on(number, frame) -> None:
@@ -118,7 +118,7 @@ def _start(count: int) -> int:
             variables = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
             variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", variables["OMP_NUM_THREADS"])
             children.append(subprocess.Popen(command, env=os.environ | variables, pass_fds=(read,)))
-        return _wait(children, os.path.join(folder, "claimed"))
+        return _wait(children, Path(folder))
     finally:
         for child in children:
             child.kill()
@@ -129,9 +129,14 @@ def _start(count: int) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(children: list[subprocess.Popen], claimed: str) -> int:
-    """The exit code, once all children have ended or one has failed; the others then have ``_GRACE`` seconds."""
+def _wait(children: list[subprocess.Popen], folder: Path) -> int:
+    """The exit code, once all children have ended or one has failed; the others then have ``_GRACE`` seconds.
+
+    :param folder: that they are told of.
+    """
     while True:
+        if environment.orphaned():
+            (folder / "orphaned").touch()
         codes = [child.poll() for child in children]
         failed = [rank for rank, code in enumerate(codes) if code]
         if failed:
@@ -141,7 +146,7 @@ def _wait(children: list[subprocess.Popen], claimed: str) -> int:
         time.sleep(0.1)
     if codes[failed[0]] < 0:  # by a signal, so that it could not print why
         signal_name = signal.Signals(-codes[failed[0]]).name
-        os.environ[cli.CLAIM] = claimed
+        os.environ[cli.CLAIM] = str(folder / "claimed")
         cli.fail(f"process {failed[0]} of {len(children)} was ended by {signal_name}")
     end = time.monotonic() + _GRACE
     while time.monotonic() < end and any(child.poll() is None for child in children):

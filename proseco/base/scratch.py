@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -27,8 +27,38 @@ _SHARED = "any.lock"
 _LIBRARIES = ("torch", "torchvision", "triton", "numpy", "numba", "lapx", "opencv", "pillow")
 
 
-def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> str:
-    """Digest of all that a result depends on, 32 hexadecimal digits.
+def fingerprint(**depends) -> str:
+    """Digest of all that a result depends on, 32 hexadecimal digits; arguments and errors as of :func:`_all`."""
+    return files.text_digest(json.dumps(_all(**depends), sort_keys=True, allow_nan=False))
+
+
+def watch(*, code: Iterable[str | Path], inputs: Iterable[Path] = ()) -> Callable[[], None]:
+    """A function for the end of the work, which raises an InputError if a file is no longer what it was.
+
+    DVC reads code and inputs again when a stage has ended. What somebody changed in the meantime it would record as
+    that which the result was made of, and give the result to whoever has the changed files.
+    """
+    code, inputs = list(code), list(inputs)
+    before = _files(code, inputs)
+
+    def check() -> None:
+        after = _files(code, inputs)
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        if changed:
+            raise InputError(
+                f"{', '.join(changed)} changed while this ran, and DVC would take the result for one of the changed "
+                "files; undo the change, and the same command goes on from what is finished"
+            )
+
+    return check
+
+
+def _files(code: Iterable[str | Path], inputs: Iterable[Path]) -> dict[str, str | None]:
+    return sources.digests(code) | {str(path): files.digest(path) if path.is_file() else None for path in inputs}
+
+
+def _all(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libraries: Iterable[str], **facts) -> dict:
+    """All that a result depends on.
 
     :param code: source files that the work begins with; the files that they import count too.
     :param inputs: files that the work reads.
@@ -43,15 +73,16 @@ def fingerprint(*, code: Iterable[str | Path], inputs: Iterable[Path] = (), libr
     versions = provenance.versions(*libraries)
     versions |= {"python": platform.python_version_tuple()[:2], "machine": platform.machine()}
     whole = {"code": sources.digests(code), "facts": facts, "versions": versions}
-    whole["inputs"] = {str(path): files.digest(path) for path in inputs}
-    return files.text_digest(json.dumps(whole, sort_keys=True, allow_nan=False))
+    return whole | {"inputs": {str(path): files.digest(path) for path in inputs}}
 
 
 @contextmanager
 def folder(stage: str, **depends) -> Iterator[Path]:
     """The folder of a training's unfinished work, absolute; removed if the block ends well, else kept.
 
-    Of several processes of one training, the first holds and removes it; the others use it.
+    It is kept too if the program that started this process has ended before it: ``dvc`` then records nothing, and the
+    same command deletes what was made and goes on from here. Of several processes of one training, the first holds and
+    removes it; the others use it.
 
     :param depends: arguments of :func:`fingerprint` except ``libraries``.
     :raises InputError: as :func:`fingerprint` and :func:`claimed`.
@@ -63,7 +94,8 @@ def folder(stage: str, **depends) -> Iterator[Path]:
         return
     with claimed(path):
         yield path
-        shutil.rmtree(path)
+        if not environment.orphaned():
+            shutil.rmtree(path)
 
 
 @contextmanager

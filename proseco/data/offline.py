@@ -6,6 +6,7 @@ at any point the same command resumes, and many runs can make a part each.
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import joblib
@@ -41,6 +42,7 @@ def write(
     samples_per_shard: int,
     shard_bytes: int | None,
     max_skipped: float,
+    check: Callable[[], None] = lambda: None,
     part: tuple[int, int] | None = None,
 ) -> dict | None:
     """Write shards of all images into the folder ``out``, which is replaced.
@@ -49,6 +51,7 @@ def write(
     :param work: scratch folder of this work alone; removed at the end.
     :param samples_per_shard: at most; ``shard_bytes``: most bytes of its image files, None: no such limit.
     :param max_skipped: share of left-out images (0..1) above which this fails.
+    :param check: called when all shards are finished, before they take their place; what it raises leaves them.
     :param part: (k, n): only make every n-th shard from the k-th, in the scratch folder.
     :returns: the summary that is also written to ``summary.json``; None for a part.
     :raises InputError: no image is left, too many were left out, or the work cannot go on; finished shards are kept.
@@ -69,6 +72,7 @@ def write(
         _judge(summary["skipped"], len(listing), max_skipped, folder)
         if not summary["samples"]:
             raise InputError(f"none of the {len(listing)} images can be used: {_first(summary['skipped'])}")
+        check()
         size = sum(path.stat().st_size for path in folder.iterdir())
         with files.explaining_write_errors(out, size, f"all shards are kept in {str(folder)!r}"):
             files.move(folder, out)

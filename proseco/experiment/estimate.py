@@ -199,8 +199,9 @@ def _median(paths: list[Path]) -> Rate | None:
             continue
         beside = [path.with_name(name) for name in ("run.json", "cost.json")]
         facts = {key: value for file in beside if file.is_file() for key, value in files.read_json(file).items()}
-        if values:
-            rates.append(statistics.median(values) / facts.get("processes", 1))
+        processes = facts.get("processes", 1)
+        if values and processes is not None:  # else their number changed on the way
+            rates.append(statistics.median(values) / processes)
             devices.add(_device(facts))
             machines.add(facts.get("hardware"))
     if len(devices) != 1:  # none, or runs of both, which have no median

@@ -23,8 +23,7 @@ def resolve(params: dict) -> dict[str, dict]:
     section = params["scales"][scale]
     settings = {"backbone.json": backbones(params, scale)}
     for data in run["unlabelled"]:
-        made = rows.proposals(section["propose"], data)
-        settings[f"propose/{data}.json"] = made | {"code": code(("proposals", made["proposals"]["name"]))}
+        settings[f"propose/{data}.json"] = proposing(params, section["propose"], data)
     for names, benchmarks in ((run["methods"], run["benchmarks"]), (run["ablations"], run["ablation_benchmarks"])):
         for name in names:
             row = rows.row(params, scale, name)
@@ -33,6 +32,17 @@ def resolve(params: dict) -> dict[str, dict]:
             for benchmark in benchmarks:
                 settings[f"finetune/{name}/{benchmark}.json"] = finetuning(params, section, row, benchmark)
     return settings
+
+
+def proposing(params: dict, section: dict, data: str) -> dict:
+    """What the proposals of a set of unlabelled images depend on: its ``root`` and ``subset``, ``proposals`` and
+    ``filter``, ``seed``, what else ``propose`` says of images and shards, and ``code``.
+
+    :param section: ``scales.<scale>.propose``.
+    """
+    common = {key: value for key, value in section.items() if key != "unlabelled"}
+    made = common | section["unlabelled"][data] | rows.proposals(section, data)
+    return made | {"seed": params["seed"], "code": code(("proposals", made["proposals"]["name"]))}
 
 
 def pretraining(params: dict, row: Row) -> dict:
@@ -68,12 +78,13 @@ def pretraining(params: dict, row: Row) -> dict:
 
 
 def finetuning(params: dict, section: dict, row: Row, benchmark: str) -> dict:
-    """What the finetuning of a row on a benchmark depends on, beside what is the same for all: ``detector``,
-    ``schedule``, ``scoring`` and ``code``.
+    """What the finetuning of a row on a benchmark depends on: ``detector``, ``schedule``, ``scoring``, ``views``,
+    ``precision``, ``init_from``, ``predict_batch`` and ``code``.
     """
     schedule = rows.finetuning_schedule(section, row, benchmark)
     used = code(("detectors", row.detector["name"]))
-    chosen = {"detector": row.detector, "schedule": schedule, "code": used}
+    chosen = {"detector": row.detector, "schedule": schedule, "code": used, "precision": params["precision"]}
+    chosen |= {"views": {key: section["views"][key] for key in ("weak", "predict")}, **section["finetune"]}
     return chosen | {"scoring": params["benchmarks"][benchmark].get("scoring", "coco")}
 
 

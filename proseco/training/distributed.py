@@ -7,6 +7,9 @@ a teacher and their shared backbone. The overlap would save little: 20 million w
 step of several hundred milliseconds. Each process calls the functions here in the same order.
 """
 
+import os
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +21,8 @@ from torch import Tensor
 from proseco.base import environment
 from proseco.base.errors import InputError, PeerLost
 
+#: Seconds in which processes that begin together have met.
+_START = 30.0
 #: How long a process waits for the others, which may be scoring a validation, before it takes them for dead.
 _PATIENCE = timedelta(hours=1)
 
@@ -33,10 +38,24 @@ def joined(device: torch.device) -> Iterator[None]:
     if environment.world() == 1:
         yield
         return
-    with _peers():
+    with _peers(), _waiting():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     yield  # after an error nothing is tidied up: the others may be gone, and the process ends
     dist.destroy_process_group()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Say for whom the block waits, if it takes longer than all of them need to start."""
+    names = [os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
+    line = "process {} waits for all {} to meet at {}:{}".format(*names)
+    timer = threading.Timer(_START, print, [line], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -143,10 +143,11 @@ def fit(
     optimizer = _optimizer(groups, schedule)
     rates = [group["lr"] for group in groups]
     writer = Log(log, title=title, steps=steps, batch=schedule.batch, first_process=first_process)
-    memory = usage.Memory(device)
+    memory, machines = usage.Memory(device), usage.Machines(device)
     # The log is restored last, because its clock runs from then on and restoring an album draws its picture.
-    stateful = method.modules() | {"optimizer": optimizer, "memory": memory} | (extra_state or {}) | {"log": writer}
-    first_step, finished = _restore(snapshots, stateful)
+    own = {"optimizer": optimizer, "memory": memory, "machines": machines}
+    stateful = method.modules() | own | (extra_state or {}) | {"log": writer}
+    first_step, finished = _restore(snapshots, stateful, device, precision)
     writer.bar.update(first_step)
     update = partial(_update, method, optimizer, trained, clip=schedule.clip, device=device, precision=precision)
 
@@ -157,6 +158,13 @@ def fit(
         method.student.train()
         writer.clock.resume()
         return ends
+
+    def save(step: int, *, finished: bool = False) -> None:
+        """The first process writes; the others wait, because SIGTERM may end them next."""
+        if first_process:
+            state = {name: thing.state_dict() for name, thing in stateful.items()}
+            snapshots.save(step, {"step": step, "finished": finished, "precision": str(precision)} | state)
+        distributed.barrier()
 
     def flush() -> None:
         writer.flush(step=done, epoch=round(done / steps_per_epoch, 4), lr=schedule.lr * factor(done - 1))
@@ -185,7 +193,7 @@ def fit(
                 flush()
             # What is done at a step may take longer than the time that is left after a SIGTERM.
             if snapshots and (stop or done == steps or done % snapshots.every == 0 or done in at_step):
-                _save(snapshots, done, stateful)
+                save(done)
             if stop:
                 raise InputError(f"ended by SIGTERM after step {done} of {steps}; the same command goes on from there")
             if done in at_step and pause(done):
@@ -194,10 +202,10 @@ def fit(
             if writer.count:
                 flush()
             if snapshots:
-                _save(snapshots, done, stateful, finished=True)
+                save(done, finished=True)
     writer.close()
     totals = {"steps": done, "batch": schedule.batch, "epochs": done / steps_per_epoch, "seconds": writer.seconds}
-    usage.write(log.with_name("cost.json"), memory=memory, **totals)
+    usage.write(log.with_name("cost.json"), memory=memory, machines=machines, **totals)
     return done
 
 
@@ -219,22 +227,25 @@ def _refuse_others(snapshots: Snapshots | None) -> None:
         )
 
 
-def _restore(snapshots: Snapshots | None, stateful: dict[str, Stateful]) -> tuple[int, bool]:
-    """Restore the newest state; returns the step to go on with, and whether the training is finished there."""
+def _restore(
+    snapshots: Snapshots | None, stateful: dict[str, Stateful], device: torch.device, precision: torch.dtype
+) -> tuple[int, bool]:
+    """Restore the newest state; returns the step to go on with, and whether the training is finished there.
+
+    :raises InputError: it was computed in another precision: ``auto`` means another one where there is a GPU.
+    """
     state = snapshots.load() if snapshots else None
     if state is None:
         return 0, False
+    if state["precision"] != str(precision):
+        raise InputError(
+            f"the first {state['step']} steps of this training were computed in {state['precision']}, and here, on the "
+            f"device {device}, it would go on in {precision}; go on where it began, set precision to what it was "
+            f"(params.yaml), or remove {str(snapshots.folder)!r} to begin anew"
+        )
     for name, thing in stateful.items():
         thing.load_state_dict(state[name])
     return state["step"], state["finished"]
-
-
-def _save(snapshots: Snapshots, step: int, stateful: dict[str, Stateful], *, finished: bool = False) -> None:
-    """The first process writes; the others wait, because SIGTERM may end them next."""
-    if distributed.rank() == 0:
-        state = {name: thing.state_dict() for name, thing in stateful.items()}
-        snapshots.save(step, {"step": step, "finished": finished} | state)
-    distributed.barrier()
 
 
 def _within_global_batch(batch):

@@ -48,6 +48,24 @@ class Memory:
         self.before = state["peak"]
 
 
+class Machines:
+    """On how many processes a training ran, and on what hardware: both may change after a kill."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.before = device, []
+
+    def all(self) -> list[tuple[int, str]]:
+        """(processes, hardware of the first) in order, each once in a row."""
+        now = (distributed.world(), hardware(self.device))
+        return self.before if self.before[-1:] == [now] else [*self.before, now]
+
+    def state_dict(self) -> dict:
+        return {"all": [list(one) for one in self.all()]}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.before = [tuple(one) for one in state["all"]]
+
+
 def hardware(device: torch.device) -> str:
     """What this process computes on: the name of the GPU, or of the CPU with torch's number of threads."""
     if device.type == "cuda":
@@ -60,12 +78,15 @@ def hardware(device: torch.device) -> str:
     return f"{name} ({threads} thread{'s' if threads > 1 else ''})"
 
 
-def write(path: Path, *, steps: int, batch: int, epochs: float, seconds: float, memory: Memory) -> None:
+def write(
+    path: Path, *, steps: int, batch: int, epochs: float, seconds: float, memory: Memory, machines: Machines
+) -> None:
     """Write cost.json; called in all processes, the first writes.
 
     Its keys: ``images``, those of all steps; ``batch`` of a step; ``steps``; ``epochs``; ``seconds`` of training
     without validations, including those before a kill; ``images_per_second``, the median over the intervals of
-    speed.csv; ``peak_memory`` in bytes, of the process with most; ``processes``; ``hardware``.
+    speed.csv; ``peak_memory`` in bytes, of the process with most; ``processes``, null where their number or the
+    hardware changed on the way; ``hardware``.
 
     :param path: speed.csv lies beside it.
     """
@@ -80,4 +101,7 @@ def write(path: Path, *, steps: int, batch: int, epochs: float, seconds: float, 
     content |= {"seconds": round(seconds, 2), "images_per_second": statistics.median(speeds)}
     content |= {"peak_memory": max(peaks, default=None), "processes": len(reports)}
     content["hardware"] = ", ".join(f"{count} x {name}" for name, count in counts.items())
+    if len(ran_on := machines.all()) > 1:
+        content["processes"] = None
+        content["hardware"] = ", then ".join(f"{count} x {name}" for count, name in ran_on)
     files.write_json(path, content)

@@ -299,3 +299,14 @@ def test_the_digest_of_several_files_knows_their_order(tmp_path):
         (tmp_path / name).write_text(name)
     one, other = (files.digests(tmp_path / name for name in order) for order in ("ab", "ba"))
     assert one != other and one == files.digests([str(tmp_path / "a"), tmp_path / "b"])
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path):
+    """Of several disks it is to be known which: `write` does not say."""
+    with pytest.raises(OSError, match="No space") as caught, files.replacing(tmp_path / "results") as part:
+        part.mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(tmp_path / "results")
+    with pytest.raises(OSError, match="No space") as caught, files.replacing(tmp_path / "results"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere")
+    assert caught.value.filename == "/elsewhere"

@@ -1,7 +1,11 @@
+import fcntl
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -59,6 +63,90 @@ def test_a_folder_is_kept_after_a_failure_and_removed_after_success(root):
     with scratch.folder("stage", **WORK) as again:
         assert again == folder and (again / "state").read_text() == "half done"
     assert not folder.exists()
+
+
+STARTED = """
+import sys
+import time
+from pathlib import Path
+
+from proseco.base import environment, launch, scratch
+
+def main() -> None:
+    with scratch.folder("stage", code=[], x=1) as folder:
+        Path(f"ready-{environment.rank()}").write_text(str(folder))
+        while not Path("go").exists():
+            time.sleep(0.01)
+        if Path("late").exists():
+            time.sleep(0.5)  # for the launcher to look once more
+
+if __name__ == "__main__":
+    launch.run(main)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("starter_ends", [True, False])
+def test_work_of_a_dead_starter_is_kept(tmp_path, processes, starter_ends):
+    """DVC alone was killed: the next run deletes the outputs, and goes on from the states."""
+    (tmp_path / "program.py").write_text(STARTED)
+    variables = {"PYTHONPATH": str(ROOT), "PROSECO_NPROC": str(processes), "PROSECO_SCRATCH": str(tmp_path / "scratch")}
+    command = f"import subprocess, sys; subprocess.run([{sys.executable!r}, '-m', 'program'])"
+    with subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path, env=os.environ | variables) as starter:
+        until(lambda: len(list(tmp_path.glob("ready-*"))) == processes)
+        if starter_ends:
+            starter.kill()
+            starter.wait()
+            (tmp_path / "late").touch()
+        (tmp_path / "go").touch()
+        folder = Path((tmp_path / "ready-0").read_text())
+        if starter_ends:
+            until(lambda: free(folder / "all.lock"))
+        else:
+            assert starter.wait() == 0
+    assert folder.exists() == starter_ends
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def free(lock):
+    with open(lock, "rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True
+
+
+def test_what_changes_while_the_work_runs_is_named(tmp_path):
+    (tmp_path / "input").write_text("one")
+    check = scratch.watch(code=[Path("proseco/boxes.py")], inputs=[tmp_path / "input", tmp_path / "absent"])
+    check()
+    (tmp_path / "input").write_text("two")
+    words = r"input changed while this ran, and DVC .*; undo the change, and the same command goes on"
+    with pytest.raises(InputError, match=words):
+        check()
+    (tmp_path / "input").unlink()
+    (tmp_path / "absent").write_text("there")
+    with pytest.raises(InputError, match=r"absent, .*input changed while"):
+        check()
+    (tmp_path / "absent").unlink()
+    (tmp_path / "input").write_text("one")
+    check()
+
+
+def test_code_is_watched_with_what_it_imports(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "proseco/nn", tmp_path / "proseco/nn")
+    monkeypatch.setattr(sources, "_PACKAGE", tmp_path / "proseco")
+    check = scratch.watch(code=[Path("proseco/nn/matcher.py")])
+    (tmp_path / "proseco/nn/tensors.py").write_text("# changed\n")
+    with pytest.raises(InputError, match=r"^proseco/nn/tensors\.py changed while this ran"):
+        check()
 
 
 def test_other_processes_of_a_training_use_the_folder_without_holding_it(monkeypatch):

@@ -102,9 +102,15 @@ def test_only_what_depends_on_a_parameter_changes_with_it():
     assert changes("loss/delta", 0.7) == {"pretrain/proseco.json"}
     assert changes("loss/lambda_giou", 1.0) == {"pretrain/proseco.json"}
     assert changes("scales/demo/pretrain/proseco/schedule/lr", 0.1) == {"pretrain/proseco.json"}
-    assert changes("scales/demo/views/weak/crop_max", 120) == {"pretrain/proseco.json"}
-    assert changes("scales/demo/views/predict/short_edge", 90) == set()
-    assert changes("precision", "float32") == {"pretrain/proseco.json", "backbone.json"}
+    assert changes("scales/demo/views/weak/crop_max", 120) == {"pretrain/proseco.json", *FINETUNINGS}
+    assert changes("scales/demo/views/strong/jitter_probability", 0.3) == {"pretrain/proseco.json"}
+    assert changes("scales/demo/views/predict/short_edge", 90) == FINETUNINGS
+    assert changes("scales/demo/finetune/predict_batch", 9) == FINETUNINGS
+    assert changes("precision", "float32") == {"pretrain/proseco.json", "backbone.json", *FINETUNINGS}
+    assert changes("seed", 7) == {"pretrain/proseco.json", "backbone.json", "propose/main.json"}
+    assert changes("scales/demo/propose/min_side", 20) == {"propose/main.json"}
+    assert changes("scales/demo/propose/unlabelled/main/subset", "val") == {"propose/main.json"}
+    assert changes("scales/demo/propose/unlabelled/random/subset", "val") == set()  # not selected
     assert changes("device", "cpu") == set()
     assert changes("scales/demo/propose/proposals/mode", "quality") == {"propose/main.json"}
     assert changes("scales/demo/recall/images", 48) == set()

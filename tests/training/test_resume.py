@@ -297,6 +297,17 @@ def test_without_a_whole_state_it_begins_anew(tmp_path):
     assert snapshots.load() is None
 
 
+def test_a_state_of_another_precision_is_refused(tmp_path):
+    """``auto`` is bfloat16 where there is a GPU, and float32 where torch sees none any more."""
+    with pytest.raises(Killed):
+        run(ending(shared.pretraining(), 7), tmp_path)
+    state = Snapshots(tmp_path, 3).load()
+    Snapshots(tmp_path, 3).save(state["step"], state | {"precision": "torch.bfloat16"})
+    words = r"the first 7 steps .* in torch\.bfloat16, and here, on the device cpu, it would go on in torch\.float32"
+    with pytest.raises(InputError, match=words):
+        run(shared.pretraining(), tmp_path)
+
+
 def test_sigterm_ends_it_after_the_step_with_a_state(tmp_path):
     undisturbed, ended = folders(tmp_path, "undisturbed", "ended")
     truth = run(shared.pretraining(), undisturbed)

@@ -54,6 +54,20 @@ def test_a_killed_training_costs_what_one_that_was_not_does(tmp_path, monkeypatc
     }
 
 
+def test_machines_that_changed_on_the_way_are_told(tmp_path, monkeypatch):
+    def run(machine, kill=None):
+        monkeypatch.setattr(usage, "hardware", lambda device: machine)
+        moments = {} if kill is None else {kill: lambda step: 1 / 0}
+        train(Slope(), tmp_path, at_step=moments, snapshots=Snapshots(tmp_path, 2))
+
+    for machine, kill in (("Abacus", 3), ("Abacus", 5), ("Slide rule", 7)):
+        with pytest.raises(ZeroDivisionError):
+            run(machine, kill)
+    run("Abacus")
+    found = read(tmp_path)
+    assert found["processes"] is None and found["hardware"] == "1 x Abacus, then 1 x Slide rule, then 1 x Abacus"
+
+
 def test_one_that_ends_early_costs_less(tmp_path):
     train(Slope(), tmp_path, at_step={3: lambda step: True})
     found = read(tmp_path)
