@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import cli, files, params, scratch, sources
+from proseco.base import cli, files, launch, params, scratch, sources
 from proseco.base.errors import InputError
 from proseco.runs import backbones
 from proseco.weights import wanted
@@ -30,13 +30,11 @@ def main(*, scale: str) -> None:
         for name in roots
     }
     out, results = Path("checkpoints", scale, "backbone"), Path("results", scale, "backbone")
-    code = [__file__, *plan["code"]]
-    check = scratch.watch(code=code, inputs=inventory)
     with (
-        scratch.folder("backbone", code=code, inputs=inventory, plan=plan) as work,
         scratch.set_aside(f"backbone-before-{scale}", out, results) as earlier,
-        files.replacing(out) as new_checkpoints,
-        files.replacing(results) as new_results,
+        launch.working(
+            "backbone", out, results, code=[__file__], inputs=inventory, planned=plan["code"], plan=plan
+        ) as (work, new_checkpoints, new_results),
     ):
         new_results.mkdir()
         backbones.make(
@@ -48,7 +46,6 @@ def main(*, scale: str) -> None:
             scratch=work,
             before=backbones.Before(*earlier, depends),
         )
-        check()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import files, launch, params, plugins, scratch
+from proseco.base import files, launch, params, plugins
 from proseco.runs import finetuning
 
 
@@ -16,14 +16,16 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
     item = Path(scale, "finetune", method, benchmark, str(seed))
     names = {"method": method, "benchmark": benchmark, "seed": seed}
     chosen = {key: value for key, value in plan.items() if key != "code"}
-    code = [__file__, *plan["code"], plugins.path("methods", "supervised")]
-    inputs = [*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start]
-    check = scratch.watch(code=code, inputs=inputs)
-    with (
-        scratch.folder("finetune", code=code, inputs=inputs, names=names, chosen=chosen) as work,
-        launch.replacing(Path("checkpoints", item).with_suffix(".safetensors")) as out,
-        launch.replacing(Path("results", item)) as results,
-    ):
+    with launch.working(
+        "finetune",
+        Path("checkpoints", item).with_suffix(".safetensors"),
+        Path("results", item),
+        code=[__file__, plugins.path("methods", "supervised")],
+        inputs=[*parts.values(), *(path.with_suffix(".images.txt") for path in parts.values()), start],
+        planned=plan["code"],
+        names=names,
+        chosen=chosen,
+    ) as (work, out, results):
         finetuning.run(
             names=names,
             annotations={part: files.read_json(path) for part, path in parts.items()},
@@ -36,7 +38,6 @@ def main(*, scale: str, method: str, benchmark: str, seed: int) -> None:
             device=settings["device"],
             **chosen,
         )
-        check()
 
 
 if __name__ == "__main__":

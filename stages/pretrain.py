@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proseco.base import files, launch, params, scratch
+from proseco.base import files, launch, params
 
 
 def read_plan(scale: str, method: str) -> dict:
@@ -15,14 +15,15 @@ def main(*, scale: str, method: str) -> None:
     plan = read_plan(scale, method)
     shards = Path("work", scale, "shards", str(plan["data"]))
     backbone = Path("checkpoints", scale, "backbone", f"{method}.safetensors")
-    checkpoint = Path("checkpoints", scale, "pretrain", f"{method}.safetensors")
-    code, inputs = [__file__, *(plan["code"] or ())], [backbone, *([shards / "summary.json"] if plan["method"] else [])]
-    check = scratch.watch(code=code, inputs=inputs)
-    with (
-        scratch.folder("pretrain", code=code, inputs=inputs, plan=plan) as work,
-        launch.replacing(checkpoint) as out,
-        launch.replacing(Path("results", scale, "pretrain", method)) as results,
-    ):
+    with launch.working(
+        "pretrain",
+        Path("checkpoints", scale, "pretrain", f"{method}.safetensors"),
+        Path("results", scale, "pretrain", method),
+        code=[__file__],
+        inputs=[backbone, *([shards / "summary.json"] if plan["method"] else [])],
+        planned=plan["code"] or {},
+        plan=plan,
+    ) as (work, out, results):
         if plan["checkpoint"] is not None:
             from proseco.runs import public
 
@@ -35,7 +36,6 @@ def main(*, scale: str, method: str) -> None:
             from proseco.runs import pretraining
 
             pretraining.run(plan, shards, backbone, out, results, device=device, scratch=work, title=method)
-        check()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from proseco.base import cli, environment, files, params, plugins, scratch
-from proseco.data import filters, listing, offline, proposing, shards
+from proseco.base.errors import InputError
+from proseco.data import filters, inventory, listing, offline, proposing, shards
 
 
 def main(*, scale: str, data: str, part: str = "") -> None:
@@ -16,21 +17,33 @@ def main(*, scale: str, data: str, part: str = "") -> None:
     stored = Path("work", scale, "inventory", "proposals", f"{data}.json")
     images = listing.load(listed)
     spec, sizes = made["proposals"], {key: made[key] for key in ("samples_per_shard", "shard_bytes")}
+    located = params.located(settings, scale, spec)
     recipe = shards.Recipe(
-        propose=plugins.bind("proposals", params.located(settings, scale, spec)),
+        propose=plugins.bind("proposals", located),
         keep=partial(filters.keep, **made["filter"]),
         seed=made["seed"],
         min_side=made["min_side"],
         subset=made["subset"],
     )
     code = [*made["code"], filters.__file__, proposing.__file__, shards.__file__]
-    check = scratch.watch(code=[__file__, offline.__file__, *code], inputs=[listed, stored])
+    unchanged = scratch.watch(code=[__file__, offline.__file__, *code], inputs=[listed, stored], planned=made["code"])
+
+    def check() -> None:
+        unchanged()
+        survey = files.read_json(stored)
+        if survey is not None and inventory.boxes(Path(located["root"]), made["subset"]) != survey:
+            again = f"`dvc repro -f inventory@{scale}` reads them anew"
+            raise InputError(f"the boxes in {spec['root']!r} are not those that stage inventory found; {again}")
+
+    if not part:  # the run that collects looks at all of them
+        check()
     fingerprint = scratch.fingerprint(
         code=code,
         libraries=("numpy", "numba", "opencv", "pillow"),
         listing=listing.digest(images),
         seed=recipe.seed,
         min_side=recipe.min_side,
+        subset=recipe.subset,
         proposals=spec,
         stored=files.read_json(stored),
         filter=made["filter"],

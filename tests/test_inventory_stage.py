@@ -72,8 +72,16 @@ def test_stored_boxes_are_known_by_their_content(tmp_path, monkeypatch):
     np.save(tmp_path / "boxes/train/a.npy", np.ones((2, 4)))
     after = surveys()
     assert after["other"] | {"digest": ""} == before["other"] | {"digest": ""} and after != before
+    whole = read_json("work/demo/inventory/boxes.json")
+    (tmp_path / "boxes/val").mkdir()
+    np.save(tmp_path / "boxes/val/b.npy", np.ones((2, 4)))  # of test images: nothing that propose reads
+    assert surveys() == after and read_json("work/demo/inventory/boxes.json")["sam"] != whole["sam"]
+    (tmp_path / "scenes/train/a.png").touch()
+    with pytest.raises(InputError, match=r"'a\.jpg' and 'a\.png' would have one file of stored boxes; rename"):
+        surveys()
+    (tmp_path / "scenes/train/a.png").unlink()
     (tmp_path / "boxes/train/a.npy").unlink()
-    with pytest.raises(InputError, match=r"no file of boxes \(\.npy\) in 'boxes'"):
+    with pytest.raises(InputError, match=r"no file of boxes \(\.npy\) in 'boxes/train'"):
         surveys()
 
 

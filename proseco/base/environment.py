@@ -11,7 +11,6 @@ from proseco.base.errors import InputError, one_of
 BACKENDS = ("loky", "dask", "ray")
 #: Names the file by which :mod:`proseco.base.launch` tells its processes that they are orphaned.
 ORPHANED = "PROSECO_ORPHANED"
-_STARTER = os.getppid()
 ATTENTION = ("plain", "triton")
 
 
@@ -35,11 +34,35 @@ def processes() -> int | None:
     return _number("PROSECO_NPROC", 1, least=1, choices=", or auto")
 
 
+def _starters() -> list[int]:
+    """This process's parent; where that is a shell in which ``dvc`` runs a stage's command, its parent too."""
+    parent = os.getppid()
+    if "DVC_STAGE" not in os.environ or _about(parent)[0] not in _SHELLS:
+        return [parent]
+    return [parent, _about(parent)[1]]
+
+
+def _about(process: int) -> tuple[str, int]:
+    """Name and parent of a process; nothing where there is no ``/proc``."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "", 0
+    return text.partition("(")[2].rpartition(")")[0], int(text.rpartition(")")[2].split()[1])
+
+
+#: Some shells start a command in their own place, ``dash`` (Debian's sh) does not.
+_SHELLS = ("sh", "dash", "ash", "busybox", "bash", "zsh", "ksh")
+_STARTERS = _starters()
+
+
 def orphaned() -> bool:
     """Whether the program that started this one, such as ``dvc``, has ended; of several processes of a training, the
     one that started the first.
     """
-    return os.getppid() != _STARTER or os.path.exists(os.environ.get(ORPHANED, ""))
+    parent = os.getppid()
+    now = [parent, _about(parent)[1]][: len(_STARTERS)]
+    return now != _STARTERS or os.path.exists(os.environ.get(ORPHANED, ""))
 
 
 def checkpoint_every() -> int:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from proseco.base.errors import InputError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ROOM = 64 * 2**20  # bytes; a disk that has more is not the one that is full
 
 
 @contextmanager
@@ -55,7 +55,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 shutil.rmtree(path)
             os.replace(part, path)
         except OSError as error:
-            if error.filename is None and error.errno in _FULL:  # of writing, which does not say to what
+            # Writing does not say to what. Of several paths one may be on the full disk, the others not.
+            if error.filename is None and error.errno == errno.ENOSPC and shutil.disk_usage(path.parent).free < _ROOM:
                 error.filename = str(path)
             raise
         finally:
@@ -135,7 +136,7 @@ def explaining_write_errors(path: str | Path, size: int, advice: str) -> Iterato
         yield
     except OSError as error:
         room = ""
-        if error.errno in _FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(Path(path).parent).free
             room = f" (it needs about {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free)"
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}{room}; {advice}") from None

@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from proseco.base import cli, environment, files
+from proseco.base import cli, environment, files, scratch
 
 _LIFELINE = "PROSECO_LIFELINE"
 #: Seconds for the others to end by themselves once one has failed.
@@ -51,6 +51,24 @@ def run(main: Callable[..., None], *, alone: Callable[..., bool] | None = None) 
         _run_as_one_of_several(main)
     else:
         cli.run(start)
+
+
+@contextmanager
+def working(
+    stage: str, *outputs: Path, code: Iterable[str | Path], inputs: Iterable[Path], planned: dict[str, str], **facts
+) -> Iterator[tuple[Path, ...]]:
+    """What a training works in: the folder of its states (:func:`scratch.folder`), and for each output a path from
+    which it is moved to its place if the block ends well, and nothing changed meanwhile that the result depends on
+    (:func:`scratch.watch`).
+
+    :param code, inputs, facts: all that the result depends on; ``planned``: digests of some of the code.
+    """
+    code, inputs = [*planned, *code], list(inputs)
+    check = scratch.watch(code=code, inputs=inputs, planned=planned)
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch.folder(stage, code=code, inputs=inputs, **facts))
+        yield folder, *(stack.enter_context(replacing(output)) for output in outputs)
+        check()
 
 
 @contextmanager

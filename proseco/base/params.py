@@ -107,11 +107,11 @@ def root(params: dict, scale: str, name: str, *, archive: bool = False) -> Path:
 
 
 def located(params: dict, scale: str, entry: dict) -> dict:
-    """A plug-in's entry, with the folder in the place of the data set that its ``root`` names, if it has one.
+    """A plug-in's entry, with the absolute path in the place of the data set that its ``root`` names, if it has one.
 
     :raises InputError: as :func:`root`.
     """
-    return entry | {"root": str(root(params, scale, entry["root"]))} if "root" in entry else entry
+    return entry | {"root": str(root(params, scale, entry["root"]).absolute())} if "root" in entry else entry
 
 
 def _given_by(params: dict, scale: str, folder: str) -> str:

@@ -32,14 +32,21 @@ def fingerprint(**depends) -> str:
     return files.text_digest(json.dumps(_all(**depends), sort_keys=True, allow_nan=False))
 
 
-def watch(*, code: Iterable[str | Path], inputs: Iterable[Path] = ()) -> Callable[[], None]:
+def watch(
+    *, code: Iterable[str | Path], inputs: Iterable[Path] = (), planned: dict[str, str] | None = None
+) -> Callable[[], None]:
     """A function for the end of the work, which raises an InputError if a file is no longer what it was.
 
     DVC reads code and inputs again when a stage has ended. What somebody changed in the meantime it would record as
     that which the result was made of, and give the result to whoever has the changed files.
+
+    :param planned: path -> digest of files of code as stage ``plan`` read them, which stand for them under DVC.
+    :raises InputError: one of these is no longer what it was then.
     """
     code, inputs = list(code), list(inputs)
     before = _files(code, inputs)
+    if other := sorted(name for name, digest in (planned or {}).items() if before.get(name) != digest):
+        raise InputError(f"{', '.join(other)} changed since stage plan read it; run `dvc repro` again")
 
     def check() -> None:
         after = _files(code, inputs)

@@ -88,7 +88,7 @@ def _search_rate(settings: dict, measure: bool, data: str) -> Rate | None:
     known = estimate.known_search_rate(proposals)
     if known is not None or not measure or "path" in plugins.keywords("proposals", proposals["name"]):
         return known  # there are no boxes of drawn scenes to read
-    return _measure.search_rate(settings, proposals)
+    return _measure.search_rate(settings, params.located(settings, settings["scale"], proposals))
 
 
 def _done(settings: dict, wanted: dict[str, dict]) -> tuple[set[str] | None, str]:

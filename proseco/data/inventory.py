@@ -1,5 +1,6 @@
 """A data set in a few lines: number of files, bytes, a digest of paths and sizes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -63,19 +64,32 @@ def subset(root: Path, pictures: list[File], name: str) -> list[File]:
     return chosen
 
 
-def boxes(root: Path) -> dict:
-    """Survey a folder of boxes that another program has found (:mod:`proseco.proposals.stored`).
+def boxes(root: Path, subset: str = ".") -> dict:
+    """Survey files of boxes that another program has found (:mod:`proseco.proposals.stored`).
 
     Their content enters the digest: another detector's file of as many boxes has the same size.
 
-    :returns: the number of files, their bytes and the digest.
+    :param subset: folder below the root.
+    :returns: the number of files and the digest.
     :raises InputError: there is none.
     """
-    listed = files.list_files(root, (BOXES,))
-    if not listed:
-        raise InputError(f"no file of boxes ({BOXES}) in {str(root)!r}")
-    hashed = [(name, files.digest(root / name)) for name, _ in tqdm(listed, desc="stored boxes", unit="file")]
-    return {"files": len(listed), "bytes": sum(size for _, size in listed), "digest": files.listing_digest(hashed)}
+    folder = root / subset
+    names = [name for name, _ in files.list_files(folder, (BOXES,))]
+    if not names:
+        raise InputError(f"no file of boxes ({BOXES}) in {str(folder)!r}")
+    with ThreadPoolExecutor(16) as threads:  # most of the time goes into waiting for a disk
+        hashed = threads.map(lambda name: (name, files.digest(folder / name)), names)
+        listed = list(tqdm(hashed, desc=f"boxes in {folder}", total=len(names), unit="file", leave=False, delay=1))
+    return {"files": len(listed), "digest": files.listing_digest(listed)}
+
+
+def refuse_one_name(listing: list[File]) -> None:
+    """:raises InputError: two images would have one file of boxes."""
+    seen: dict[str, str] = {}
+    for file in listing:
+        other = seen.setdefault(file.path.rpartition(".")[0], file.path)
+        if other != file.path:
+            raise InputError(f"{other!r} and {file.path!r} would have one file of stored boxes; rename one of them")
 
 
 def describe(name: str, manifest: dict) -> str:

@@ -6,6 +6,7 @@ of their image overlaps by t or more. The baseline is as many random boxes in ea
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from proseco.proposals import random
 IOUS = (0.5, 0.7)
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 BASELINE = "as many at random"
+#: The baseline where no source has boxes for all images.
+ALONE = "100 at random"
 
 
 def run(
@@ -85,7 +88,7 @@ def measure(
     :param sources: name -> ``(image, *, key, path) -> boxes_xyxy`` (:func:`proseco.data.proposing.find`), ranked. One
         that raises :class:`~proseco.data.images.BrokenImage`, as it has no boxes for an image, is left out.
     :param images: at most that many, evenly spaced among those that show an object.
-    :param seed: of the baseline, which has as many boxes as the first source that has some for an image.
+    :param seed: of the baseline, which has as many boxes as the first source that is not left out.
     :param title: of the progress bar.
     :returns: rows ``source``, ``iou``, ``boxes`` (a count or ``all``), ``recall`` (four decimals), ``objects``,
         ``images``, ``boxes_per_image``.
@@ -102,12 +105,14 @@ def measure(
         joblib.delayed(_cover)(one, root, sources, seed) for one in _single(chosen)
     )
     by_image = list(tqdm(results, desc=f"recall {title}", total=count, unit="image", mininterval=1.0, leave=False))
+    whole = [name for name in sources if all(name in found for found, _ in by_image)]
+    measured = {name: [found[name] for found, _ in by_image] for name in whole}
+    first = whole[0] if whole else None
+    measured[BASELINE if whole else ALONE] = [chance[first] for _, chance in by_image]
     rows = []
-    for name in (*sources, BASELINE):
-        if not all(name in image for image in by_image):
-            continue
-        ranks = np.concatenate([image[name][0] for image in by_image], 1)
-        boxes = [image[name][1] for image in by_image]
+    for name, by_image in measured.items():
+        ranks = np.concatenate([ranks for ranks, _ in by_image], 1)
+        boxes = [number for _, number in by_image]
         about = {"objects": ranks.shape[1], "images": count, "boxes_per_image": round(sum(boxes) / count, 1)}
         for iou, rank in zip(IOUS, ranks, strict=True):
             for limit in (*COUNTS, "all"):
@@ -127,18 +132,24 @@ def _single(annotations: dict) -> Iterator[dict]:
 
 def _cover(
     annotations: dict, root: Path, sources: dict[str, Callable[..., np.ndarray]], seed: int
-) -> dict[str, tuple[np.ndarray, int]]:
-    """Source of boxes -> :func:`first_cover` of the one image, and its number of boxes."""
+) -> tuple[dict, dict]:
+    """Source of boxes -> :func:`first_cover` of the one image, and its number of boxes; and the same of as many at
+    random, for each source, and for None of the baseline's own number.
+    """
     cv2.setNumThreads(1)  # one image per core
     sample, path = AnnotatedImages(annotations, root)[0], annotations["images"][0]["file_name"]
     by_source = {}
     for name, find in sources.items():
         with suppress(BrokenImage):
             by_source[name] = find(sample.image, key=sample.key, path=path)
-    count = {"count": len(next(iter(by_source.values())))} if by_source else {}
-    chance = derive_seed(seed, "recall", sample.key)
-    by_source[BASELINE] = random.propose(sample.image, seed=chance, **count)
-    return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in by_source.items()}
+    counts = {name: {"count": len(boxes)} for name, boxes in by_source.items()} | {None: {}}
+    draw = partial(random.propose, sample.image, seed=derive_seed(seed, "recall", sample.key))
+    chance = {name: draw(**count) for name, count in counts.items()}
+
+    def cover(drawn: dict) -> dict:
+        return {name: (first_cover(boxes, sample.boxes_xyxy), len(boxes)) for name, boxes in drawn.items()}
+
+    return cover(by_source), cover(chance)
 
 
 def first_cover(boxes_xyxy: np.ndarray, objects_xyxy: np.ndarray) -> np.ndarray:

@@ -21,12 +21,13 @@ def propose(image: np.ndarray, *, seed: int, path: str, root: str) -> np.ndarray
     :raises BrokenImage: there is no such file; the image is left out.
     :raises InputError: the file holds something else, or a box that reaches outside of the image.
     """
-    file = (Path(root) / path).with_suffix(SUFFIX)
+    below = Path(path).with_suffix(SUFFIX)
+    file = Path(root) / below
     try:
         with open(file, "rb") as opened:
             boxes = np.lib.format.read_array(opened, allow_pickle=False)
     except FileNotFoundError:
-        raise BrokenImage(f"no boxes are stored for it: no {file.as_posix()!r}") from None
+        raise BrokenImage(f"no boxes are stored for it: no {below.as_posix()!r}") from None  # equal on every machine
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {file.as_posix()!r}: {error}") from None
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":

@@ -3,6 +3,7 @@
 Equal inputs give equal PNG bytes on one machine. Widths aim at a README, about 850 pixels, at twice the resolution.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -239,7 +240,7 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
     :param recall: rows of ``recall.csv`` as text; see :func:`proseco.evaluation.recall.measure`.
     :param titles: name -> title of the benchmarks to show.
     """
-    colors = dict(zip(dict.fromkeys(recall["source"]), LINES, strict=False))
+    colors = dict(zip(dict.fromkeys(recall["source"]), itertools.cycle(LINES), strict=False))
     styles = dict(zip(sorted(set(recall["iou"])), ("-", "--", ":"), strict=False))
     columns = min(3, max(2, len(titles)))
     rows = math.ceil(len(titles) / columns)
@@ -270,11 +271,12 @@ def recall_curves(recall: pandas.DataFrame, path: str | Path, titles: dict[str, 
                 panel.set_ylabel("objects covered (%)")
         handles = [Line2D([], [], color=color, linewidth=1.6) for color in colors.values()]
         handles += [Line2D([], [], color=INK, linestyle=style, linewidth=1.6) for style in styles.values()]
+        labels = [*colors, *(f"IoU ≥ {iou}" for iou in styles)]
         figure.legend(
             handles,
-            [*colors, *(f"IoU ≥ {iou}" for iou in styles)],
+            labels,
             loc="outside upper center",
-            ncols=len(handles),
+            ncols=columns_of(labels, STYLE["font.size"], at_most=len(labels)),
             title=title,
             title_fontproperties={"size": 12, "weight": "bold"},
         )

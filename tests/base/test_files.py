@@ -5,6 +5,8 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -301,12 +303,15 @@ def test_the_digest_of_several_files_knows_their_order(tmp_path):
     assert one != other and one == files.digests([str(tmp_path / "a"), tmp_path / "b"])
 
 
-def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path):
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path, monkeypatch):
     """Of several disks it is to be known which: `write` does not say."""
-    with pytest.raises(OSError, match="No space") as caught, files.replacing(tmp_path / "results") as part:
-        part.mkdir()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert caught.value.filename == str(tmp_path / "results")
-    with pytest.raises(OSError, match="No space") as caught, files.replacing(tmp_path / "results"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere")
-    assert caught.value.filename == "/elsewhere"
+    free = {"full": 5 * 2**20, "other": 5 * 2**30}
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[Path(path).name]))
+
+    def blamed(*filename):
+        full, other = tmp_path / "full/checkpoint", tmp_path / "other/results"
+        with pytest.raises(OSError, match="No space") as caught, files.replacing(full), files.replacing(other):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *filename)
+        return caught.value.filename
+
+    assert blamed() == str(tmp_path / "full/checkpoint") and blamed("/elsewhere") == "/elsewhere"

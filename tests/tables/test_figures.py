@@ -175,12 +175,12 @@ def test_equal_bytes_twice(tmp_path):
     assert not any(b"Software" in content or b"matplotlib" in content.lower() for content in written[0].values())
 
 
-def write_recall(path, counts=(1, 3, 10)):
-    """Two benchmarks, two sources, two IoUs; images have 6 boxes."""
+def write_recall(path, counts=(1, 3, 10), sources=("search", "random")):
+    """Two benchmarks, two IoUs; images have 6 boxes."""
     rows = [
         {"benchmark": b, "source": s, "iou": iou, "boxes": n, "recall": 0.1 * (1 + i), "objects": 40, "images": 9}
         for b in ("few", "many")
-        for s in ("search", "random")
+        for s in sources
         for iou in (0.5, 0.7)
         for i, n in enumerate((*counts, "all"))
     ]
@@ -204,6 +204,15 @@ def test_recall_ends_where_the_boxes_do(tmp_path, panels):
     first = (tmp_path / "recall.png").read_bytes()
     figures.recall_curves(recall, tmp_path / "recall.png", {"many": "Many"}, "title")
     assert (tmp_path / "recall.png").read_bytes() == first
+
+
+def test_many_sources_of_boxes_leave_the_legend_within_the_picture(tmp_path):
+    """More than there are colours, with names as long as they are made."""
+    sources = [f"some_images_{number}: selective_search" for number in range(8)]
+    recall = write_recall(tmp_path / "recall.csv", sources=sources)
+    figures.recall_curves(recall, tmp_path / "recall.png", {"few": "F", "many": "M"}, "title")
+    found = pixels(tmp_path / "recall.png")
+    assert found.shape[1] == 1700 and (found[:, :6] == 255).all() and (found[:, -6:] == 255).all()
 
 
 def test_a_panel_a_benchmark(tmp_path, panels):
