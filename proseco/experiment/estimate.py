@@ -19,9 +19,9 @@ from proseco.training.schedules import Finetuning, Schedule
 
 #: What is done at a rate of its own.
 KINDS = ("propose", "backbone", "pretrain", "finetune", "predict")
-#: Images per second of one core of the native search, whole and fast (docs/paper-scale.md: 59 ms an image of ImageNet).
+#: Images per second of one core of the native search, whole and fast (docs/paper-scale.md: 49 ms an image of ImageNet).
 SEARCH = {"name": "selective_search", "mode": "fast", "long_edge": None}
-SEARCH_RATE = 1 / 0.059
+SEARCH_RATE = 1 / 0.049
 
 
 @dataclass(frozen=True)
