@@ -49,9 +49,10 @@ def test_an_image_may_have_none(root):
     assert propose(root).shape == (0, 4)
 
 
-def test_rounding_may_reach_out_of_the_image(root):
-    np.save(root / "train/a.b.npy", [[-0.5, 0, 60.75, 41]])
-    assert propose(root).tolist() == [[0, 0, 60, 40]]
+def test_boxes_that_reach_out_of_the_image_are_clipped(root):
+    """As a detector's may, ours among them."""
+    np.save(root / "train/a.b.npy", [[-9.5, 0, 75.25, 41], [50, 30, 61, 90], [3, 4, 5, 4], [7, 2, 7, 9]])
+    assert propose(root).tolist() == [[0, 0, 60, 40], [50, 30, 60, 40]]  # the others have no area
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,8 @@ def test_rounding_may_reach_out_of_the_image(root):
         (np.zeros(4), r"holds float64 \(4,\)"),
         (np.array([["a", "b", "c", "d"]]), r"holds <U1 \(1, 4\)"),
         (np.array([BOXES[0], None], object), r"cannot read '.*a\.b\.npy': Object arrays cannot be loaded"),
-        ([BOXES[0], [10, 20, 62, 30]], r"has the box \[10\.0, 20\.0, 62\.0, 30\.0\], outside of its image of 60 x 40"),
-        ([[-3, 0, 9, 9]], r"has the box \[-3\.0"),
+        ([BOXES[0], [61, 20, 70, 30]], r"has the box \[61\.0, 20\.0, 70\.0, 30\.0\], outside of its image of 60 x 40"),
+        ([[-3, 0, 0, 9]], r"has the box \[-3\.0"),
     ],
 )
 def test_a_wrong_file_is_named(root, content, words):
